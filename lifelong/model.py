@@ -1,0 +1,171 @@
+"""Networks as frozen records: `init` makes parameters, `features` and `head` are pure functions of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Net = dict[str, Tensor]
+
+
+class ModelError(ValueError):
+    """A network that cannot be built or run here; its message is one line."""
+
+
+class Model(Protocol):
+    """What the house needs of a network."""
+
+    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
+        """Fresh parameters for rows of this shape and C classes."""
+        ...
+
+    def features(self, net: Net, x: Tensor) -> Tensor:
+        """Features [B, F] of rows [B, ...]."""
+        ...
+
+    def head(self, net: Net, features: Tensor) -> Tensor:
+        """Scores [B, C]."""
+        ...
+
+
+def linear(net: Net, name: str, inputs: int, outputs: int, generator: torch.Generator) -> None:
+    """Add a linear layer, weight [inputs, outputs], drawn like torch's: uniform within 1 / sqrt(inputs)."""
+    bound = 1 / math.sqrt(inputs)
+    net[f"{name}.weight"] = torch.empty(inputs, outputs).uniform_(-bound, bound, generator=generator)
+    net[f"{name}.bias"] = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
+
+
+def apply_linear(net: Net, name: str, x: Tensor) -> Tensor:
+    """x W + b for rows [B, inputs]."""
+    return torch.addmm(net[f"{name}.bias"], x, net[f"{name}.weight"])
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class MLP:
+    """A multilayer perceptron with rectified linear units: `MLP(400, 400)` has two hidden layers of 400."""
+
+    widths: tuple[int, ...]
+
+    def __init__(self, *widths: int) -> None:
+        if any(not isinstance(width, int) or width < 1 for width in widths):
+            raise ModelError(f"MLP takes the widths of its hidden layers, whole numbers of at least 1, not {widths}")
+        object.__setattr__(self, "widths", widths)
+
+    def __repr__(self) -> str:
+        return f"MLP({', '.join(map(str, self.widths))})"
+
+    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
+        """Fresh parameters, layer by layer."""
+        net: Net = {}
+        inputs = math.prod(shape)
+        for i, width in enumerate(self.widths):
+            linear(net, f"layer{i}", inputs, width, generator)
+            inputs = width
+        linear(net, "head", inputs, classes, generator)
+        return net
+
+    def features(self, net: Net, x: Tensor) -> Tensor:
+        """The last hidden layer [B, F]."""
+        x = x.flatten(1)
+        for i in range(len(self.widths)):
+            x = apply_linear(net, f"layer{i}", x).relu()
+        return x
+
+    def head(self, net: Net, features: Tensor) -> Tensor:
+        """Scores [B, C]."""
+        return apply_linear(net, "head", features)
+
+
+@dataclass(frozen=True)
+class Conv4:
+    """Blocks of 3 x 3 convolution, group norm, rectified linear unit and 2 x 2 pooling (after Vinyals et al., 2016).
+
+    Group norm replaces the batch norm of the original, whose running statistics would tie seeds and tasks together.
+    """
+
+    channels: int = 32
+    blocks: int = 4
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.blocks, self.groups) < 1 or self.channels % self.groups:
+            raise ModelError(f"Conv4: channels={self.channels} must be a multiple of groups={self.groups}, both at least 1")
+
+    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
+        """Fresh parameters; rows are images [H, W] or [K, H, W]."""
+        if len(shape) not in (2, 3):
+            raise ModelError(f"Conv4 takes images, and a row here has shape {shape}: use MLP(...)")
+        inputs, size = (shape[0] if len(shape) == 3 else 1), list(shape[-2:])
+        net: Net = {}
+        for i in range(self.blocks):
+            bound = 1 / math.sqrt(inputs * 9)
+            weight = torch.empty(self.channels, inputs, 3, 3)
+            net[f"block{i}.weight"] = weight.uniform_(-bound, bound, generator=generator)
+            net[f"block{i}.scale"] = torch.ones(self.channels)
+            net[f"block{i}.shift"] = torch.zeros(self.channels)
+            inputs = self.channels
+            size = [max(s // 2, 1) if s > 1 else 1 for s in size]
+        linear(net, "head", inputs * size[0] * size[1], classes, generator)
+        return net
+
+    def features(self, net: Net, x: Tensor) -> Tensor:
+        """The last block, flattened [B, F]."""
+        x = x if x.ndim == 4 else x[:, None]
+        for i in range(self.blocks):
+            x = F.conv2d(x, net[f"block{i}.weight"], padding=1)
+            x = F.group_norm(x, self.groups, net[f"block{i}.scale"], net[f"block{i}.shift"]).relu()
+            if min(x.shape[-2:]) > 1:
+                x = F.max_pool2d(x, 2)
+        return x.flatten(1)
+
+    def head(self, net: Net, features: Tensor) -> Tensor:
+        """Scores [B, C]."""
+        return apply_linear(net, "head", features)
+
+
+@dataclass(frozen=True)
+class Module:
+    """Any `torch.nn.Module` of the user: `make(shape, classes)` builds it, and its last nn.Linear is the head.
+
+    A module with attributes `features` and `head` is taken at its word; otherwise everything before its last linear
+    layer must be reachable as `features(x)`. Refused: batch norm with running statistics, dropout.
+    """
+
+    make: Any
+    name: str = ""
+    held: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return self.name or repr(self.make)
+
+    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
+        """Build the module with torch's own random numbers, seeded from the generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            module = self.make(shape, classes)
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
+                raise ModelError(f"{self!r}: batch norm with running statistics cannot be learned as a fleet: use group norm")
+            if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+                raise ModelError(f"{self!r}: dropout draws its own random numbers and cannot be learned as a fleet")
+        if not (isinstance(getattr(module, "features", None), nn.Module) and isinstance(getattr(module, "head", None), nn.Module)):
+            raise ModelError(f"{self!r}: the module needs two submodules, `features` and `head`")
+        self.held["module"] = module
+        return {key: value.detach().clone() for key, value in module.named_parameters()}
+
+    def _call(self, net: Net, part: str, x: Tensor) -> Tensor:
+        own = {key[len(part) + 1 :]: value for key, value in net.items() if key.startswith(part + ".")}
+        return torch.func.functional_call(getattr(self.held["module"], part), own, (x,))
+
+    def features(self, net: Net, x: Tensor) -> Tensor:
+        """Features [B, F]."""
+        return self._call(net, "features", x).flatten(1)
+
+    def head(self, net: Net, features: Tensor) -> Tensor:
+        """Scores [B, C]."""
+        return self._call(net, "head", features)

@@ -1,0 +1,87 @@
+"""Split: the classes of a data set, a few in each task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scenarios.stream import Budget, ScenarioError, Stream, Table, Task, generator
+
+
+def rows_of(table: Table, train: bool) -> Tensor:
+    """Row numbers of the training or of the test part of a table, int64 [n]."""
+    rows = torch.arange(len(table.y))
+    return rows[: table.train_rows] if train else rows[table.train_rows :]
+
+
+def hold_out(rows: Tensor, fraction: float, *words: object) -> tuple[Tensor, Tensor]:
+    """Split rows at random into training and validation, floor(fraction x n) of them held out."""
+    count = int(len(rows) * fraction)
+    if not count:
+        return rows, rows[:0]
+    order = torch.randperm(len(rows), generator=generator(*words))
+    return rows[order[count:].sort().values], rows[order[:count].sort().values]
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """The recipe behind `split`; see there."""
+
+    count: int
+    per_task: int
+    setting: str
+    order: tuple[int, ...] | None
+    validation: float
+
+    def tasks(self, table: Table, seed: int) -> list[Task]:
+        """Tasks of `per_task` classes each, in this seed's own order of classes."""
+        if self.order is None:
+            order = torch.randperm(table.classes, generator=generator(seed, "class order"))
+        else:
+            order = torch.tensor(self.order)
+        return [self._task(table, seed, t, order) for t in range(self.count)]
+
+    def _task(self, table: Table, seed: int, t: int, order: Tensor) -> Task:
+        own = order[t * self.per_task : (t + 1) * self.per_task]
+        numbers = torch.arange(self.per_task) + (0 if self.setting == "domain" else t * self.per_task)
+        label = torch.full((table.classes,), -1, dtype=torch.int64)
+        label[own] = numbers
+        inside = (label >= 0)[table.y.cpu()]
+        train, validation = hold_out(
+            torch.nonzero(inside[: table.train_rows])[:, 0], self.validation, seed, "validation", t
+        )
+        test = torch.nonzero(inside[table.train_rows :])[:, 0] + table.train_rows
+        return Task(t, train, validation, test, label, tuple(numbers.tolist()))
+
+
+def split(
+    table: Table,
+    tasks: int = 5,
+    setting: str = "class",
+    order: tuple[int, ...] | None = None,
+    validation: float = 0.0,
+    open: str = "all",
+    budget: Budget | None = None,
+    name: str = "",
+) -> Stream:
+    """Divide the classes of a table over tasks, floor(classes / tasks) in each.
+
+    order: a fixed order of the original classes; without it each seed draws its own. validation: the share of each
+    task's training rows that is held out. Domain-incremental: the i-th class of every task shares label i.
+    """
+    if tasks < 1:
+        raise ScenarioError(f"tasks={tasks} is not possible: a stream has at least one task")
+    if tasks > table.classes:
+        raise ScenarioError(f"{tasks} tasks need {tasks} classes and {table.name} has {table.classes}: ask for fewer")
+    per_task = table.classes // tasks
+    if not 0 <= validation < 1:
+        raise ScenarioError(f"validation={validation} is not a share: it lies in 0 ... 1")
+    if order is not None and sorted(order) != list(range(table.classes)):
+        raise ScenarioError(f"order must name each of the classes 0 ... {table.classes - 1} once")
+    recipe = SplitRecipe(tasks, per_task, setting, tuple(order) if order is not None else None, validation)
+    classes = per_task if setting == "domain" else tasks * per_task
+    return Stream(
+        name or f"split-{table.name}", table, recipe, setting, tasks, classes, open, budget=budget or Budget()
+    )

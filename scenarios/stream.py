@@ -1,0 +1,199 @@
+"""What every scenario is: a sequence of tasks over one table of data, drawn anew for each seed.
+
+A `Table` is a data set as tensors. A `Stream` says which rows of it make up each task, what their labels are, and
+which classes may be answered. Nothing about learning lives here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+SETTINGS = ("task", "domain", "class")
+PARTS = ("train", "validation", "test")
+
+
+class ScenarioError(ValueError):
+    """A request that no stream can honour; its message is one line and says what would be right."""
+
+
+def generator(*words: object) -> torch.Generator:
+    """A random generator that depends on nothing but the words: the same luck alone, in a fleet, or after a resume."""
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One data set as tensors: training rows first, test rows after them.
+
+    x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
+    y: original class numbers, int64 [N], from 0 to `classes` - 1.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor
+    train_rows: int
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.x.shape[1:])
+
+    def to(self, device: torch.device | str) -> Table:
+        """The same table on another device."""
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def content_hash(self) -> str:
+        """SHA-256 of the decoded rows, first 16 hexadecimal digits."""
+        digest = hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes())
+        digest.update(self.y.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a stream as one seed sees it.
+
+    train, validation, test: rows of the table, int64 [n]; label: original class -> class of the stream, int64, -1
+    where the class is not in this task; classes: the stream's classes that occur in this task.
+    """
+
+    number: int
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    label: Tensor
+    classes: tuple[int, ...]
+    permutation: Tensor | None = None
+    angle: float = 0.0
+
+
+class Recipe(Protocol):
+    """How a scenario divides a table: `tasks(table, seed)` is all that a new scenario has to write."""
+
+    def tasks(self, table: Table, seed: int) -> list[Task]:
+        """The tasks as this seed draws them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long each task is trained: iterations, or else epochs; and the rows of a batch."""
+
+    iterations: int = 0
+    epochs: float = 0.0
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A sequence of tasks: iterate, index, slice, take its length.
+
+    classes: C, the outputs of the network. open: which classes compete, "all", "seen" (so far) or "current".
+    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate").
+    seed: whose draw indexing shows; a run draws its own seeds from `tasks_of`.
+    Slicing keeps C and the labels, so that results stay comparable.
+    """
+
+    name: str
+    table: Table
+    recipe: Recipe
+    setting: str
+    length: int
+    classes: int
+    open: str = "all"
+    reading: str = "continual"
+    budget: Budget = field(default_factory=Budget)
+    chosen: tuple[int, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.setting not in SETTINGS:
+            raise ScenarioError(f"unknown setting {self.setting!r}: it is one of {', '.join(SETTINGS)}")
+        if self.open not in ("all", "seen", "current"):
+            raise ScenarioError(f"open={self.open!r} is not known: it is one of all, seen, current")
+
+    def tasks_of(self, seed: int) -> list[Task]:
+        """The tasks as this seed draws them."""
+        tasks = self.recipe.tasks(self.table, seed)
+        return [tasks[i] for i in self.chosen] if self.chosen else tasks
+
+    def __len__(self) -> int:
+        return len(self.chosen) or self.length
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks_of(self.seed))
+
+    def __getitem__(self, index: int | slice) -> Task | Stream:
+        if isinstance(index, slice):
+            chosen = tuple(self.chosen or range(self.length))[index]
+            if not chosen:
+                raise ScenarioError("that slice of the stream holds no task")
+            return replace(self, chosen=chosen)
+        return self.tasks_of(self.seed)[index]
+
+    def to(self, device: torch.device | str) -> Stream:
+        """The same stream with its table on another device."""
+        return replace(self, table=self.table.to(device))
+
+
+def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
+    """Which classes compete in each task, bool [T, C].
+
+    Task-incremental: the classes of the task (its own head). Otherwise all classes, those seen so far, or those of
+    the current task, as the stream's `open` says.
+    """
+    current = torch.zeros(len(tasks), stream.classes, dtype=torch.bool)
+    for t, task in enumerate(tasks):
+        current[t, list(task.classes)] = True
+    if stream.setting == "task" or stream.open == "current":
+        return current
+    if stream.open == "seen":
+        return current.cumsum(0) > 0
+    return torch.ones_like(current)
+
+
+def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """What differs between seeds, stacked: the tensors that a fleet maps over.
+
+    rows_* int64 [S, T, maxN] (padded with row 0), count_* int64 [S, T], label int64 [S, T, classes of the table],
+    allowed bool [S, T, C], classes_of bool [S, T, C]; and permutation int64 [S, T, F] or angle [S, T] where the
+    stream transforms its rows. Joint streams have one training task over all rows: see `scenarios.baselines`.
+    """
+    drawn = [stream.tasks_of(seed) for seed in seeds]
+    result: dict[str, list[Tensor]] = {}
+
+    def put(name: str, tensor: Tensor) -> None:
+        result.setdefault(name, []).append(tensor)
+
+    for part in PARTS:
+        longest = max(max(len(getattr(task, part)) for task in tasks) for tasks in drawn)
+        for tasks in drawn:
+            rows = torch.zeros(len(tasks), max(longest, 1), dtype=torch.int64)
+            for t, task in enumerate(tasks):
+                own = getattr(task, part)
+                rows[t, : len(own)] = own
+            put(f"rows_{part}", rows)
+            put(f"count_{part}", torch.tensor([len(getattr(task, part)) for task in tasks]))
+    for tasks in drawn:
+        put("label", torch.stack([task.label for task in tasks]))
+        put("allowed", allowed_classes(stream, tasks))
+        classes_of = torch.zeros(len(tasks), stream.classes, dtype=torch.bool)
+        for t, task in enumerate(tasks):
+            classes_of[t, list(task.classes)] = True
+        put("classes_of", classes_of)
+        if tasks[0].permutation is not None:
+            put("permutation", torch.stack([task.permutation for task in tasks if task.permutation is not None]))
+        if any(task.angle for task in tasks):
+            put("angle", torch.tensor([task.angle for task in tasks], dtype=torch.float32))
+    if "angle" in result and len(result["angle"]) != len(seeds):
+        raise ScenarioError("a stream rotates all of its seeds or none")
+    return {name: torch.stack(tensors).to(device) for name, tensors in result.items()}
