@@ -1,0 +1,103 @@
+"""One learner written, many run: the seeds of a fleet share each operation, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from lifelong.learner import AnyLearner, Learner, State
+from lifelong.problem import Batch, FinishedTask, Params, Problem, Start
+
+
+def random_start(problem: Problem, params: Params, generator: torch.Generator) -> Params:
+    """The initialisation that keeps the model's own draw."""
+    return params
+
+
+def unshared(tree: Any, live: Any) -> Any:
+    """The tree with copies of those leaves that share storage with a leaf of `live`, which is updated in place."""
+    taken = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(live) if leaf.numel()}
+    return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
+
+
+@dataclass
+class Fleet:
+    """A learner's outer methods on stacked state: every tensor of it is [S, ...].
+
+    problem: with the rules of all seeds, [S, ...]. compiled: whether the gradient goes through torch.compile.
+    """
+
+    learner: AnyLearner
+    problem: Problem
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        self._gradients = torch.func.vmap(self._one("gradients")) if isinstance(self.learner, Learner) else None
+        if self.compiled and self._gradients is not None:
+            self._gradients = torch.compile(self._gradients)
+        self._finish = torch.func.vmap(self._one("finish")) if isinstance(self.learner, Learner) else None
+        self._step = torch.func.vmap(self._one("step"))
+        self._end_task = torch.func.vmap(self._one("end_task"))
+        self._prepare = torch.func.vmap(self._one("prepare"))
+        self._predict = torch.func.vmap(self._one("predict"))
+
+    def _one(self, method: str) -> Any:
+        def call(rules: dict[str, Tensor], *arguments: Any) -> Any:
+            return getattr(self.learner, method)(replace(self.problem, rules=rules), *arguments)
+
+        return call
+
+    def init(self, seeds: list[int], generators: Any, start: Start) -> State:
+        """Initial states, one seed after another, stacked.
+
+        generators(seed, purpose) makes a random generator of that seed's own.
+        """
+        states = []
+        for s, seed in enumerate(seeds):
+            problem = replace(self.problem, rules={name: value[s] for name, value in self.problem.rules.items()})
+            net = self.learner.model.init(problem.table.shape, problem.classes, generators(seed, "model"))
+            device = problem.table.x.device
+            params: Params = {"net": {k: v.to(device, problem.dtype) for k, v in net.items()}}
+            params = start(problem, params, generators(seed, "start"))
+            states.append(self.learner.init(problem, params, generators(seed, "strategy")))
+        flat = [tree_flatten(state) for state in states]
+        leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
+        return tree_unflatten(leaves, flat[0][1])
+
+    def step(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
+        """One step of every seed: the new state and the losses [S]. Parameters move in place."""
+        learner, rules = self.learner, self.problem.rules
+        if not isinstance(learner, Learner):
+            return self._step(rules, state, batch), batch.weight.new_zeros(batch.weight.shape[0])
+        assert self._gradients is not None and self._finish is not None
+        step = self._gradients(rules, state, batch)
+        strategy = learner.sum
+        if strategy.needs_previous_params:
+            step = step._replace(previous=tree_map(torch.clone, state.params))
+        learner.optimiser.update_(state.params, step.gradients, state.optimiser, progress)
+        if strategy.finishes:
+            finished = self._finish(rules, state, step)
+            state = State(finished.params, state.optimiser, unshared(finished.memory, finished.params))
+        return state, step.loss
+
+    def end_task(self, state: State, task: FinishedTask) -> State:
+        """Consolidate every seed."""
+        new = self._end_task(self.problem.rules, state, task)
+        return new._replace(memory=unshared(new.memory, new.params))
+
+    def prepare(self, state: State) -> State:
+        """What an evaluation predicts with."""
+        return self._prepare(self.problem.rules, state)
+
+    def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
+
+        def one(rules: dict[str, Tensor], own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+            problem = replace(self.problem, rules=rules)
+            return self.learner.predict(problem, own, problem.x(r, t), shown)
+
+        return torch.func.vmap(one)(self.problem.rules, state, row, task, told)

@@ -1,0 +1,210 @@
+"""Optimisers as frozen records, each in two forms that a test holds equal: pure, and in place on a fleet's tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+class OptimiserError(ValueError):
+    """A setting that no optimiser can honour; its message is one line."""
+
+
+class Optimiser(Protocol):
+    """What the house needs of an optimiser. `progress`, 0 ... 1, says how much of the task is over."""
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        ...
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner: new parameters and new state."""
+        ...
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+        """The same for a fleet, on stacked tensors [S, ...], in place."""
+        ...
+
+
+def _check(record: Any) -> None:
+    name = type(record).__name__
+    if not _is_tensor(record.rate) and not record.rate > 0:
+        raise OptimiserError(f"{name}(rate={record.rate}): the learning rate must be above 0")
+    if record.schedule not in SCHEDULES:
+        raise OptimiserError(f"{name}(schedule={record.schedule!r}): it is one of {', '.join(SCHEDULES)}")
+    if record.clip < 0:
+        raise OptimiserError(f"{name}(clip={record.clip}): a norm cannot be negative; 0 means no clipping")
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _rate(record: Any, progress: Any) -> Any:
+    """The learning rate now: constant, or falling to zero over the task, linearly or as half a cosine."""
+    if record.schedule == "constant":
+        return record.rate
+    if record.schedule == "linear":
+        return record.rate * (1 - progress)
+    cosine = torch.cos(progress * math.pi) if _is_tensor(progress) else math.cos(progress * math.pi)
+    return record.rate * 0.5 * (1 + cosine)
+
+
+def _clipped(gradients: Any, clip: float, stacked: bool) -> Any:
+    """Gradients scaled so that their norm over all parameters, of each seed by itself, is at most `clip`."""
+    if not clip:
+        return gradients
+    leaves = tree_leaves(gradients)
+    if stacked:
+        squares = sum((leaf * leaf).flatten(1).sum(1) for leaf in leaves)  # [S]
+    else:
+        squares = sum((leaf * leaf).sum() for leaf in leaves)
+    scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
+    return tree_map(lambda g: g * (scale.view(-1, *[1] * (g.ndim - 1)) if stacked else scale), gradients)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent: v <- momentum v + g; p <- p - rate v."""
+
+    rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def init(self, params: Any) -> Any:
+        """Velocities of zero, or nothing without momentum."""
+        return {"velocity": tree_map(torch.zeros_like, params)} if self.momentum else {}
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        gradients, rate = _clipped(gradients, self.clip, False), _rate(self, progress)
+        if self.weight_decay:
+            gradients = tree_map(lambda g, p: g + self.weight_decay * p, gradients, params)
+        if self.momentum:
+            gradients = tree_map(lambda v, g: self.momentum * v + g, state["velocity"], gradients)
+            state = {"velocity": gradients}
+        return tree_map(lambda p, g: p - rate * g, params, gradients), state
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+        """One step of a fleet."""
+        rate, p = _rate(self, progress), tree_leaves(params)
+        g = tree_leaves(_clipped(gradients, self.clip, True))
+        if self.weight_decay:
+            g = list(torch._foreach_add(g, p, alpha=self.weight_decay))
+        if self.momentum:
+            v = tree_leaves(state["velocity"])
+            torch._foreach_mul_(v, self.momentum)
+            torch._foreach_add_(v, g)
+            g = v
+        torch._foreach_add_(p, g, alpha=-rate)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
+
+    rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def init(self, params: Any) -> Any:
+        """Moments of zero and a count of steps."""
+        return _adam_init(params)
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        return _adam(self, params, gradients, state, progress, decoupled=False)
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+        """One step of a fleet, with torch's fused kernel."""
+        _adam_fused(self, params, gradients, state, progress, torch._fused_adam_)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 1e-2
+    schedule: str = "constant"
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def init(self, params: Any) -> Any:
+        """Moments of zero and a count of steps."""
+        return _adam_init(params)
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        return _adam(self, params, gradients, state, progress, decoupled=True)
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+        """One step of a fleet, with torch's fused kernel."""
+        _adam_fused(self, params, gradients, state, progress, torch._fused_adamw_)
+
+
+def _adam_init(params: Any) -> Any:
+    first = tree_leaves(params)[0]
+    # float32 because torch's fused kernels want the count so, whatever the parameters are
+    count = torch.zeros((), dtype=torch.float32, device=first.device)
+    return {"first": tree_map(torch.zeros_like, params), "second": tree_map(torch.zeros_like, params), "count": count}
+
+
+def _adam(record: Any, params: Any, gradients: Any, state: Any, progress: Tensor, decoupled: bool) -> tuple[Any, Any]:
+    gradients, rate, decay = _clipped(gradients, record.clip, False), _rate(record, progress), record.weight_decay
+    if decay and not decoupled:
+        gradients = tree_map(lambda g, p: g + decay * p, gradients, params)
+    if decay and decoupled:
+        params = tree_map(lambda p: p * (1 - rate * decay), params)
+    count = state["count"] + 1
+    first = tree_map(lambda m, g: record.beta1 * m + (1 - record.beta1) * g, state["first"], gradients)
+    second = tree_map(lambda v, g: record.beta2 * v + (1 - record.beta2) * g * g, state["second"], gradients)
+    precise = count.to(tree_leaves(first)[0].dtype)
+    size = rate / (1 - record.beta1**precise)
+    root = (1 - record.beta2**precise).sqrt()
+    new = tree_map(lambda p, m, v: p - size * m / (v.sqrt() / root + record.epsilon), params, first, second)
+    return new, {"first": first, "second": second, "count": count}
+
+
+def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: float, kernel: Any) -> None:
+    p, g = tree_leaves(params), tree_leaves(_clipped(gradients, record.clip, True))
+    state["count"] += 1
+    kernel(
+        p,
+        g,
+        tree_leaves(state["first"]),
+        tree_leaves(state["second"]),
+        [],
+        [state["count"].flatten()[0]] * len(p),  # all seeds have taken as many steps
+        lr=_rate(record, progress),
+        beta1=record.beta1,
+        beta2=record.beta2,
+        weight_decay=record.weight_decay,
+        eps=record.epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
