@@ -69,6 +69,18 @@ class MLP:
         linear(net, "head", inputs, classes, generator)
         return net
 
+    def probed(self, net: Net, x: Tensor, probes: Net) -> tuple[Tensor, Net]:
+        """Scores with a probe [B, out] added to each layer's output, and each layer's input [B, in].
+
+        The gradient with respect to a probe of zeros is the gradient at that layer's output, row by row.
+        """
+        x, inputs = x.flatten(1), {}
+        for name in [*(f"layer{i}" for i in range(len(self.widths))), "head"]:
+            inputs[name] = x
+            x = apply_linear(net, name, x) + probes[name]
+            x = x if name == "head" else x.relu()
+        return x, inputs
+
     def features(self, net: Net, x: Tensor) -> Tensor:
         """The last hidden layer [B, F]."""
         x = x.flatten(1)

@@ -164,7 +164,7 @@ def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
 def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """What differs between seeds, stacked: the tensors that a fleet maps over.
 
-    rows_* int64 [S, T, maxN] (padded with row 0), count_* int64 [S, T], label int64 [S, T, classes of the table],
+    rows_* int64 [S, T, maxN] (padded with a row of the task), count_* int64 [S, T], label int64 [S, T, classes of the table],
     allowed bool [S, T, C], classes_of bool [S, T, C]; and permutation int64 [S, T, F] or angle [S, T] where the
     stream transforms its rows. Joint streams have one training task over all rows: see `scenarios.baselines`.
     """
@@ -180,7 +180,9 @@ def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") 
             rows = torch.zeros(len(tasks), max(longest, 1), dtype=torch.int64)
             for t, task in enumerate(tasks):
                 own = getattr(task, part)
-                rows[t, : len(own)] = own
+                if len(own):
+                    rows[t] = own[0]  # padding repeats a row of the task, so that its label exists
+                    rows[t, : len(own)] = own
             put(f"rows_{part}", rows)
             put(f"count_{part}", torch.tensor([len(getattr(task, part)) for task in tasks]))
     for tasks in drawn:

@@ -1,0 +1,58 @@
+"""Synaptic intelligence (Zenke, Poole and Ganguli, 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem, Step
+from lifelong.strategies.quadratic import quadratic
+from lifelong.strategy import Strategy, require
+
+
+@dataclass(frozen=True)
+class SI(Strategy):
+    """Hold each weight as firmly as its path so far lowered the loss.
+
+    penalty = strength x sum_i w_i (p_i - c_i)^2; at a task's end w_i <- w_i + path_i / ((p_i - c_i)^2 + damping) and
+    c <- p, where path_i sums -gradient x movement over the task's steps, of the whole loss, before clipping.
+    """
+
+    strength: float = 10.0
+    damping: float = 0.1
+    needs_previous_params = True
+
+    def __post_init__(self) -> None:
+        require(self, self.strength >= 0, "strength must be at least 0")
+        require(self, self.damping > 0, "damping must be above 0")
+
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+        """path, importance w and centre c, each shaped like the net."""
+        zero = {name: torch.zeros_like(value) for name, value in params["net"].items()}
+        centre = {name: value.clone() for name, value in params["net"].items()}
+        return params, {"path": zero, "importance": {k: v.clone() for k, v in zero.items()}, "centre": centre}
+
+    def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
+        """strength x sum w (p - c)^2."""
+        return 2 * self.strength * quadratic(params["net"], memory["importance"], memory["centre"])
+
+    def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
+        """Add this step's share of the path."""
+        gradients, previous = step.gradients["net"], step.previous["net"]
+        path = {
+            name: torch.addcmul(memory["path"][name], gradients[name], previous[name] - p)
+            for name, p in params["net"].items()
+        }
+        return params, {**memory, "path": path}
+
+    def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
+        """Turn the path into importance, and start a new one here."""
+        importance = {
+            name: memory["importance"][name]
+            + memory["path"][name] / ((p - memory["centre"][name]) ** 2 + self.damping)
+            for name, p in params["net"].items()
+        }
+        path = {name: torch.zeros_like(value) for name, value in importance.items()}
+        return params, {"path": path, "importance": importance, "centre": dict(params["net"])}
