@@ -1,0 +1,242 @@
+"""Named pure functions of a Result: each gives one number for each seed, [S], and its docstring names the paper.
+
+a[t, j] is the accuracy on task j after task t (both from 1), T the number of tasks. Where the peers compute another
+number under the same name, theirs has a name of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lifelong.result import Result
+
+Metric = Callable[[Result], Tensor]
+METRICS: dict[str, Metric] = {}
+NEEDS: dict[str, str] = {}
+
+
+class NotMeasured(ValueError):
+    """This result cannot give that metric; the message says why, and which flag would."""
+
+
+def metric(needs: str = "") -> Callable[[Metric], Metric]:
+    """Register a metric. needs: "order" for one that compares task ends, "curve" for one that reads evaluations between."""
+
+    def register(function: Metric) -> Metric:
+        METRICS[function.__name__] = function
+        NEEDS[function.__name__] = needs
+        return function
+
+    return register
+
+
+def available(result: Result) -> dict[str, Metric]:
+    """The metrics that this result can give."""
+    names = {}
+    for name, function in METRICS.items():
+        try:
+            function(result)
+        except NotMeasured:
+            continue
+        names[name] = function
+    return names
+
+
+def _matrix(result: Result, at_least: int = 1) -> Tensor:
+    """a [S, T, T]; refuses where a comparison over task ends has no meaning."""
+    if at_least > 1 and result.reading != "continual":
+        raise NotMeasured(f"a {result.reading} run learns no task after another, so nothing can be forgotten or transferred")
+    if result.tasks < at_least:
+        raise NotMeasured(f"this needs at least {at_least} tasks, and the stream has {result.tasks}")
+    return result.at_task_ends
+
+
+def _diagonal(a: Tensor) -> Tensor:
+    return a.diagonal(dim1=1, dim2=2)
+
+
+@metric()
+def average_accuracy(result: Result) -> Tensor:
+    """Mean over tasks of the accuracy at the end: 1/T sum_j a[T, j] (Lopez-Paz and Ranzato, 2017).
+
+    Of `isolate`: 1/T sum_j a[j, j], each task by the network that learned it alone.
+    """
+    a = _matrix(result)
+    return _diagonal(a).mean(1) if result.reading == "isolate" else a[:, -1].mean(1)
+
+
+@metric("order")
+def average_incremental_accuracy(result: Result) -> Tensor:
+    """Mean over t of the mean accuracy on the first t tasks: 1/T sum_t 1/t sum_{j<=t} a[t, j] (Rebuffi et al., 2017)."""
+    a = _matrix(result, 2)
+    return torch.stack([a[:, t, : t + 1].mean(1) for t in range(a.shape[1])], 1).mean(1)
+
+
+@metric("order")
+def learning_accuracy(result: Result) -> Tensor:
+    """Mean accuracy on each task just after it was learned: 1/T sum_j a[j, j] (Riemer et al., 2019)."""
+    return _diagonal(_matrix(result, 2)).mean(1)
+
+
+@metric("order")
+def forgetting(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} (max_{l<T} a[l, j] - a[T, j]), best over strictly earlier task ends (Chaudhry et al., 2018)."""
+    a = _matrix(result, 2)
+    return (a[:, :-1, :-1].amax(1) - a[:, -1, :-1]).mean(1)
+
+
+@metric("order")
+def forgetting_avalanche(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} (a[j, j] - a[T, j]): the first value against the last, as Avalanche 0.6 reports it."""
+    a = _matrix(result, 2)
+    return (_diagonal(a)[:, :-1] - a[:, -1, :-1]).mean(1)
+
+
+@metric("order")
+def forgetting_mammoth(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} (max_{l<=T} a[l, j] - a[T, j]): the last row counts in the maximum, so it is never negative."""
+    a = _matrix(result, 2)
+    return (a[:, :, :-1].amax(1) - a[:, -1, :-1]).mean(1)
+
+
+@metric("order")
+def forgetting_pycil(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} (max_{j<=l<=T} a[l, j] - a[T, j]): best since the task was learned, the last row included."""
+    a = _matrix(result, 2)
+    last = a.shape[1] - 1
+    return torch.stack([a[:, j:, j].amax(1) - a[:, last, j] for j in range(last)], 1).mean(1)
+
+
+@metric("order")
+def backward_transfer(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} (a[T, j] - a[j, j]) (Lopez-Paz and Ranzato, 2017, over T-1 tasks as in the paper)."""
+    return -forgetting_avalanche(result)
+
+
+@metric("order")
+def forward_transfer(result: Result) -> Tensor:
+    """1/(T-1) sum_{j>1} (a[j-1, j] - b[j]), b the accuracy of a random draw (Lopez-Paz and Ranzato, 2017).
+
+    Degenerate in class-incremental streams, where unseen classes are never answered, and with heads not yet trained:
+    there it says minus the luck of the random net and is not given.
+    """
+    a = _matrix(result, 2)
+    if result.setting != "domain":
+        raise NotMeasured(f"zero-shot forward transfer is degenerate in a {result.setting}-incremental stream: heads untrained")
+    upper = a.diagonal(offset=1, dim1=1, dim2=2)
+    return (upper - result.untrained[:, 1:]).mean(1)
+
+
+def _curve(result: Result) -> tuple[Tensor, Tensor]:
+    """Accuracy at every evaluation after the start [S, E, T], and the number of tasks ended before each [E]."""
+    _matrix(result, 2)
+    if not (result.when[1:, 2] == 0).any():
+        raise NotMeasured("this reads evaluations along the way: run with --eval-every N")
+    ended = result.when[1:, 0] + result.when[1:, 2]
+    return result.accuracy[:, 1:], ended
+
+
+@metric("curve")
+def min_accuracy(result: Result) -> Tensor:
+    """1/(T-1) sum_{j<T} of the lowest accuracy on j at any evaluation after j ended (De Lange et al., 2023)."""
+    accuracy, ended = _curve(result)
+    after = [accuracy[:, _since_end(result, ended, j), j].amin(1) for j in range(result.tasks - 1)]
+    return torch.stack(after, 1).mean(1)
+
+
+def _since_end(result: Result, ended: Tensor, j: int) -> Tensor:
+    """Evaluations after task j ended, its own end left out."""
+    own_end = (result.when[1:, 0] == j) & (result.when[1:, 2] == 1)
+    return (ended > j) & ~own_end
+
+
+@metric("curve")
+def worst_case_accuracy(result: Result) -> Tensor:
+    """a[T, T] / T + (1 - 1/T) x min_accuracy (De Lange et al., 2023)."""
+    return _matrix(result, 2)[:, -1, -1] / result.tasks + (1 - 1 / result.tasks) * min_accuracy(result)
+
+
+@metric("curve")
+def windowed_forgetting(result: Result, window: int = 10) -> Tensor:
+    """Mean over tasks of the largest drop between two evaluations at most `window` apart (De Lange et al., 2023)."""
+    accuracy, _ = _curve(result)
+    drops = torch.full_like(accuracy[:, 0], -torch.inf)  # [S, T]
+    for gap in range(1, min(window, accuracy.shape[1])):
+        drops = torch.maximum(drops, (accuracy[:, :-gap] - accuracy[:, gap:]).amax(1))
+    return drops.mean(1)
+
+
+@metric("curve")
+def average_anytime_accuracy(result: Result) -> Tensor:
+    """Mean over evaluations of the mean accuracy on the tasks begun so far (Caccia et al., 2022)."""
+    accuracy, _ = _curve(result)
+    begun = result.when[1:, 0] + 1
+    return torch.stack([accuracy[:, e, : int(n)].mean(1) for e, n in enumerate(begun)], 1).mean(1)
+
+
+@metric("curve")
+def learning_curve_area(result: Result) -> Tensor:
+    """Mean over tasks of the area under the task's accuracy while it is learned, as a share of 1 (after Chaudhry et al., 2019)."""
+    _curve(result)
+    areas = []
+    for j in range(result.tasks):
+        own = result.when[:, 0] == j
+        x = result.when[own][:, 1].to(result.accuracy.dtype)
+        y = result.accuracy[:, own, j]
+        areas.append(torch.trapezoid(y, x, dim=1) / (x[-1] - x[0]))
+    return torch.stack(areas, 1).mean(1)
+
+
+def intransigence(result: Result, joint_upto: list[Result]) -> Tensor:
+    """1/T sum_k (a*[k] - a[k, k]), a*[k] the accuracy on task k of a joint run on tasks 1 ... k (Chaudhry et al., 2018)."""
+    best = torch.stack([r.at_task_ends[:, -1, k] for k, r in enumerate(joint_upto)], 1)
+    return (best - _diagonal(_matrix(result))).mean(1)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and the half-width of its 95 % interval (none with one seed); diverged seeds left out."""
+
+    mean: float
+    half_width: float | None
+    per_seed: tuple[float | None, ...]
+
+    def text(self, scale: float = 100.0) -> str:
+        """As in "91.23 ± 0.45"."""
+        if self.mean != self.mean:
+            return "–"
+        width = "" if self.half_width is None else f" ± {scale * self.half_width:.2f}"
+        return f"{scale * self.mean:.2f}{width}"
+
+
+def estimate(values: Tensor, kept: Tensor | None = None) -> Estimate:
+    """Student's t interval over seeds: mean ± t(0.975, n - 1) x s / sqrt(n), for values [S]; seeds not kept are left out."""
+    kept = torch.ones(len(values), dtype=torch.bool) if kept is None else kept
+    used = values[kept].to(torch.float64)
+    n = len(used)
+    half_width = None
+    if n > 1:
+        from scipy.stats import t
+
+        half_width = float(t.ppf(0.975, n - 1) * used.std(unbiased=True) / n**0.5)
+    per_seed = tuple(float(v) if k else None for v, k in zip(values, kept, strict=True))
+    return Estimate(float(used.mean()) if n else float("nan"), half_width, per_seed)
+
+
+def summary(result: Result) -> dict[str, Estimate]:
+    """Every metric that the result can give, as an estimate over its seeds."""
+    return {name: estimate(function(result), result.kept) for name, function in available(result).items()}
+
+
+def paired(metric: Metric, a: Result, b: Result) -> Estimate:
+    """metric(a) - metric(b), seed by seed, over the seeds that both have and neither lost."""
+    shared = [seed for seed in a.seeds if seed in b.seeds]
+    if not shared:
+        raise NotMeasured("the two runs have no seed in common")
+    ia = torch.tensor([a.seeds.index(seed) for seed in shared])
+    ib = torch.tensor([b.seeds.index(seed) for seed in shared])
+    return estimate(metric(a)[ia] - metric(b)[ib], a.kept[ia] & b.kept[ib])

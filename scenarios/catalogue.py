@@ -1,0 +1,106 @@
+"""The named scenarios, each with its protocol's defaults, and how a user registers one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from scenarios.datasets import load_table
+from scenarios.split import split
+from scenarios.stream import Budget, ScenarioError, Stream
+from scenarios.synthetic import blobs
+from scenarios.transformed import permuted, rotated
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named scenario: what makes its stream, and the protocol a run takes where the user says nothing.
+
+    make(table, setting=..., **options) -> Stream; data: the data set, "" where the `data` option names it.
+    model, optimiser: as text. background: the data set that meta-learning may use.
+    """
+
+    name: str
+    make: Callable[..., Stream]
+    data: str
+    setting: str = "class"
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str = "MLP(400, 400)"
+    optimiser: str = "Adam(0.001)"
+    budget: Budget = field(default_factory=lambda: Budget(iterations=500, batch=32))
+    about: str = ""
+    background: str = ""
+
+
+CATALOGUE: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> Entry:
+    """Add a scenario to the catalogue, from Python or from a file named on the command line."""
+    CATALOGUE[entry.name] = entry
+    return entry
+
+
+_SMALL = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
+_MNIST = {"budget": Budget(iterations=2000, batch=128)}
+_IMAGES = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
+for _entry in (
+    Entry("split-digits", split, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 5 x 2 classes"),
+    Entry("permuted-digits", permuted, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, pixels in a new order in each task"),
+    Entry("rotated-digits", rotated, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, turned further in each task"),
+    Entry("split-blobs", split, "blobs", "class", {"tasks": 5}, model="MLP(50)", budget=Budget(iterations=50, batch=16), about="Gaussian clouds, 5 x 2 classes; milliseconds"),
+    Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)", background="fashion-mnist"),
+    Entry("permuted-mnist", permuted, "mnist", "domain", {"tasks": 10}, model="MLP(1000, 1000)", optimiser="Adam(0.0001)", budget=Budget(iterations=5000, batch=256), about="MNIST, pixels in a new order in each of 10 tasks"),
+    Entry("rotated-mnist", rotated, "mnist", "domain", {"tasks": 10}, **_MNIST, about="MNIST, turned by 0 ... 180 degrees over 10 tasks"),
+    Entry("split-fashion-mnist", split, "fashion-mnist", "class", {"tasks": 5}, **_MNIST, about="Fashion-MNIST, 5 x 2 classes"),
+    Entry("split-omniglot", split, "omniglot", "task", {"tasks": 50}, model="Conv4(32)", budget=Budget(iterations=200, batch=32), about="Omniglot, 50 x 13 characters", background="omniglot-background"),
+    Entry("split-cifar10", split, "cifar10", "class", {"tasks": 5}, **_IMAGES, about="CIFAR-10, 5 x 2 classes"),
+    Entry("split-cifar100", split, "cifar100", "class", {"tasks": 10}, **_IMAGES, about="CIFAR-100, 10 x 10 classes"),
+    Entry("split", split, "", "class", {"tasks": 5}, about="any data: split(data='my.npz', tasks=5)"),
+    Entry("permuted", permuted, "", "domain", {"tasks": 5}, about="any data: permuted(data='my.npz')"),
+    Entry("rotated", rotated, "", "domain", {"tasks": 5}, about="any images: rotated(data='folder/')"),
+):  # fmt: skip
+    register(_entry)
+
+
+def find(name: str) -> Entry:
+    """The entry of this name; underscores count as hyphens. Raises ScenarioError with the nearest name."""
+    name = name.replace("_", "-")
+    if name not in CATALOGUE:
+        near = difflib.get_close_matches(name, CATALOGUE, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "`lifelong list scenarios` shows them all"
+        raise ScenarioError(f"unknown scenario {name!r}: {hint}")
+    return CATALOGUE[name]
+
+
+def build(
+    entry: Entry,
+    options: dict[str, Any] | None = None,
+    setting: str | None = None,
+    root: Path | str | None = None,
+    budget: Budget | None = None,
+) -> Stream:
+    """The stream of an entry with the user's options; `data` may name any data set, `.npz` file or image folder."""
+    chosen = {**entry.options, **(options or {})}
+    data = chosen.pop("data", entry.data)
+    known = [name for name in inspect.signature(entry.make).parameters if name not in ("table", "budget", "name")]
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            raise ScenarioError(f"{entry.name} has no option {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"))
+    if "tasks" in chosen and (not isinstance(chosen["tasks"], int) or isinstance(chosen["tasks"], bool)):
+        raise ScenarioError(f"{entry.name}(tasks={chosen['tasks']!r}): tasks must be a whole number")
+    if not data:
+        raise ScenarioError(f"{entry.name} needs data: name a data set, an .npz file or a folder, as in {entry.name}(data='my.npz')")
+    setting = setting or chosen.pop("setting", None) or entry.setting
+    chosen.pop("setting", None)
+    table = blobs() if data == "blobs" else load_table(str(data), root)
+    try:
+        stream = entry.make(table, setting=setting, budget=budget or entry.budget, **chosen)
+    except TypeError as error:
+        raise ScenarioError(f"{entry.name}: {str(error).splitlines()[0]}") from None
+    return replace(stream, name=entry.name)
