@@ -1,0 +1,30 @@
+"""Continual and lifelong learning: streams of tasks, learned by a fleet of seeds, measured on the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifelong.learner import Learner, NearestClassMean
+    from lifelong.loop import run
+    from lifelong.run_folder import load
+    from lifelong.strategy import FineTuning, Strategy
+
+_PLACES = {
+    "Learner": "lifelong.learner",
+    "NearestClassMean": "lifelong.learner",
+    "run": "lifelong.loop",
+    "load": "lifelong.run_folder",
+    "FineTuning": "lifelong.strategy",
+    "Strategy": "lifelong.strategy",
+}
+__all__ = ["FineTuning", "Learner", "NearestClassMean", "Strategy", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use, so that `lifelong --help` does not wait for torch."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'lifelong' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PLACES[name]), name)

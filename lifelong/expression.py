@@ -16,11 +16,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from scenarios.refusal import Refusal
+
 FILES: dict[str, str] = {}  # path of each plug-in file -> hash of the content that was loaded
 _MODULES: dict[tuple[str, str], Any] = {}
 
 
-class ExpressionError(ValueError):
+class ExpressionError(Refusal):
     """A text that names nothing that can be built; its message is one line and offers the nearest name."""
 
 

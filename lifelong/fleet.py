@@ -93,6 +93,17 @@ class Fleet:
         """What an evaluation predicts with."""
         return self._prepare(self.problem.rules, state)
 
+    def answer(self, state: State, x: Tensor) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all seeds; no task is told."""
+        problem = self.problem
+        x = x.to(problem.dtype) / 255 if x.dtype == torch.uint8 else x.to(problem.dtype)
+        told = torch.full((len(x),), -1, device=x.device)
+
+        def one(rules: dict[str, Tensor], own: State) -> Tensor:
+            return self.learner.predict(replace(problem, rules=rules), own, x, told)
+
+        return torch.func.vmap(one)(problem.rules, state)
+
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lifelong.model import MLP, Model
 from lifelong.optimisers import Adam, Optimiser
 from lifelong.problem import Batch, FinishedTask, Outputs, Params, Problem, Step
-from lifelong.strategy import FineTuning, Strategy, Sum, labels_of, parts_of
+from lifelong.strategy import FineTuning, Strategy, StrategyError, Sum, labels_of, parts_of
 
 
 class State(NamedTuple):
@@ -145,7 +145,7 @@ class NearestClassMean:
 
     def __post_init__(self) -> None:
         if self.features not in ("pixels", "net"):
-            raise ValueError(f"NearestClassMean(features={self.features!r}): it is 'pixels' or 'net'")
+            raise StrategyError(f"NearestClassMean(features={self.features!r}): it is 'pixels' or 'net'")
 
     def _features(self, problem: Problem, params: Params, x: Tensor) -> Tensor:
         return x.flatten(1) if self.features == "pixels" else problem.features(params, x)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from lifelong.fleet import Fleet, random_start
 from lifelong.learner import AnyLearner, Draws, Learner, State
@@ -299,8 +299,6 @@ class _Run:
             )  # fmt: skip
 
     def _look_up(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        from dataclasses import replace
-
         problem = replace(self.fleet.problem, rules=own)
         return problem.x(row, task), problem.y(row, task), problem.allowed(task)
 
@@ -399,6 +397,23 @@ class _Run:
         )
 
 
-def copied(state: Any) -> Any:
-    """A copy of a tree of tensors."""
-    return tree_map(torch.clone, state)
+def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: list[int], start: Start) -> tuple[Fleet, State]:
+    """The fleet of a run and its state before learning, on the CPU."""
+    one = _Run(learner, stream, seeds, start, 0, 1000, False, torch.float32)
+    return one.fleet, one._first_state(start)
+
+
+def cost(learner: AnyLearner, stream: Stream, seeds: list[int], device: str = "cpu", steps: int = 10) -> tuple[float, int]:
+    """Seconds and bytes that a run will take, from a few steps of it: training, and the tensors that live throughout."""
+    one = _Run(learner, stream.to(device_of(device)), seeds, random_start, 0, 1000, False, torch.float32)
+    state, batches = one._first_state(random_start), one._batches(0, 0)
+    times = []
+    for batch, _ in zip(batches, range(steps), strict=False):
+        began = time.perf_counter()
+        state, loss = one.fleet.step(state, batch, 0.0)
+        loss.sum().item()  # waits for the device
+        times.append(time.perf_counter() - began)
+    held = [*tree_leaves(state), *one.rules.values(), stream.table.x, stream.table.y]
+    size = sum(leaf.numel() * leaf.element_size() for leaf in held)
+    gradients = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state.params))
+    return min(times) * one.iterations * one.tasks, size + gradients

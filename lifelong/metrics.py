@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from lifelong.result import Result
+from scenarios.refusal import Refusal
 
 Metric = Callable[[Result], Tensor]
 METRICS: dict[str, Metric] = {}
 NEEDS: dict[str, str] = {}
 
 
-class NotMeasured(ValueError):
+class NotMeasured(Refusal):
     """This result cannot give that metric; the message says why, and which flag would."""
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scenarios.refusal import Refusal
+
 Net = dict[str, Tensor]
 
 
-class ModelError(ValueError):
+class ModelError(Refusal):
     """A network that cannot be built or run here; its message is one line."""
 
 

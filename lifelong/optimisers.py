@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scenarios.refusal import Refusal
+
 SCHEDULES = ("constant", "linear", "cosine")
 
 
-class OptimiserError(ValueError):
+class OptimiserError(Refusal):
     """A setting that no optimiser can honour; its message is one line."""
 
 

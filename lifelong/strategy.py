@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem, Step
+from scenarios.refusal import Refusal
 
 VERBS = ("init", "extend", "objective", "penalty", "grads", "after_step", "after_task", "prepare", "predict")
 
 
-class StrategyError(ValueError):
+class StrategyError(Refusal):
     """A setting or a sum that no strategy can honour; its message is one line."""
 
 

@@ -14,11 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scenarios.refusal import Refusal
+
 SETTINGS = ("task", "domain", "class")
 PARTS = ("train", "validation", "test")
 
 
-class ScenarioError(ValueError):
+class ScenarioError(Refusal):
     """A request that no stream can honour; its message is one line and says what would be right."""
 
 
