@@ -94,6 +94,21 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def check_request(learner: AnyLearner, stream: Stream, seeds: list[int], device: str) -> None:
+    """Refuse what cannot be run, before anything is written."""
+    if not seeds:
+        raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
+    if len(set(seeds)) < len(seeds):
+        raise ScenarioError("a seed is named twice: each can run once")
+    if stream.reading != "continual" and isinstance(learner, Learner) and parts_of(learner.strategy):
+        raise ScenarioError(f"the baseline {stream.reading} goes with FineTuning() alone, not with {learner.strategy!r}")
+    if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
+        raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    device_of(device)
+    if hasattr(learner, "model"):
+        learner.model.init(stream.table.shape, stream.classes, generator(0, "model"))
+
+
 def run(
     learner: AnyLearner,
     stream: Stream,
@@ -116,14 +131,7 @@ def run(
     that cannot be honoured.
     """
     seeds = list(seeds)
-    if not seeds:
-        raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
-    if len(set(seeds)) < len(seeds):
-        raise ScenarioError("a seed is named twice: each can run once")
-    if stream.reading != "continual" and isinstance(learner, Learner) and parts_of(learner.strategy):
-        raise ScenarioError(f"the baseline {stream.reading} goes with FineTuning() alone, not with {learner.strategy!r}")
-    if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
-        raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    check_request(learner, stream, seeds, device)
     stream = stream.to(device_of(device))
     size = fleet or len(seeds)
     results = []

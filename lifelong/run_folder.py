@@ -87,8 +87,11 @@ class RunFolder:
     every: seconds between checkpoints; a checkpoint is written at the first step boundary after that.
     """
 
+    latest: Path | None = None  # the folder in use, for the line that tells how to resume
+
     def __init__(self, path: Path, request: Request, every: float = 60.0) -> None:
         self.path, self.request, self.every = path, request, every
+        RunFolder.latest = path
         self.saved = time.monotonic()
         self.stop_asked = False
 

@@ -1,0 +1,496 @@
+"""The command line: words become objects, a run, and a report. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scenarios.refusal import Refusal
+
+if TYPE_CHECKING:
+    from lifelong.request import Request
+    from lifelong.result import Result
+    from lifelong.run_folder import RunFolder
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Continual learning: streams of tasks, learned by a fleet of seeds, measured.\n\n"
+    "Try it: [bold]lifelong run split-digits --strategy 'Replay(size=200)'[/bold]",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, and fetching it.")
+app.add_typer(data_app, name="data")
+
+Scenario = Annotated[str, typer.Argument(help="a named scenario, as in split-digits or 'split-digits(tasks=2)'")]
+Setting = Annotated[str, typer.Option(help="task, domain or class; default: the scenario's")]
+Model = Annotated[str, typer.Option(help="as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'")]
+Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
+Init = Annotated[str, typer.Option(help="where the network starts")]
+Seeds = Annotated[str, typer.Option(help="5 is 0 ... 4; 3,4,9; 7:12 is 7 ... 11")]
+Iterations = Annotated[int, typer.Option(help="iterations of each task")]
+Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
+Batch = Annotated[int, typer.Option(help="rows of a batch")]
+EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterations")]
+EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")]
+FleetSize = Annotated[int, typer.Option("--fleet", help="seeds that run together; 0 is all")]
+Compile = Annotated[bool, typer.Option("--compile", help="compile the gradient: 45 s once, then faster")]
+DataRoot = Annotated[str, typer.Option(help="folder of the data sets; default $LIFELONG_DATA, or the user's cache")]
+Out = Annotated[Path, typer.Option(help="folder that the run's folder is made in")]
+CheckpointEvery = Annotated[float, typer.Option(hidden=True)]
+
+
+def _request(scenario: str, seeds: str, **fields: Any) -> Request:
+    from lifelong.request import Request, read_seeds
+
+    return Request(scenario, seeds=read_seeds(seeds), **fields)
+
+
+def _learn(folder: RunFolder, quiet: bool) -> Result:
+    """Run or go on with the run of a folder; saves on Ctrl-C."""
+    import torch
+
+    from lifelong import terminal
+    from lifelong.loop import run
+
+    torch.set_num_threads(1 if folder.request.device in ("auto", "cpu") else torch.get_num_threads())
+    request = folder.request
+    learner, stream, start = request.build()
+    if torch.cuda.is_available() is False and request.device == "auto":
+        device = "cpu"
+    else:
+        device = request.device
+    folder.describe("running")
+
+    def ask(*_: Any) -> None:
+        folder.stop_asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        with terminal.Watcher(f"{request.scenario} · {request.method}") as watch:
+            result = run(
+                learner,
+                stream,
+                request.seeds,
+                start,
+                eval_every=request.eval_every,
+                eval_rows=request.eval_rows,
+                device=device,
+                fleet=request.fleet,
+                compiled=request.compile,
+                watch=None if quiet else watch,
+                keeper=folder,
+            )
+    except torch.OutOfMemoryError:
+        size = max(1, (request.fleet or len(request.seeds)) // 2)
+        raise Refusal(f"the device has not enough memory for this fleet: try --fleet {size}") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    folder.complete(result)
+    return result
+
+
+def _end(result: Result, path: Path) -> None:
+    """Say where the run lies; exit code 1 when seeds diverged."""
+    from lifelong import terminal
+
+    terminal.errors.print(f"saved in {path}", soft_wrap=True, highlight=False)
+    for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True):
+        if task >= 0:
+            where = f"seed {seed} diverged in task {task + 1} at iteration {iteration}"
+            terminal.refuse(f"{where}: its loss is not finite; the other seeds and what was measured are kept")
+    if not bool(result.kept.all()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    scenario: Scenario,
+    setting: Setting = "",
+    strategy: Annotated[str, typer.Option(help="as in 'EWC(strength=100.0) + Replay(size=200)'")] = "",
+    learner: Annotated[str, typer.Option(help="instead of a strategy, as in 'NearestClassMean()'")] = "",
+    baseline: Annotated[str, typer.Option(help="joint or isolate")] = "",
+    model: Model = "",
+    optimiser: Optimiser = "",
+    init: Init = "Random()",
+    seeds: Seeds = "5",
+    iterations: Iterations = 0,
+    epochs: Epochs = 0.0,
+    batch: Batch = 0,
+    eval_every: EvalEvery = 0,
+    eval_rows: EvalRows = 1000,
+    device: Device = "auto",
+    fleet: FleetSize = 0,
+    compile: Compile = False,
+    data_root: DataRoot = "",
+    name: Annotated[str, typer.Option(help="name of the run's folder; refused when it exists")] = "",
+    out: Out = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say seconds and bytes, and stop")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print summary.json, and nothing else")] = False,
+    checkpoint_every: CheckpointEvery = 60.0,
+) -> None:
+    """Learn a scenario with many seeds at once, and measure it.
+
+    Example: lifelong run split-digits --strategy "EWC(strength=100.0) + Replay(size=200)" --seeds 5
+    """
+    request = _request(
+        scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
+        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
+        eval_rows=eval_rows, device=device, fleet=fleet, compile=compile, data_root=data_root,
+    )  # fmt: skip
+    if dry_run:
+        return _dry_run(request)
+    from lifelong import terminal
+
+    folder = _folder(request, out, name, checkpoint_every)
+    result = _learn(folder, quiet=as_json)
+    if as_json:
+        print((folder.path / "summary.json").read_text())
+    else:
+        terminal.show(result, terminal.output)
+    _end(result, folder.path)
+
+
+def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
+    """A new folder, made only once the request is known to be sound."""
+    from lifelong.loop import check_request
+    from lifelong.request import default_folder
+    from lifelong.run_folder import RunFolder
+
+    learner, stream, _ = request.build()
+    check_request(learner, stream, list(request.seeds), request.device)
+    return RunFolder.create(out / name if name else default_folder(out, request), request, every)
+
+
+def _dry_run(request: Request) -> None:
+    import torch
+
+    from lifelong import terminal
+    from lifelong.loop import check_request, cost
+
+    torch.set_num_threads(1)
+    learner, stream, _ = request.build()
+    check_request(learner, stream, list(request.seeds), request.device)
+    seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
+    chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
+    words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
+    terminal.output.print(f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes")
+
+
+@app.command()
+def resume(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    checkpoint_every: CheckpointEvery = 60.0,
+) -> None:
+    """Go on with a run that was stopped or killed; equal, bit for bit on a CPU, to one that never was.
+
+    Example: lifelong resume runs/split-digits-ewc
+    """
+    from lifelong import terminal
+    from lifelong.run_folder import Loaded, RunFolder
+
+    folder = RunFolder.open(path, checkpoint_every)
+    if (path / "results.safetensors").exists():
+        result = Loaded(path).result
+    else:
+        import torch
+
+        torch.set_num_threads(1)
+        for warning in folder.check_plugins():
+            terminal.errors.print(f"warning: {warning}", soft_wrap=True)
+        result = _learn(folder, quiet=as_json)
+    if as_json:
+        print((path / "summary.json").read_text())
+    else:
+        terminal.show(result, terminal.output)
+    _end(result, path)
+
+
+@app.command()
+def compare(
+    scenario: Scenario,
+    strategy: Annotated[list[str] | None, typer.Option(help="one for each method")] = None,
+    learner: Annotated[list[str] | None, typer.Option(help="one for each learner")] = None,
+    baselines: Annotated[str, typer.Option(help="as in joint,isolate")] = "",
+    setting: Setting = "",
+    model: Model = "",
+    optimiser: Optimiser = "",
+    init: Init = "Random()",
+    seeds: Seeds = "5",
+    iterations: Iterations = 0,
+    epochs: Epochs = 0.0,
+    batch: Batch = 0,
+    eval_every: EvalEvery = 0,
+    eval_rows: EvalRows = 1000,
+    device: Device = "auto",
+    fleet: FleetSize = 0,
+    compile: Compile = False,
+    data_root: DataRoot = "",
+    out: Out = Path("runs"),
+    report: Annotated[Path | None, typer.Option(help="also write the HTML report here")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one summary for each method")] = False,
+) -> None:
+    """Run several methods on the same seeds and data, and put them side by side.
+
+    Example: lifelong compare split-digits --strategy "FineTuning()" --strategy "Replay(size=200)" --baselines joint
+    """
+    common = {
+        "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
+        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "device": device,
+        "fleet": fleet, "compile": compile, "data_root": data_root,
+    }  # fmt: skip
+    methods = [{"strategy": text} for text in strategy or ["FineTuning()"]]
+    methods += [{"learner": text} for text in learner or []]
+    methods += [{"baseline": word} for word in baselines.split(",") if word]
+    requests = [_request(scenario, seeds, **method, **common) for method in methods]
+    for request in requests:  # all are sound before the first begins
+        request.build()
+    from lifelong import terminal
+    from lifelong.report import names_of, write_report
+    from lifelong.run_folder import load
+
+    paths = []
+    for request in requests:
+        folder = _folder(request, out, "", 60.0)
+        _learn(folder, quiet=as_json)
+        paths.append(folder.path)
+    loaded = [load(path) for path in paths]
+    results = {name: one.result for name, one in zip(names_of(loaded), loaded, strict=True)}
+    if as_json:
+        print(json.dumps({name: json.loads((p / "summary.json").read_text()) for name, p in zip(results, paths, strict=True)}))
+    else:
+        terminal.output.print(terminal.compare_table(results))
+    if report:
+        write_report(loaded, report)
+        terminal.errors.print(f"report: {report}", soft_wrap=True)
+    if not all(bool(result.kept.all()) for result in results.values()):
+        terminal.refuse("some seeds diverged and were left out; `lifelong show RUN` says which")
+        raise typer.Exit(1)
+
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs")]
+
+
+@app.command()
+def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the accuracies as CSV")] = False) -> None:
+    """Show finished runs: matrix and metrics of one, a comparison of several.
+
+    Example: lifelong show runs/*
+    """
+    from lifelong import terminal
+    from lifelong.report import names_of
+    from lifelong.run_folder import load
+
+    loaded = [load(path) for path in runs]
+    if csv:
+        print("".join(one.to_csv() for one in loaded), end="")
+    elif len(loaded) == 1:
+        terminal.show(loaded[0].result, terminal.output)
+    else:
+        terminal.output.print(terminal.compare_table(dict(zip(names_of(loaded), (one.result for one in loaded), strict=True))))
+
+
+@app.command()
+def report(runs: Runs, output: Annotated[Path, typer.Option(help="the page to write")] = Path("report.html")) -> None:
+    """Write one HTML page about finished runs; it loads nothing from outside.
+
+    Example: lifelong report runs/* --output report.html
+    """
+    from lifelong import terminal
+    from lifelong.report import write_report
+    from lifelong.run_folder import load
+
+    write_report([load(path) for path in runs], output)
+    terminal.errors.print(f"report: {output}", soft_wrap=True)
+
+
+KINDS = ("scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "metrics", "data")
+
+
+@app.command("list")
+def list_(kind: Annotated[str, typer.Argument(help=", ".join(KINDS))] = "") -> None:
+    """List what can be named.
+
+    Example: lifelong list strategies
+    """
+    import inspect
+
+    from lifelong import terminal
+    from lifelong.expression import suggest, vocabulary
+    from lifelong.metrics import METRICS
+    from scenarios.catalogue import CATALOGUE
+    from scenarios.datasets import DATASETS
+
+    if kind and kind not in KINDS:
+        raise Refusal(f"unknown kind {kind!r}: {suggest(kind, KINDS)}")
+    for one in [kind] if kind else KINDS:
+        if one == "scenarios":
+            rows = {name: entry.about for name, entry in CATALOGUE.items()}
+        elif one == "data":
+            rows = {name: data.about for name, data in DATASETS.items()}
+        else:
+            known = METRICS if one == "metrics" else vocabulary(one)
+            rows = {name: (inspect.getdoc(value) or "").partition("\n")[0] for name, value in known.items()}
+        _listing(one, rows, terminal.output)
+
+
+def _listing(title: str, rows: dict[str, str], console: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, about in rows.items():
+        table.add_row(name, Text(about))
+    console.print(table)
+
+
+@app.command()
+def explain(
+    expression: Annotated[str, typer.Argument(metavar="EXPR")],
+    scenario: Annotated[str, typer.Option(help="where its memory is measured")] = "split-digits",
+) -> None:
+    """Say what each part of a strategy changes, stores and costs, and what to expect.
+
+    Example: lifelong explain "EWC(strength=100.0) + Replay(size=200)"
+    """
+    from lifelong import terminal
+    from lifelong.explain import explain as explained
+    from lifelong.request import Request
+
+    terminal.output.print(explained(Request(scenario, strategy=expression, seeds=(0,))))
+
+
+@app.command()
+def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> None:
+    """Run the contract on your own strategy, learner or scenario; one line for each check.
+
+    Example: lifelong check my_idea.py
+    """
+    import torch
+
+    from lifelong import terminal
+    from lifelong.checks import check_target
+
+    torch.set_num_threads(1)
+    failures = 0
+    for name, subject, problem, mend in check_target(target):
+        if problem:
+            failures += 1
+            terminal.output.print(f"[red]fails[/red]  {subject}: {name}: {problem}. {mend}", soft_wrap=True, highlight=False)
+        else:
+            terminal.output.print(f"[green]holds[/green]  {subject}: {name}", soft_wrap=True, highlight=False)
+    if failures:
+        terminal.refuse(f"{failures} of the contract's checks failed")
+        raise typer.Exit(2)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="strategy or scenario")],
+    path: Annotated[Path, typer.Argument(metavar="FILE.py")],
+) -> None:
+    """Write a small working file to start from.
+
+    Example: lifelong new strategy my_idea.py
+    """
+    from lifelong import terminal
+    from lifelong.new import write_new
+
+    command = write_new(kind, path)
+    terminal.output.print(f"wrote {path}; try it: {command}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="a row, as in split-mnist-class-ewc; without it, all that are not done")] = "",
+    data_root: DataRoot = "",
+    record: Annotated[Path, typer.Option(help="where cells are kept")] = Path("docs/reference.json"),
+    page: Annotated[Path, typer.Option(help="the table to write")] = Path("docs/reference.md"),
+    device: Device = "auto",
+    table_only: Annotated[bool, typer.Option("--table-only", help="write the page from what is kept")] = False,
+) -> None:
+    """Run published rows again: protocol, ours, theirs, verdict. Finished cells are kept, so it can be cut off.
+
+    Example: lifelong reproduce split-mnist-class-er
+    """
+    import torch
+
+    from lifelong import terminal
+    from lifelong.reference import reproduce as again
+
+    torch.set_num_threads(1)
+    for line in again(name, data_root, record, page, device, table_only):
+        terminal.output.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets that can be named.
+
+    Example: lifelong data list
+    """
+    list_("data")
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -> None:
+    """Fetch and decode a data set, and check its content.
+
+    Example: lifelong data get mnist
+    """
+    from lifelong import terminal
+    from scenarios.datasets import load_table
+
+    table = load_table(name, data_root or None)
+    rows = f"{table.train_rows} training and {len(table.y) - table.train_rows} test rows of shape {table.shape}"
+    terminal.output.print(f"{name}: {rows}, {table.classes} classes, content {table.content_hash()}", soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """The console script: errors become one line, and exit codes 0, 1 and 2."""
+    try:
+        code = app(standalone_mode=False)
+    except Refusal as error:
+        code = _refused(error)
+    except KeyboardInterrupt:
+        code = 1
+    except Exception as error:
+        if type(error).__name__ == "Stopped":
+            _say(f"stopped, and saved: `lifelong resume {_latest()}` goes on")
+            code = 1
+        elif hasattr(error, "format_message"):  # a usage error of typer's
+            code = _refused(error.format_message() or "see --help")
+        elif type(error).__name__ == "Abort":
+            code = 1
+        else:
+            raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _latest() -> str:
+    from lifelong.run_folder import RunFolder
+
+    return str(RunFolder.latest or "RUN")
+
+
+def _refused(error: object) -> int:
+    _say(f"error: {' '.join(str(error).split())}")
+    return 2
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

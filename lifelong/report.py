@@ -1,0 +1,137 @@
+"""The report: one HTML page that needs nothing from outside."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import plotly.graph_objects as go
+import torch
+from plotly.offline import get_plotlyjs
+
+from lifelong import metrics
+from lifelong.request import Request
+from lifelong.result import Result
+from lifelong.run_folder import Loaded, write
+
+COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395"]
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
+td:first-child,th:first-child{text-align:left}code,pre{background:#f5f5f5;padding:.1em .3em;white-space:pre-wrap}
+h2{margin-top:2em}.note{color:#666}"""
+
+
+def forgetting_curves(result: Result) -> go.Figure:
+    """Accuracy on each task along the run: mean over seeds, band = 95 % interval, lines at the ends of tasks."""
+    figure = go.Figure()
+    length = result.when[:, 1].max().item() or 1
+    x = [learned * length + iteration for learned, iteration, _, _ in result.when.tolist()]
+    accuracy = result.accuracy[result.kept]
+    for t in range(result.tasks):
+        colour = COLOURS[t % len(COLOURS)]
+        each = [metrics.estimate(accuracy[:, e, t]) for e in range(len(x))]
+        mean = [100 * e.mean for e in each]
+        if each[0].half_width is not None:
+            upper = [100 * (e.mean + (e.half_width or 0)) for e in each]
+            lower = [100 * (e.mean - (e.half_width or 0)) for e in each]
+            band = {"x": x + x[::-1], "y": upper + lower[::-1], "fill": "toself", "fillcolor": colour, "opacity": 0.15}
+            figure.add_trace(go.Scatter(**band, line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=str(t)))
+        line = {"color": colour}
+        figure.add_trace(go.Scatter(x=x, y=mean, name=f"task {t + 1}", line=line, legendgroup=str(t), mode="lines+markers", marker={"size": 4}))
+    for t in range(1, result.tasks + 1):
+        figure.add_vline(x=t * length, line={"dash": "dot", "color": "#999", "width": 1})
+    figure.update_yaxes(title="accuracy, %", range=[0, 101])
+    figure.update_xaxes(title="iteration (dotted: a task ends)")
+    return _plain(figure)
+
+
+def loss_curve(result: Result) -> go.Figure:
+    """Training loss along the run, mean over seeds."""
+    losses = result.losses[result.kept].mean(0).flatten()
+    length = result.when[:, 1].max().item() or 1
+    x = (torch.arange(len(losses)) + 0.5) * (length * result.tasks / max(len(losses), 1))
+    figure = go.Figure(go.Scatter(x=x.tolist(), y=losses.tolist(), mode="lines", line={"color": COLOURS[0]}))
+    figure.update_yaxes(title="training loss")
+    figure.update_xaxes(title="iteration")
+    return _plain(figure, 260)
+
+
+def heat_map(result: Result) -> go.Figure:
+    """The accuracy matrix."""
+    z = (100 * result.at_task_ends[result.kept].mean(0)).tolist()
+    names = [f"{t + 1}" for t in range(result.tasks)]
+    text = [[f"{v:.1f}" for v in row] for row in z]
+    figure = go.Figure(go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", zmin=0, zmax=100, colorscale="Blues"))
+    figure.update_xaxes(title="accuracy on task", type="category")
+    figure.update_yaxes(title="after task", autorange="reversed", type="category")
+    return _plain(figure, 360)
+
+
+def _plain(figure: go.Figure, height: int = 380) -> go.Figure:
+    return figure.update_layout(height=height, template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 50})
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _metric_rows(results: dict[str, Result]) -> str:
+    given = {name: metrics.summary(result) for name, result in results.items()}
+    names = [name for name in metrics.METRICS if any(name in values for values in given.values())]
+    rows = [[name, *(values[name].text() if name in values else "–" for values in given.values())] for name in names]
+    return _table(["metric, %", *results], rows)
+
+
+def _paired_rows(results: dict[str, Result]) -> str:
+    rows = []
+    names = list(results)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            try:
+                value = metrics.paired(metrics.average_accuracy, results[b], results[a])
+            except metrics.NotMeasured:
+                continue
+            rows.append([f"{b} − {a}", value.text(), "" if value.half_width is None else "yes" if abs(value.mean) > value.half_width else "no"])
+    if not rows:
+        return ""
+    return "<h2>Paired differences</h2><p class=note>average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0</p>" + _table(["difference", "mean", "clear"], rows)
+
+
+def page(runs: dict[str, tuple[Result, Request]]) -> str:
+    """The whole page for named runs."""
+    results = {name: result for name, (result, _) in runs.items()}
+    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {html.escape(', '.join(runs))}</title><style>{STYLE}</style>"]
+    parts.append(f"<script>{get_plotlyjs()}</script><body><h1>{html.escape(next(iter(runs.values()))[1].scenario)}</h1>")
+    parts.append(f"<h2>Metrics</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>{_metric_rows(results)}")
+    parts.append(_paired_rows(results))
+    number = 0
+    for name, (result, request) in runs.items():
+        parts.append(f"<h2>{html.escape(name)}</h2>")
+        lost = int((~result.kept).sum())
+        if lost:
+            parts.append(f"<p>{lost} of {len(result.seeds)} seeds diverged and are left out.</p>")
+        if lost < len(result.seeds):
+            for title, draw in (("Accuracy on each task", forgetting_curves), ("Accuracy matrix, %", heat_map), ("Training loss", loss_curve)):
+                number += 1
+                data = draw(result).to_json().replace("</", "<\\/")
+                parts.append(f"<h3>{title}</h3><div id=plot{number} class=plot></div><script>{{const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>")
+        parts.append(f"<p>repeat it: <code>{html.escape(request.command)}</code></p>")
+        parts.append(f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(asdict(request), indent=2))}</pre></details>")
+    return "\n".join(parts) + "</body></html>"
+
+
+def names_of(runs: list[Loaded]) -> list[str]:
+    """A short name for each run: its method, with the setting or the folder where methods repeat."""
+    methods = [run.request.method for run in runs]
+    return [m if methods.count(m) == 1 else f"{m} ({run.path.name})" for m, run in zip(methods, runs, strict=True)]
+
+
+def write_report(runs: list[Loaded], path: Path) -> None:
+    """Write the page of finished runs."""
+    named = {name: (run.result, run.request) for name, run in zip(names_of(runs), runs, strict=True)}
+    write(path, page(named).encode())

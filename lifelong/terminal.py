@@ -1,0 +1,134 @@
+"""What a person sees in a terminal: the live display while it learns, and the tables afterwards."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from lifelong import metrics
+from lifelong.loop import Event
+from lifelong.result import Result
+
+output = Console()
+errors = Console(stderr=True)
+
+
+class Watcher:
+    """Shows where the run stands: a live display in a terminal, else one plain line for each task."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.began = title, time.monotonic()
+        self.first: int | None = None
+        self.accuracy: torch.Tensor | None = None
+        self.live: Live | None = None
+
+    def __enter__(self) -> Callable[[Event], None]:
+        if errors.is_terminal:
+            self.live = Live(console=errors, refresh_per_second=4, transient=True)
+            self.live.start()
+        return self.tell
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def tell(self, event: Event) -> None:
+        """Take in what happened."""
+        done = event.task * event.iterations + event.iteration
+        if self.first is None:
+            self.first = done
+        if event.accuracy is not None:
+            self.accuracy = event.accuracy.cpu()
+        if self.live:
+            self.live.update(self._picture(event, done))
+        elif event.accuracy is not None and event.iteration == 0:
+            seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
+            words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
+            errors.print(f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True)
+
+    def _picture(self, event: Event, done: int) -> Group:
+        total = event.tasks * event.iterations
+        since = done - (self.first or 0)
+        left = (time.monotonic() - self.began) * (total - done) / since if since else float("nan")
+        bar = Progress(TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"))
+        bar.add_task(self.title, total=total, completed=done)
+        place = f"task {min(event.task + 1, event.tasks)}/{event.tasks}  iteration {event.iteration}/{event.iterations}"
+        words = f"{place}  seeds {len(event.seeds)}  left {left:.0f} s" if since else place
+        rows: list[Any] = [bar, Text(words)]
+        if self.accuracy is not None:
+            means = self.accuracy.nanmean(0).tolist()
+            line = "  ".join(f"{t + 1}: {100 * a:.0f} %" for t, a in enumerate(means) if t <= event.task)
+            rows.append(Text(f"accuracy by task  {line}"))
+        return Group(*rows)
+
+
+def accuracy_table(result: Result) -> Table:
+    """Accuracy in percent on each task (columns) after each task (rows), mean over seeds."""
+    table = Table(title="accuracy, %, mean over seeds", title_justify="left")
+    table.add_column("after task", justify="right")
+    shown = min(result.tasks, 12)
+    for t in range(shown):
+        table.add_column(f"{t + 1}", justify="right")
+    kept = result.at_task_ends[result.kept]
+    rows = kept.mean(0) if len(kept) else torch.full((result.tasks, result.tasks), torch.nan)
+    for t, row in enumerate(rows):
+        cells = []
+        for j, a in enumerate(row[:shown].tolist()):
+            style = "bold" if j == t else "dim" if j > t else ""
+            cells.append(Text("–" if a != a else f"{100 * a:.1f}", style=style))
+        table.add_row(f"{t + 1}", *cells)
+    return table
+
+
+def metrics_table(result: Result) -> Table:
+    """Every metric, in points of percent, with its 95 % interval over seeds."""
+    lost = int((~result.kept).sum())
+    used = len(result.seeds) - lost
+    title = f"metrics, %, mean ± half-width of the 95 % interval over {used} seed{'s' * (used != 1)}"
+    table = Table(title=title + (f" ({lost} diverged, left out)" if lost else ""), title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.summary(result).items():
+        table.add_row(name, value.text())
+    return table
+
+
+def compare_table(results: dict[str, Result]) -> Table:
+    """One line for each method: final accuracy, forgetting, learning accuracy, the paired difference to the first, seconds."""
+    names = list(results)
+    table = Table(title=f"mean ± half-width of the 95 % interval, %; difference: paired over seeds, to {names[0]}", title_justify="left")
+    table.add_column("method", overflow="fold")
+    for column in ("average accuracy", "forgetting", "learning accuracy", "difference", "seconds"):
+        table.add_column(column, justify="right")
+    for name, result in results.items():
+        given = metrics.summary(result)
+        cells = [given[m].text() if m in given else "–" for m in ("average_accuracy", "forgetting", "learning_accuracy")]
+        difference = "" if name == names[0] else _difference(result, results[names[0]])
+        table.add_row(name, *cells, difference, f"{sum(result.seconds.values()):.1f}")
+    return table
+
+
+def _difference(a: Result, b: Result) -> str:
+    value = metrics.paired(metrics.average_accuracy, a, b)
+    return ("+" if value.mean >= 0 else "") + value.text()
+
+
+def show(result: Result, console: Console) -> None:
+    """The matrix and the metrics."""
+    console.print(accuracy_table(result))
+    console.print(metrics_table(result))
+
+
+def refuse(message: str) -> None:
+    """One line on standard error."""
+    errors.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
+    sys.stderr.flush()
