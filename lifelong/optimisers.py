@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scenarios.refusal import Refusal
@@ -101,16 +101,16 @@ class SGD:
 
     def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
         """One step of a fleet."""
-        rate, p = _rate(self, progress), tree_leaves(params)
-        g = tree_leaves(_clipped(gradients, self.clip, True))
-        if self.weight_decay:
-            g = list(torch._foreach_add(g, p, alpha=self.weight_decay))
-        if self.momentum:
-            v = tree_leaves(state["velocity"])
-            torch._foreach_mul_(v, self.momentum)
-            torch._foreach_add_(v, g)
-            g = v
-        torch._foreach_add_(p, g, alpha=-rate)
+        rate = _rate(self, progress)
+        with _aligned(params, state.get("velocity", {})) as (p, v):
+            g = _aligned(_clipped(gradients, self.clip, True)).lists[0]
+            if self.weight_decay:
+                g = list(torch._foreach_add(g, p, alpha=self.weight_decay))
+            if self.momentum:
+                torch._foreach_mul_(v, self.momentum)
+                torch._foreach_add_(v, g)
+                g = v
+            torch._foreach_add_(p, g, alpha=-rate)
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,35 @@ class AdamW:
         _adam_fused(self, params, gradients, state, progress, torch._fused_adamw_)
 
 
+LANES = 16  # floats that a processor's widest vector holds
+
+
+class _aligned:
+    """Lists of stacked leaves [S, ...] whose seeds fill whole vectors; what was updated is copied back on exit.
+
+    A kernel treats the last few numbers of a tensor apart, and may round them otherwise. Where a seed's numbers do not
+    fill whole vectors, which these are would depend on S, and a seed alone would not equal the same seed in a fleet.
+    """
+
+    def __init__(self, *trees: Any) -> None:
+        self.live = [tree_leaves(tree) for tree in trees]
+        self.lists = [[self._padded(leaf) for leaf in leaves] for leaves in self.live]
+
+    @staticmethod
+    def _padded(leaf: Tensor) -> Tensor:
+        over = leaf[0].numel() % LANES
+        return nn.functional.pad(leaf.flatten(1), (0, LANES - over)) if over and leaf.device.type == "cpu" else leaf
+
+    def __enter__(self) -> list[list[Tensor]]:
+        return self.lists
+
+    def __exit__(self, *error: object) -> None:
+        for live, padded in zip(self.live, self.lists, strict=True):
+            for leaf, own in zip(live, padded, strict=True):
+                if own is not leaf:
+                    leaf.copy_(own[:, : leaf[0].numel()].view(leaf.shape))
+
+
 def _adam_init(params: Any) -> Any:
     first = tree_leaves(params)[0]
     # float32 because torch's fused kernels want the count so, whatever the parameters are
@@ -193,20 +222,21 @@ def _adam(record: Any, params: Any, gradients: Any, state: Any, progress: Tensor
 
 
 def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: float, kernel: Any) -> None:
-    p, g = tree_leaves(params), tree_leaves(_clipped(gradients, record.clip, True))
+    g = _aligned(_clipped(gradients, record.clip, True)).lists[0]
     state["count"] += 1
-    kernel(
-        p,
-        g,
-        tree_leaves(state["first"]),
-        tree_leaves(state["second"]),
-        [],
-        [state["count"].flatten()[0]] * len(p),  # all seeds have taken as many steps
-        lr=_rate(record, progress),
-        beta1=record.beta1,
-        beta2=record.beta2,
-        weight_decay=record.weight_decay,
-        eps=record.epsilon,
-        amsgrad=False,
-        maximize=False,
-    )
+    with _aligned(params, state["first"], state["second"]) as (p, first, second):
+        kernel(
+            p,
+            g,
+            first,
+            second,
+            [],
+            [state["count"].flatten()[0]] * len(p),  # all seeds have taken as many steps
+            lr=_rate(record, progress),
+            beta1=record.beta1,
+            beta2=record.beta2,
+            weight_decay=record.weight_decay,
+            eps=record.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
