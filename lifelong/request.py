@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ class Request:
 
     def build(self) -> tuple[Any, Any, Any]:
         """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
-        return self._learner(), self._stream(), self._start()
+        return _built(self)
 
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
@@ -128,6 +129,12 @@ class Request:
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [flag, seeds_text(value) if name == "seeds" else str(value)]
         return shlex.join(words)
+
+
+@functools.lru_cache(maxsize=4)
+def _built(request: Request) -> tuple[Any, Any, Any]:
+    """Reading data can take long, and a run asks for its objects more than once."""
+    return request._learner(), request._stream(), request._start()
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Run the command line in a process of its own: (exit code, standard output, standard error)."""
+    import os
+    import subprocess
+    import sys
+
+    def call(*words: object, timeout: float = 120):
+        environment = {**os.environ, "LIFELONG_DATA": os.environ.get("LIFELONG_DATA", str(tmp_path / "data")), "COLUMNS": "100"}
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *map(str, words)],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return call

@@ -1,0 +1,316 @@
+"""Methods against closed forms, plain loops and torch's own optimisers."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lifelong.checks import states, tiny
+from lifelong.fleet import random_start
+from lifelong.learner import Learner, NearestClassMean
+from lifelong.loop import _Run, run
+from lifelong.model import MLP, Conv4
+from lifelong.optimisers import SGD, Adam, AdamW
+from lifelong.problem import FinishedTask, Problem, log_softmax
+from lifelong.strategies.ewc import EWC
+from lifelong.strategies.fisher import fisher
+from lifelong.strategies.quadratic import quadratic
+from lifelong.strategies.replay import ClassReplay, Replay
+from lifelong.strategies.si import SI
+from lifelong.strategy import FineTuning
+from scenarios.baselines import joint
+from scenarios.split import split
+from scenarios.stream import Budget, generator
+from scenarios.synthetic import blobs
+
+DOUBLE = torch.float64
+
+
+def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
+    for name in [n[:-7] for n in net if n.endswith(".weight")]:
+        x = x @ net[f"{name}.weight"] + net[f"{name}.bias"]
+        x = x if name == "head" else x.relu()
+    return x
+
+
+def plain_ewc(stream, seed: int, strength: float, model: MLP) -> dict:
+    """Three tasks by a plain loop: torch.optim.Adam, one stored penalty for each past task, Fisher row by row."""
+    one = _Run(Learner(model), stream, [seed], random_start, 0, 1000, False, DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in one._first_state(random_start).params["net"].items()}
+    optimiser = torch.optim.Adam(net.values(), lr=0.01)
+    past: list[tuple[dict, dict]] = []
+    for task in range(one.tasks):
+        for batch in one._batches(task, 0):
+            loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
+            for importance, anchor in past:
+                loss = loss + strength / 2 * sum((importance[k] * (net[k] - anchor[k]) ** 2).sum() for k in net)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        finished = one._finished(task)
+        rows = finished.row[0][finished.valid[0]]
+        importance = {k: torch.zeros_like(v) for k, v in net.items()}
+        for x in one.stream.table.x[rows].to(DOUBLE):
+            log_p = plain_forward(net, x[None]).log_softmax(1)[0]
+            for c in range(len(log_p)):
+                gradient = torch.autograd.grad(log_p[c], list(net.values()), retain_graph=True)
+                for k, g in zip(net, gradient, strict=True):
+                    importance[k] = importance[k] + log_p[c].exp().detach() * g**2 / len(rows)
+        past.append((importance, {k: v.detach().clone() for k, v in net.items()}))
+    return {k: v.detach() for k, v in net.items()}
+
+
+def test_ewc_is_a_plain_loop_with_one_penalty_per_task():
+    stream = split(blobs(6, 8, 40), 3, "class", budget=Budget(iterations=50, batch=8))
+    theirs = plain_ewc(stream, 1, 20.0, MLP(12))
+    ours = states(Learner(MLP(12), EWC(20.0), Adam(0.01)), stream, [0, 1], DOUBLE).params["net"]
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name][1], value, rtol=1e-7, atol=1e-9)
+
+
+def test_ewc_on_a_quadratic():
+    """Losses a/2 (p - m)^2 one after the other: EWC's minimum is the precision-weighted mean of all that came."""
+    a, m = torch.tensor([2.0, 5.0, 1.0], dtype=DOUBLE), torch.tensor([1.0, -2.0, 4.0], dtype=DOUBLE)
+    importance, centre = {"p": torch.zeros(1, dtype=DOUBLE)}, {"p": torch.zeros(1, dtype=DOUBLE)}
+    for k in range(3):
+        p = torch.zeros(1, dtype=DOUBLE, requires_grad=True)
+        total = a[k] / 2 * (p - m[k]).square().sum() + quadratic({"p": p}, importance, centre)
+        (gradient,) = torch.autograd.grad(total, p)
+        curvature = a[k] + importance["p"]
+        p = (p - gradient / curvature).detach()  # the total is a quadratic: one Newton step is its minimum
+        old = importance["p"]
+        centre = {"p": (old * centre["p"] + a[k] * p) / (old + a[k])}
+        importance = {"p": old + a[k]}
+        exact = (a[: k + 1] * m[: k + 1]).sum() / a[: k + 1].sum()
+        if k == 0:
+            torch.testing.assert_close(p[0], exact)
+    # one paraboloid stands for all of them: F = sum F_k, c = sum F_k p_k / F
+    assert float(importance["p"]) == pytest.approx(8.0)
+
+
+def test_quadratic_gradient_by_finite_differences():
+    generator_ = torch.Generator().manual_seed(0)
+    p, f, c = (torch.rand(5, dtype=DOUBLE, generator=generator_) for _ in range(3))
+    assert torch.autograd.gradcheck(lambda p: quadratic({"p": p}, {"p": f}, {"p": c}), (p.requires_grad_(),))
+
+
+def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
+    stream = split(blobs(4, 6, 12), 2, "class", budget=Budget(iterations=2, batch=4))
+    one = _Run(Learner(model), stream, [0], random_start, 0, 1000, False, DOUBLE)
+    state = one._first_state(random_start)
+    import dataclasses
+
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.rules.items()})
+    finished = one._finished(0)
+    task = FinishedTask(*(field[0] for field in finished))
+    return problem, {"net": {k: v[0] for k, v in state.params["net"].items()}}, task
+
+
+class Unprobed:
+    """The same network without its layers' inputs: takes the slow way."""
+
+    def __init__(self, *widths):
+        self.inner = MLP(*widths)
+
+    def __getattr__(self, name):
+        if name == "probed":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+def test_fisher_by_outer_products_is_fisher_row_by_row():
+    fast = fisher(*small_problem(MLP(7)), "exact")
+    slow = fisher(*small_problem(Unprobed(7)), "exact")
+    for name, value in fast.items():
+        torch.testing.assert_close(value, slow[name], rtol=1e-10, atol=1e-14)
+
+
+def test_empirical_fisher_is_the_mean_square_of_row_gradients():
+    problem, params, task = small_problem(MLP(5))
+    ours = fisher(problem, params, task, "empirical")
+    rows = task.row[task.valid]
+    total = {k: torch.zeros_like(v) for k, v in params["net"].items()}
+    for row in rows:
+        net = {k: v.clone().requires_grad_() for k, v in params["net"].items()}
+        x, y = problem.x(row[None], task.number[None]), problem.y(row[None], task.number[None])
+        loss = F.cross_entropy(plain_forward(net, x), y)
+        for k, g in zip(net, torch.autograd.grad(loss, list(net.values())), strict=True):
+            total[k] = total[k] + g**2 / len(rows)
+    for name, value in total.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-10, atol=1e-14)
+
+
+def test_si_is_a_plain_loop():
+    stream = split(blobs(6, 8, 40), 3, "class", budget=Budget(iterations=30, batch=8))
+    one = _Run(Learner(MLP(12)), stream, [1], random_start, 0, 1000, False, DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in one._first_state(random_start).params["net"].items()}
+    optimiser = torch.optim.Adam(net.values(), lr=0.01)
+    importance = {k: torch.zeros_like(v) for k, v in net.items()}
+    centre = {k: v.detach().clone() for k, v in net.items()}
+    for task in range(3):
+        path = {k: torch.zeros_like(v) for k, v in net.items()}
+        for batch in one._batches(task, 0):
+            before = {k: v.detach().clone() for k, v in net.items()}
+            loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
+            loss = loss + 3.0 * sum((importance[k] * (net[k] - centre[k]) ** 2).sum() for k in net)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            path = {k: path[k] - v.grad * (v.detach() - before[k]) for k, v in net.items()}
+        importance = {k: importance[k] + path[k] / ((v.detach() - centre[k]) ** 2 + 0.1) for k, v in net.items()}
+        centre = {k: v.detach().clone() for k, v in net.items()}
+    ours = states(Learner(MLP(12), SI(3.0), Adam(0.01)), stream, [0, 1], DOUBLE).params["net"]
+    for name, value in net.items():
+        torch.testing.assert_close(ours[name][1], value.detach(), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("ours, theirs", [
+    (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
+    (SGD(0.1, momentum=0.9, weight_decay=0.01), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)),
+    (Adam(0.02, weight_decay=0.1), lambda p: torch.optim.Adam(p, 0.02, weight_decay=0.1)),
+    (AdamW(0.02, weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.02, weight_decay=0.1)),
+], ids=lambda v: repr(v)[:30] if not callable(v) else "")  # fmt: skip
+def test_optimisers_are_torchs(ours, theirs):
+    """Pure, in place on a fleet of three, and torch.optim: the same after ten steps."""
+    random = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, 5, dtype=DOUBLE, generator=random), torch.randn(3, 5, dtype=DOUBLE, generator=random)]
+    steps = [[torch.randn(p.shape, dtype=DOUBLE, generator=random) for p in start] for _ in range(10)]
+    fleet = [p.clone() for p in start]
+    state = ours.init([p[0] for p in start])
+    stacked = torch.utils._pytree.tree_map(lambda leaf: torch.stack([leaf] * 3), state)
+    for gradients in steps:
+        ours.update_(fleet, gradients, stacked, 0.0)
+    for s in range(3):
+        pure, own = [p[s] for p in start], state
+        live = [p[s].clone().requires_grad_() for p in start]
+        reference = theirs(live)
+        for gradients in steps:
+            each = [g[s] for g in gradients]
+            pure, own = ours.update(pure, each, own, torch.zeros(()))
+            for p, g in zip(live, each, strict=True):
+                p.grad = g
+            reference.step()
+        for a, b, c in zip(fleet, pure, live, strict=True):
+            torch.testing.assert_close(a[s], c.detach(), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(b, c.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_clipping_bounds_each_seed_by_itself():
+    ours = SGD(1.0, clip=1.0)
+    params = [torch.zeros(2, 3, dtype=DOUBLE)]
+    ours.update_(params, [torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]], dtype=DOUBLE)], {}, 0.0)
+    torch.testing.assert_close(params[0].norm(dim=1), torch.tensor([1.0, 0.5], dtype=DOUBLE), rtol=1e-5, atol=0)
+
+
+def test_nearest_class_mean_is_the_mean():
+    stream = split(blobs(6, 6, 24), 3, "class", budget=Budget(epochs=2, batch=5))
+    state = states(NearestClassMean(model=MLP(3)), stream, [0], DOUBLE)
+    task = stream.tasks_of(0)
+    for one in task:
+        y = one.label[stream.table.y[one.train]]
+        for c in one.classes:
+            mean = stream.table.x[one.train][y == c].to(DOUBLE).mean(0)
+            torch.testing.assert_close(state.memory["sum"][0, c] / state.memory["count"][0, c], mean)
+
+
+def test_reservoir_is_uniform():
+    """Every row of a stream is kept equally often, over many seeds: chi-square of the counts."""
+    stream = split(blobs(2, 4, 40), 1, "class", budget=Budget(epochs=2, batch=7))
+    rows = int(stream.table.train_rows)
+    state = states(Learner(MLP(2), Replay(size=10), SGD(0.01)), stream, list(range(400)), torch.float32)
+    memory = state.memory[0]
+    assert memory["ticket"].isfinite().all()
+    assert all(len(set(own)) == 10 for own in memory["row"].tolist()), "no row is kept twice"
+    counts = torch.bincount(memory["row"].flatten(), minlength=rows).to(DOUBLE)
+    expected = 400 * 10 / rows
+    chi_square = float(((counts - expected) ** 2 / (expected * (1 - 10 / rows))).sum())
+    from scipy.stats import chi2
+
+    assert 1e-4 < chi2.sf(chi_square, rows - 1) < 1 - 1e-4
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_class_replay_keeps_rows_of_every_class(setting):
+    stream = split(blobs(6, 4, 24), 3, setting, budget=Budget(iterations=3, batch=4))
+    memory = states(Learner(MLP(2), ClassReplay(4), SGD(0.01)), stream, [5], torch.float32).memory[0]
+    assert memory["filled"].all()
+    tasks = stream.tasks_of(5)
+    rows, numbers = memory["row"][0], memory["task"][0]
+    for group in range(rows.shape[0]):
+        task = tasks[int(numbers[group, 0])]
+        assert set(rows[group].tolist()) <= set(task.train.tolist())
+        assert len(set(task.label[stream.table.y[rows[group]]].tolist())) == 1
+        assert len(set(rows[group].tolist())) == 4
+
+
+def test_joint_is_training_on_the_concatenated_data():
+    """One task that holds all classes, and the joint reading of a split: the same rows in the same order."""
+    table = blobs(6, 8, 24)
+    order = tuple(range(6))
+    many = joint(split(table, 3, "class", order, budget=Budget(iterations=10, batch=4)))
+    one = _Run(Learner(MLP(4)), many, [0], random_start, 0, 1000, False, DOUBLE)
+    pool = set(one._pool(0, 0)[0].tolist())
+    assert pool == set(range(table.train_rows))
+    net = {k: v[0].clone() for k, v in one._first_state(random_start).params["net"].items()}
+    for task in range(3):
+        for batch in one._batches(task, 0):
+            live = {k: v.clone().requires_grad_() for k, v in net.items()}
+            loss = F.cross_entropy(plain_forward(live, table.x[batch.row[0]].to(DOUBLE)), table.y[batch.row[0]])
+            net = {k: (v - 0.1 * g) for (k, v), g in zip(net.items(), torch.autograd.grad(loss, list(live.values())), strict=True)}
+    ours = states(Learner(MLP(4), FineTuning(), SGD(0.1)), many, [0], DOUBLE).params["net"]
+    for name, value in net.items():
+        torch.testing.assert_close(ours[name][0], value, rtol=1e-9, atol=1e-12)
+
+
+def test_evaluation_does_not_touch_training():
+    learner, stream = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01)), tiny()
+    plain = run(learner, stream, [0, 1])
+    watched = run(learner, stream, [0, 1], eval_every=2, eval_rows=6)
+    assert torch.equal(plain.at_task_ends, watched.at_task_ends)
+    assert watched.accuracy.shape[1] > plain.accuracy.shape[1]
+
+
+def test_chunks_are_the_whole_fleet():
+    learner = Learner(MLP(8), Replay(10), Adam(0.01))
+    whole, parts = run(learner, tiny(), range(5)), run(learner, tiny(), range(5), fleet=2)
+    assert torch.equal(whole.accuracy, parts.accuracy) and torch.equal(whole.losses, parts.losses)
+
+
+def test_a_diverged_seed_is_alone():
+    """One seed starts from NaN: it is flagged with its place, and the others end as without it."""
+
+    def start(problem, params, generator_):
+        poison = torch.rand((), generator=generator_) < 0.5
+        return {"net": {k: torch.where(poison, torch.nan, v) for k, v in params["net"].items()}}
+
+    seeds = list(range(6))
+    poisoned = [bool(torch.rand((), generator=generator(s, "start")) < 0.5) for s in seeds]
+    assert any(poisoned) and not all(poisoned)
+    learner = Learner(MLP(8), FineTuning(), Adam(0.01))
+    result, clean = run(learner, tiny(), seeds, start), run(learner, tiny(), seeds)
+    assert (result.diverged[:, 0] >= 0).tolist() == poisoned
+    kept = ~torch.tensor(poisoned)
+    assert torch.equal(result.accuracy[kept], clean.accuracy[kept])
+    assert result.accuracy[~kept][:, -1].isnan().all()
+
+
+def test_conv_learns_and_agrees_alone_in_double():
+    images = copy.copy(blobs(4, 64, 20))
+    import dataclasses
+
+    table = dataclasses.replace(images, x=images.x.view(-1, 8, 8))
+    stream = split(table, 2, "class", budget=Budget(iterations=5, batch=4))
+    learner = Learner(Conv4(channels=8, blocks=2, groups=4), FineTuning(), SGD(0.05))
+    alone, fleet = states(learner, stream, [2], DOUBLE), states(learner, stream, [1, 2], DOUBLE)
+    for name, value in alone.params["net"].items():
+        torch.testing.assert_close(fleet.params["net"][name][1], value[0], rtol=1e-12, atol=1e-12)
+
+
+def test_masked_log_softmax_ignores_closed_classes():
+    logits = torch.tensor([[1.0, 2.0, 99.0]])
+    open_ = torch.tensor([[True, True, False]])
+    expected = torch.tensor([1.0, 2.0]).log_softmax(0)
+    assert torch.allclose(log_softmax(logits, open_)[0, :2], expected)
