@@ -1,0 +1,37 @@
+# Two commands set up everything: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= runs/demo
+DEMO := --strategy "FineTuning()" --strategy "EWC(strength=1000.0)" --strategy "SI(strength=10.0)" \
+	--strategy "LwF()" --strategy "Replay(size=200)" --learner "NearestClassMean()" --baselines joint \
+	--seeds 5 --eval-every 20 --eval-rows 300
+
+.PHONY: install demo test lint reference bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/lifelong compare split-digits --setting task $(DEMO) --out $(OUT) --report report-task.html
+	$(BIN)/lifelong compare split-digits --setting class $(DEMO) --out $(OUT) --report report-class.html
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/pytest -n 2
+
+reference: install
+	$(BIN)/lifelong reproduce
+
+bench: install
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv runs report-*.html
