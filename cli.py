@@ -63,10 +63,6 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     torch.set_num_threads(1 if folder.request.device in ("auto", "cpu") else torch.get_num_threads())
     request = folder.request
     learner, stream, start = request.build()
-    if torch.cuda.is_available() is False and request.device == "auto":
-        device = "cpu"
-    else:
-        device = request.device
     folder.describe("running")
 
     def ask(*_: Any) -> None:
@@ -82,7 +78,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
                 start,
                 eval_every=request.eval_every,
                 eval_rows=request.eval_rows,
-                device=device,
+                device=request.device,
                 fleet=request.fleet,
                 compiled=request.compile,
                 watch=None if quiet else watch,
@@ -166,6 +162,10 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
 
     learner, stream, _ = request.build()
     check_request(learner, stream, list(request.seeds), request.device)
+    if ".py:" in f"{request.strategy}{request.learner}{request.model}":
+        from lifelong.checks import try_out
+
+        try_out(learner)
     return RunFolder.create(out / name if name else default_folder(out, request), request, every)
 
 
@@ -265,7 +265,11 @@ def compare(
     loaded = [load(path) for path in paths]
     results = {name: one.result for name, one in zip(names_of(loaded), loaded, strict=True)}
     if as_json:
-        print(json.dumps({name: json.loads((p / "summary.json").read_text()) for name, p in zip(results, paths, strict=True)}))
+        print(
+            json.dumps(
+                {name: json.loads((p / "summary.json").read_text()) for name, p in zip(results, paths, strict=True)}
+            )
+        )
     else:
         terminal.output.print(terminal.compare_table(results))
     if report:
@@ -295,7 +299,9 @@ def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the 
     elif len(loaded) == 1:
         terminal.show(loaded[0].result, terminal.output)
     else:
-        terminal.output.print(terminal.compare_table(dict(zip(names_of(loaded), (one.result for one in loaded), strict=True))))
+        terminal.output.print(
+            terminal.compare_table(dict(zip(names_of(loaded), (one.result for one in loaded), strict=True)))
+        )
 
 
 @app.command()
@@ -386,7 +392,9 @@ def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> N
     for name, subject, problem, mend in check_target(target):
         if problem:
             failures += 1
-            terminal.output.print(f"[red]fails[/red]  {subject}: {name}: {problem}. {mend}", soft_wrap=True, highlight=False)
+            terminal.output.print(
+                f"[red]fails[/red]  {subject}: {name}: {problem}. {mend}", soft_wrap=True, highlight=False
+            )
         else:
             terminal.output.print(f"[green]holds[/green]  {subject}: {name}", soft_wrap=True, highlight=False)
     if failures:
@@ -412,7 +420,9 @@ def new(
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="a row, as in split-mnist-class-ewc; without it, all that are not done")] = "",
+    name: Annotated[
+        str, typer.Argument(help="a row, as in split-mnist-class-ewc; without it, all that are not done")
+    ] = "",
     data_root: DataRoot = "",
     record: Annotated[Path, typer.Option(help="where cells are kept")] = Path("docs/reference.json"),
     page: Annotated[Path, typer.Option(help="the table to write")] = Path("docs/reference.md"),
@@ -453,7 +463,9 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
 
     table = load_table(name, data_root or None)
     rows = f"{table.train_rows} training and {len(table.y) - table.train_rows} test rows of shape {table.shape}"
-    terminal.output.print(f"{name}: {rows}, {table.classes} classes, content {table.content_hash()}", soft_wrap=True, highlight=False)
+    terminal.output.print(
+        f"{name}: {rows}, {table.classes} classes, content {table.content_hash()}", soft_wrap=True, highlight=False
+    )
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong import expression
@@ -83,7 +82,11 @@ def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
 
 
 def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
-    return Learner(MLP(8), subject, optimiser or Adam(0.01)) if isinstance(subject, Strategy) else dataclasses.replace(subject, model=MLP(8))
+    return (
+        Learner(MLP(8), subject, optimiser or Adam(0.01))
+        if isinstance(subject, Strategy)
+        else dataclasses.replace(subject, model=MLP(8))
+    )
 
 
 def alone_is_fleet(subject: Any) -> None:
@@ -91,7 +94,9 @@ def alone_is_fleet(subject: Any) -> None:
     for setting in SETTINGS:
         alone = states(_learner(subject), tiny(setting), [3], torch.float32)
         fleet = states(_learner(subject), tiny(setting), [1, 3, 4], torch.float32)
-        equal(alone.params, tree_map(lambda leaf: leaf[1:2], fleet.params), f"{setting}: parameters alone and in a fleet")
+        equal(
+            alone.params, tree_map(lambda leaf: leaf[1:2], fleet.params), f"{setting}: parameters alone and in a fleet"
+        )
 
 
 def fleet_is_pure(subject: Any) -> None:
@@ -241,16 +246,42 @@ def _first(one: _Run) -> Problem:
 
 
 LEARNER_CHECKS = (
-    Check("alone and in a fleet it learns the same", alone_is_fleet, "Keep all state in memory and draw no random numbers: ask for uniforms_per_row."),
-    Check("the fleet equals the pure step", fleet_is_pure, "Return new tensors, write nothing in place, and use torch.where for choices."),
-    Check("memory keeps its shapes and dtypes", memory_keeps_shape, "Size every tensor in init; use flags or zero weights for 'not yet'."),
-    Check("it is silent before the first task ends", starts_silent, "Start importances at 0, or multiply the penalty by a flag."),
-    Check("strength or size 0 is fine-tuning", nothing_is_fine_tuning, "Scale everything you add by strength; return the batch as it came at size 0."),
+    Check(
+        "alone and in a fleet it learns the same",
+        alone_is_fleet,
+        "Keep all state in memory and draw no random numbers: ask for uniforms_per_row.",
+    ),
+    Check(
+        "the fleet equals the pure step",
+        fleet_is_pure,
+        "Return new tensors, write nothing in place, and use torch.where for choices.",
+    ),
+    Check(
+        "memory keeps its shapes and dtypes",
+        memory_keeps_shape,
+        "Size every tensor in init; use flags or zero weights for 'not yet'.",
+    ),
+    Check(
+        "it is silent before the first task ends",
+        starts_silent,
+        "Start importances at 0, or multiply the penalty by a flag.",
+    ),
+    Check(
+        "strength or size 0 is fine-tuning",
+        nothing_is_fine_tuning,
+        "Scale everything you add by strength; return the batch as it came at size 0.",
+    ),
     Check("its inputs stay untouched", inputs_untouched, "Use a + b, not a += b, on tensors that you were given."),
-    Check("its repr builds it again", repr_round_trips, "Make it a @dataclass(frozen=True) whose fields are plain values."),
+    Check(
+        "its repr builds it again", repr_round_trips, "Make it a @dataclass(frozen=True) whose fields are plain values."
+    ),
     Check("adding the empty strategy changes nothing", empty_adds_nothing, "Do not look at other parts of a sum."),
     Check("withheld task numbers do not matter", task_is_withheld, "In predict, use the task only where it is not -1."),
-    Check("stopped and resumed it is the same", killed_is_whole, "Keep what changes in memory, not in the object or the module."),
+    Check(
+        "stopped and resumed it is the same",
+        killed_is_whole,
+        "Keep what changes in memory, not in the object or the module.",
+    ),
     Check("it stays finite", stays_finite, "Look for divisions by 0 and logarithms of 0."),
 )
 
@@ -301,7 +332,11 @@ def seeds_reproduce(stream: Stream) -> None:
     """The same seed gives the same tasks."""
     for seed in (0, 1):
         a, b = (stream.tasks_of(seed) for _ in range(2))
-        equal([[t.train, t.test, t.label] for t in a], [[t.train, t.test, t.label] for t in b], f"two draws of seed {seed}")
+        equal(
+            [[t.train, t.test, t.label] for t in a],
+            [[t.train, t.test, t.label] for t in b],
+            f"two draws of seed {seed}",
+        )
 
 
 def indexing_is_iterating(stream: Stream) -> None:
@@ -330,9 +365,17 @@ def promised_disjoint(stream: Stream) -> None:
 
 STREAM_CHECKS = (
     Check("its tasks are sound", tasks_are_sound, "Look at the rows and labels that `tasks(table, seed)` gives."),
-    Check("a seed gives the same tasks again", seeds_reproduce, "Draw from scenarios.stream.generator(seed, ...), not from a global generator."),
+    Check(
+        "a seed gives the same tasks again",
+        seeds_reproduce,
+        "Draw from scenarios.stream.generator(seed, ...), not from a global generator.",
+    ),
     Check("indexing is iterating", indexing_is_iterating, "Set `length` to the number of tasks that the recipe gives."),
-    Check("tasks are as disjoint as promised", promised_disjoint, "Number classes apart, or make the stream domain-incremental."),
+    Check(
+        "tasks are as disjoint as promised",
+        promised_disjoint,
+        "Number classes apart, or make the stream domain-incremental.",
+    ),
 )
 
 
@@ -340,6 +383,19 @@ def check_stream(stream: Stream) -> Iterator[tuple[str, str, str]]:
     """The contract on one stream."""
     for check in STREAM_CHECKS:
         yield check.name, _seen(check, stream), check.mend
+
+
+def try_out(learner: AnyLearner) -> None:
+    """A few steps of a learner that a user's file has a part in; raises a Refusal in one line where it breaks."""
+    try:
+        states(dataclasses.replace(learner, model=MLP(8)), tiny(tasks=2, iterations=1), [0], torch.float32)
+    except Refusal:
+        raise
+    except Exception as error:  # a user's method may raise anything
+        words = (str(error).strip().splitlines() or [""])[0][:200]
+        raise Refusal(
+            f"{learner!r} breaks ({type(error).__name__}: {words}); `lifelong check FILE.py` says how to mend it"
+        ) from None
 
 
 def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
@@ -369,5 +425,3 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
         rows = check_stream(subject) if isinstance(subject, Stream) else check_learner(subject)
         for check, seen, mend in rows:
             yield check, key, seen, mend
-
-

@@ -47,7 +47,11 @@ def explain(request: Request) -> Group:
         size = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(memory))
         table.add_row(repr(part), "\n".join(verbs), f"{size / 1e6:.2f} MB")
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]
-    order = [f"{verb}: " + " → ".join(type(p).__name__ for p in parts if fills(p, verb)) for verb in VERBS if sum(fills(p, verb) for p in parts) > 1 and verb not in ("init",)]
+    order = [
+        f"{verb}: " + " → ".join(type(p).__name__ for p in parts if fills(p, verb))
+        for verb in VERBS
+        if sum(fills(p, verb) for p in parts) > 1 and verb not in ("init",)
+    ]
     return Group(table, *[Text(f"order of {line}") for line in order], *notes)
 
 

@@ -121,7 +121,9 @@ def parse(text: str, kind: str) -> Any:
     try:
         tree = ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise ExpressionError(f"{text!r} cannot be read ({getattr(error, 'msg', error)}): write it like EWC(strength=100.0)") from None
+        raise ExpressionError(
+            f"{text!r} cannot be read ({getattr(error, 'msg', error)}): write it like EWC(strength=100.0)"
+        ) from None
     return _build(tree, text, kind, files)
 
 
@@ -141,7 +143,9 @@ def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]
     elif name in known:
         maker, shown = known[name], name
     else:
-        raise ExpressionError(f"unknown {kind[:-1] if kind != 'strategies' else 'strategy'} {name!r}: {suggest(name, known)}")
+        raise ExpressionError(
+            f"unknown {kind[:-1] if kind != 'strategies' else 'strategy'} {name!r}: {suggest(name, known)}"
+        )
     positional = [_value(argument, text, files) for argument in node.args]
     named = {}
     for keyword in node.keywords:
@@ -158,14 +162,18 @@ def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
             first: Any = node
             while isinstance(first, ast.BinOp):
                 first = first.left
-            if isinstance(first, ast.Call) and isinstance(first.func, ast.Name) and (
-                first.func.id in vocabulary(kind) or (first.func.id in files and kind == "strategies")
+            if (
+                isinstance(first, ast.Call)
+                and isinstance(first.func, ast.Name)
+                and (first.func.id in vocabulary(kind) or (first.func.id in files and kind == "strategies"))
             ):
                 return _build(node, text, kind, files)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError):
-        raise ExpressionError(f"{text!r}: {ast.unparse(node)!r} is not a plain value (number, text, tuple, True, False)") from None
+        raise ExpressionError(
+            f"{text!r}: {ast.unparse(node)!r} is not a plain value (number, text, tuple, True, False)"
+        ) from None
 
 
 def _is_number(node: ast.AST) -> bool:
@@ -184,14 +192,18 @@ def make(maker: Any, shown: str, positional: list[Any], named: dict[str, Any], k
 
     if kind == "models" and inspect.isclass(maker) and issubclass(maker, nn.Module):
         arguments = ", ".join([*map(repr, positional), *(f"{k}={v!r}" for k, v in named.items())])
-        return Module(lambda shape, classes: partial(maker, shape, classes)(*positional, **named), f"{shown}({arguments})")
+        return Module(
+            lambda shape, classes: partial(maker, shape, classes)(*positional, **named), f"{shown}({arguments})"
+        )
     if not callable(maker):
         raise ExpressionError(f"{shown} is not something that can be made: it is a {type(maker).__name__}")
     fields = inspect.signature(maker).parameters
     variable = any(field.kind in (field.VAR_POSITIONAL, field.VAR_KEYWORD) for field in fields.values())
     for name in named:
         if name not in fields and not variable:
-            raise ExpressionError(f"{shown} has no field {name!r}: {suggest(name, fields) if fields else 'it has none'}")
+            raise ExpressionError(
+                f"{shown} has no field {name!r}: {suggest(name, fields) if fields else 'it has none'}"
+            )
     if not variable and len(positional) > len(fields):
         raise ExpressionError(f"{shown} takes at most {len(fields)} values, and {len(positional)} were given")
     for name, value in [*zip(fields, positional, strict=False), *named.items()]:
@@ -208,9 +220,14 @@ _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: Any) -> None:
     """Plain annotations are held to, so that `size="many"` is a sentence and not a traceback."""
     expected = _PLAIN.get(getattr(field.annotation, "__name__", str(field.annotation))) if field else None
-    wrong = expected is not None and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected))
+    wrong = expected is not None and (
+        not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)
+    )
     if wrong and field is not None and field.kind is not field.VAR_POSITIONAL:
-        raise ExpressionError(f"{shown}({name}={value!r}): {name} must be {expected[0].__name__ if len(expected) == 1 else 'a number'}")  # type: ignore[index]
+        assert expected
+        raise ExpressionError(
+            f"{shown}({name}={value!r}): {name} must be {expected[0].__name__ if len(expected) == 1 else 'a number'}"
+        )  # type: ignore[index]
 
 
 def read_call(text: str) -> tuple[str, dict[str, Any]]:

@@ -156,7 +156,10 @@ class NearestClassMean:
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Sums [C, F] and counts [C] of zero."""
-        x = problem.x(torch.zeros(1, dtype=torch.int64, device=problem.table.x.device), torch.zeros(1, dtype=torch.int64, device=problem.table.x.device))
+        x = problem.x(
+            torch.zeros(1, dtype=torch.int64, device=problem.table.x.device),
+            torch.zeros(1, dtype=torch.int64, device=problem.table.x.device),
+        )
         width = self._features(problem, params, x).shape[1]
         sums = torch.zeros(problem.classes, width, dtype=problem.dtype, device=x.device)
         return State(params, {}, {"sum": sums, "count": sums.new_zeros(problem.classes)})

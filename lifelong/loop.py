@@ -90,7 +90,9 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ScenarioError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu") from None
+        raise ScenarioError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu"
+        ) from None
     return device
 
 
@@ -101,7 +103,9 @@ def check_request(learner: AnyLearner, stream: Stream, seeds: list[int], device:
     if len(set(seeds)) < len(seeds):
         raise ScenarioError("a seed is named twice: each can run once")
     if stream.reading != "continual" and isinstance(learner, Learner) and parts_of(learner.strategy):
-        raise ScenarioError(f"the baseline {stream.reading} goes with FineTuning() alone, not with {learner.strategy!r}")
+        raise ScenarioError(
+            f"the baseline {stream.reading} goes with FineTuning() alone, not with {learner.strategy!r}"
+        )
     if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
     device_of(device)
@@ -411,7 +415,9 @@ def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: list[int], start:
     return one.fleet, one._first_state(start)
 
 
-def cost(learner: AnyLearner, stream: Stream, seeds: list[int], device: str = "cpu", steps: int = 10) -> tuple[float, int]:
+def cost(
+    learner: AnyLearner, stream: Stream, seeds: list[int], device: str = "cpu", steps: int = 10
+) -> tuple[float, int]:
     """Seconds and bytes that a run will take, from a few steps of it: training, and the tensors that live throughout."""
     one = _Run(learner, stream.to(device_of(device)), seeds, random_start, 0, 1000, False, torch.float32)
     state, batches = one._first_state(random_start), one._batches(0, 0)

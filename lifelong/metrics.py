@@ -50,7 +50,9 @@ def available(result: Result) -> dict[str, Metric]:
 def _matrix(result: Result, at_least: int = 1) -> Tensor:
     """a [S, T, T]; refuses where a comparison over task ends has no meaning."""
     if at_least > 1 and result.reading != "continual":
-        raise NotMeasured(f"a {result.reading} run learns no task after another, so nothing can be forgotten or transferred")
+        raise NotMeasured(
+            f"a {result.reading} run learns no task after another, so nothing can be forgotten or transferred"
+        )
     if result.tasks < at_least:
         raise NotMeasured(f"this needs at least {at_least} tasks, and the stream has {result.tasks}")
     return result.at_task_ends
@@ -127,7 +129,9 @@ def forward_transfer(result: Result) -> Tensor:
     """
     a = _matrix(result, 2)
     if result.setting != "domain":
-        raise NotMeasured(f"zero-shot forward transfer is degenerate in a {result.setting}-incremental stream: heads untrained")
+        raise NotMeasured(
+            f"zero-shot forward transfer is degenerate in a {result.setting}-incremental stream: heads untrained"
+        )
     upper = a.diagonal(offset=1, dim1=1, dim2=2)
     return (upper - result.untrained[:, 1:]).mean(1)
 
@@ -206,12 +210,12 @@ class Estimate:
     half_width: float | None
     per_seed: tuple[float | None, ...]
 
-    def text(self, scale: float = 100.0) -> str:
-        """As in "91.23 ± 0.45"."""
+    def text(self, digits: int = 2) -> str:
+        """In percent, as in "91.23 ± 0.45"."""
         if self.mean != self.mean:
             return "–"
-        width = "" if self.half_width is None else f" ± {scale * self.half_width:.2f}"
-        return f"{scale * self.mean:.2f}{width}"
+        width = "" if self.half_width is None else f" ± {100 * self.half_width:.{digits}f}"
+        return f"{100 * self.mean:.{digits}f}{width}"
 
 
 def estimate(values: Tensor, kept: Tensor | None = None) -> Estimate:

@@ -108,7 +108,9 @@ class Conv4:
 
     def __post_init__(self) -> None:
         if min(self.channels, self.blocks, self.groups) < 1 or self.channels % self.groups:
-            raise ModelError(f"Conv4: channels={self.channels} must be a multiple of groups={self.groups}, both at least 1")
+            raise ModelError(
+                f"Conv4: channels={self.channels} must be a multiple of groups={self.groups}, both at least 1"
+            )
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """Fresh parameters; rows are images [H, W] or [K, H, W]."""
@@ -164,10 +166,15 @@ class Module:
             module = self.make(shape, classes)
         for part in module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
-                raise ModelError(f"{self!r}: batch norm with running statistics cannot be learned as a fleet: use group norm")
+                raise ModelError(
+                    f"{self!r}: batch norm with running statistics cannot be learned as a fleet: use group norm"
+                )
             if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
                 raise ModelError(f"{self!r}: dropout draws its own random numbers and cannot be learned as a fleet")
-        if not (isinstance(getattr(module, "features", None), nn.Module) and isinstance(getattr(module, "head", None), nn.Module)):
+        if not (
+            isinstance(getattr(module, "features", None), nn.Module)
+            and isinstance(getattr(module, "head", None), nn.Module)
+        ):
             raise ModelError(f"{self!r}: the module needs two submodules, `features` and `head`")
         self.held["module"] = module
         return {key: value.detach().clone() for key, value in module.named_parameters()}

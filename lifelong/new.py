@@ -81,7 +81,9 @@ def write_new(kind: str, path: Path) -> str:
         raise RunError(f"{path.parent} is not a folder")
     name = "".join(word.capitalize() for word in path.stem.split("_"))
     word, variable = path.stem.replace("_", "-"), path.stem
-    text = STRATEGY.format(name=name) if kind == "strategy" else SCENARIO.format(name=name, word=word, variable=variable)
+    text = (
+        STRATEGY.format(name=name) if kind == "strategy" else SCENARIO.format(name=name, word=word, variable=variable)
+    )
     write(path, text.encode())
     if kind == "strategy":
         return f'lifelong run split-digits --strategy "{path}:{name}(strength=0.1) + Replay(size=200)"'

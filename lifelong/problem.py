@@ -65,7 +65,12 @@ class Batch(NamedTuple):
                 softness = torch.zeros_like(self.weight)
             more = torch.zeros_like(targets[:1]).expand(count, -1) if target is None else target
             targets = torch.cat([targets, more])
-            softness = torch.cat([softness, torch.zeros_like(weight) if target is None else (torch.ones_like(weight) if soft is None else soft)])
+            softness = torch.cat(
+                [
+                    softness,
+                    torch.zeros_like(weight) if target is None else (torch.ones_like(weight) if soft is None else soft),
+                ]
+            )
         return self._replace(
             row=torch.cat([self.row, row]),
             task=torch.cat([self.task, task]),

@@ -152,7 +152,15 @@ def _cells(cells: list[dict[str, Any]], row: Row) -> list[str]:
     gap = mean - row.mean
     verdict = "within" if abs(gap) <= limit else "**outside**"
     seeds = f"{len(values)}" + (f" of {row.wanted}" if len(values) < row.wanted else "")
-    return [row.setting, row.method, f"{mean:.2f} ± {error:.2f}", seeds, theirs, f"{gap:+.2f} (limit {limit:.2f})", verdict]
+    return [
+        row.setting,
+        row.method,
+        f"{mean:.2f} ± {error:.2f}",
+        seeds,
+        theirs,
+        f"{gap:+.2f} (limit {limit:.2f})",
+        verdict,
+    ]
 
 
 def _write_page(cells: list[dict[str, Any]], page: Path) -> None:

@@ -37,9 +37,21 @@ def forgetting_curves(result: Result) -> go.Figure:
             upper = [100 * (e.mean + (e.half_width or 0)) for e in each]
             lower = [100 * (e.mean - (e.half_width or 0)) for e in each]
             band = {"x": x + x[::-1], "y": upper + lower[::-1], "fill": "toself", "fillcolor": colour, "opacity": 0.15}
-            figure.add_trace(go.Scatter(**band, line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=str(t)))
+            figure.add_trace(
+                go.Scatter(**band, line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=str(t))
+            )
         line = {"color": colour}
-        figure.add_trace(go.Scatter(x=x, y=mean, name=f"task {t + 1}", line=line, legendgroup=str(t), mode="lines+markers", marker={"size": 4}))
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=mean,
+                name=f"task {t + 1}",
+                line=line,
+                legendgroup=str(t),
+                mode="lines+markers",
+                marker={"size": 4},
+            )
+        )
     for t in range(1, result.tasks + 1):
         figure.add_vline(x=t * length, line={"dash": "dot", "color": "#999", "width": 1})
     figure.update_yaxes(title="accuracy, %", range=[0, 101])
@@ -63,7 +75,9 @@ def heat_map(result: Result) -> go.Figure:
     z = (100 * result.at_task_ends[result.kept].mean(0)).tolist()
     names = [f"{t + 1}" for t in range(result.tasks)]
     text = [[f"{v:.1f}" for v in row] for row in z]
-    figure = go.Figure(go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", zmin=0, zmax=100, colorscale="Blues"))
+    figure = go.Figure(
+        go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", zmin=0, zmax=100, colorscale="Blues")
+    )
     figure.update_xaxes(title="accuracy on task", type="category")
     figure.update_yaxes(title="after task", autorange="reversed", type="category")
     return _plain(figure, 360)
@@ -96,18 +110,33 @@ def _paired_rows(results: dict[str, Result]) -> str:
                 value = metrics.paired(metrics.average_accuracy, results[b], results[a])
             except metrics.NotMeasured:
                 continue
-            rows.append([f"{b} − {a}", value.text(), "" if value.half_width is None else "yes" if abs(value.mean) > value.half_width else "no"])
+            rows.append(
+                [
+                    f"{b} − {a}",
+                    value.text(),
+                    "" if value.half_width is None else "yes" if abs(value.mean) > value.half_width else "no",
+                ]
+            )
     if not rows:
         return ""
-    return "<h2>Paired differences</h2><p class=note>average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0</p>" + _table(["difference", "mean", "clear"], rows)
+    return (
+        "<h2>Paired differences</h2><p class=note>average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0</p>"
+        + _table(["difference", "mean", "clear"], rows)
+    )
 
 
 def page(runs: dict[str, tuple[Result, Request]]) -> str:
     """The whole page for named runs."""
     results = {name: result for name, (result, _) in runs.items()}
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {html.escape(', '.join(runs))}</title><style>{STYLE}</style>"]
-    parts.append(f"<script>{get_plotlyjs()}</script><body><h1>{html.escape(next(iter(runs.values()))[1].scenario)}</h1>")
-    parts.append(f"<h2>Metrics</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>{_metric_rows(results)}")
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {html.escape(', '.join(runs))}</title><style>{STYLE}</style>"
+    ]
+    parts.append(
+        f"<script>{get_plotlyjs()}</script><body><h1>{html.escape(next(iter(runs.values()))[1].scenario)}</h1>"
+    )
+    parts.append(
+        f"<h2>Metrics</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>{_metric_rows(results)}"
+    )
     parts.append(_paired_rows(results))
     number = 0
     for name, (result, request) in runs.items():
@@ -116,12 +145,20 @@ def page(runs: dict[str, tuple[Result, Request]]) -> str:
         if lost:
             parts.append(f"<p>{lost} of {len(result.seeds)} seeds diverged and are left out.</p>")
         if lost < len(result.seeds):
-            for title, draw in (("Accuracy on each task", forgetting_curves), ("Accuracy matrix, %", heat_map), ("Training loss", loss_curve)):
+            for title, draw in (
+                ("Accuracy on each task", forgetting_curves),
+                ("Accuracy matrix, %", heat_map),
+                ("Training loss", loss_curve),
+            ):
                 number += 1
-                data = draw(result).to_json().replace("</", "<\\/")
-                parts.append(f"<h3>{title}</h3><div id=plot{number} class=plot></div><script>{{const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>")
+                data = str(draw(result).to_json()).replace("</", "<\\/")
+                parts.append(
+                    f"<h3>{title}</h3><div id=plot{number} class=plot></div><script>{{const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>"
+                )
         parts.append(f"<p>repeat it: <code>{html.escape(request.command)}</code></p>")
-        parts.append(f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(asdict(request), indent=2))}</pre></details>")
+        parts.append(
+            f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(asdict(request), indent=2))}</pre></details>"
+        )
     return "\n".join(parts) + "</body></html>"
 
 

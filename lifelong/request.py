@@ -63,7 +63,9 @@ class Request:
                 return find(word), options
             if callable(value):
                 return Entry(word, value, "digits"), options
-            raise ExpressionError(f"{self.scenario}: {word} is neither a scenario entry nor a function that makes a stream")
+            raise ExpressionError(
+                f"{self.scenario}: {word} is neither a scenario entry nor a function that makes a stream"
+            )
         return find(name), options
 
     def _budget(self, entry: Any) -> Any:

@@ -70,7 +70,9 @@ class Result:
 def joined(results: list[Result]) -> Result:
     """One result of several chunks of seeds."""
     first = results[0]
-    stacked = {name: torch.cat([getattr(r, name) for r in results]) for name in ("accuracy", "untrained", "losses", "diverged")}
+    stacked = {
+        name: torch.cat([getattr(r, name) for r in results]) for name in ("accuracy", "untrained", "losses", "diverged")
+    }
     seconds = {name: sum(r.seconds[name] for r in results) for name in first.seconds}
     return Result(
         **stacked,

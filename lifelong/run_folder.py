@@ -61,7 +61,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({str(error).splitlines()[0]}): delete it, and the run starts that part again") from None
+        raise RunError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): delete it, and the run starts that part again"
+        ) from None
 
 
 def named(tree: Any) -> dict[str, Tensor]:
@@ -134,7 +136,11 @@ class RunFolder:
                 raise RunError(f"{file} changed since {self.path} began: put it back, or start a new run")
         now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
         then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}
-        return [f"{name} was {then[name]} and is {now[name]}: equal to the bit no longer holds" for name in now if now[name] != then[name]]
+        return [
+            f"{name} was {then[name]} and is {now[name]}: equal to the bit no longer holds"
+            for name in now
+            if now[name] != then[name]
+        ]
 
     # --- the keeper's three calls ---------------------------------------------------------------------------------
 
@@ -276,7 +282,9 @@ class Loaded:
     def params(self) -> dict[str, Tensor]:
         """The final parameters of the first chunk of seeds, each [S, ...], by name."""
         tensors, _ = load_tensors(self.path / "learner-0.safetensors")
-        return {name[len("state.params") :]: value for name, value in tensors.items() if name.startswith("state.params")}
+        return {
+            name[len("state.params") :]: value for name, value in tensors.items() if name.startswith("state.params")
+        }
 
     def predict(self, x: Tensor) -> Tensor:
         """Scores [S, B, C] of the run's seeds (first chunk) for rows [B, ...] of the scenario's shape."""

@@ -121,7 +121,9 @@ class Sum(Strategy):
         for verb in ("objective", "predict"):
             owners = [part for part in self.parts if fills(part, verb)]
             if len(owners) > 1:
-                raise StrategyError(f"{owners[0]!r} and {owners[1]!r} both replace `{verb}`, and one may: leave one out")
+                raise StrategyError(
+                    f"{owners[0]!r} and {owners[1]!r} both replace `{verb}`, and one may: leave one out"
+                )
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts)) or "FineTuning()"

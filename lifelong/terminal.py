@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -53,7 +54,9 @@ class Watcher:
         elif event.accuracy is not None and event.iteration == 0:
             seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
             words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
-            errors.print(f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True)
+            errors.print(
+                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True
+            )
 
     def _picture(self, event: Event, done: int) -> Group:
         total = event.tasks * event.iterations
@@ -105,21 +108,41 @@ def metrics_table(result: Result) -> Table:
 def compare_table(results: dict[str, Result]) -> Table:
     """One line for each method: final accuracy, forgetting, learning accuracy, the paired difference to the first, seconds."""
     names = list(results)
-    table = Table(title=f"mean ± half-width of the 95 % interval, %; difference: paired over seeds, to {names[0]}", title_justify="left")
-    table.add_column("method", overflow="fold")
-    for column in ("average accuracy", "forgetting", "learning accuracy", "difference", "seconds"):
+    digits = 2 if output.width >= 110 else 1
+    title = f"%, mean ± half-width of the 95 % interval; difference: paired over seeds, to {names[0]}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("method", overflow="fold", min_width=18)
+    for column in ("average accuracy", "forgetting", "learning accuracy", "difference"):
         table.add_column(column, justify="right")
+    table.add_column("s", justify="right", no_wrap=True)
     for name, result in results.items():
         given = metrics.summary(result)
-        cells = [given[m].text() if m in given else "–" for m in ("average_accuracy", "forgetting", "learning_accuracy")]
-        difference = "" if name == names[0] else _difference(result, results[names[0]])
-        table.add_row(name, *cells, difference, f"{sum(result.seconds.values()):.1f}")
+        shown = ("average_accuracy", "forgetting", "learning_accuracy")
+        cells = [given[m].text(digits) if m in given else "–" for m in shown]
+        cells.append("" if name == names[0] else _difference(result, results[names[0]], digits))
+        table.add_row(_short(name), *cells, f"{sum(result.seconds.values()):.1f}")
     return table
 
 
-def _difference(a: Result, b: Result) -> str:
+def _short(method: str) -> str:
+    """A method without the fields that stand at their defaults, where it can be read at all."""
+    from lifelong.expression import ExpressionError, parse
+    from lifelong.strategy import parts_of
+
+    try:
+        parts = parts_of(parse(method, "strategies"))
+    except ExpressionError:
+        return method
+    words = []
+    for part in parts:
+        changed = [f"{f.name}={getattr(part, f.name)!r}" for f in fields(part) if getattr(part, f.name) != f.default]
+        words.append(f"{type(part).__qualname__}({', '.join(changed)})")
+    return " + ".join(words) or "FineTuning()"
+
+
+def _difference(a: Result, b: Result, digits: int) -> str:
     value = metrics.paired(metrics.average_accuracy, a, b)
-    return ("+" if value.mean >= 0 else "") + value.text()
+    return ("+" if value.mean >= 0 else "") + value.text(digits)
 
 
 def show(result: Result, console: Console) -> None:

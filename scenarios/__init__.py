@@ -1,0 +1,1 @@
+"""Data and streams of tasks; knows torch and numpy, and nothing above."""

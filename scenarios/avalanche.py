@@ -35,15 +35,19 @@ def _module() -> Any:
 
 # transforms that make a row a function of the row alone; every other one is refused by its name
 PLAIN = ("ToTensor", "PILToTensor", "ConvertImageDtype", "Normalize", "Resize", "Grayscale", "PixelsPermutation")
-WRAPPERS = ("Compose", "TupleTransform", "MultiParamCompose", "MultiParamTransformCallable", "FlattenTransform")
+WRAPPERS = ("Compose", "MultiParamCompose", "MultiParamTransformCallable", "FlattenTransform")
 ASIDE = "read rows as they are with train_transform=None, eval_transform=None"
 
 
 def _refuse_transforms(transform: Any) -> None:
     """Refuse by name what is not known to be a function of the row."""
     name = type(transform).__name__
+    if name == "TupleTransform":  # one for the row, one for its label; reading twice watches over the labels
+        return _refuse_transforms(transform.transforms[0])
     inside = [getattr(transform, "transforms", None), getattr(transform, "transform", None)]
-    parts = [part for held in inside if held is not None for part in (held if isinstance(held, list | tuple) else [held])]
+    parts = [
+        part for held in inside if held is not None for part in (held if isinstance(held, list | tuple) else [held])
+    ]
     fixed = name == "RandomRotation" and len(set(transform.degrees)) == 1  # how Avalanche turns by a fixed angle
     if transform is None or name in PLAIN or fixed:
         return
@@ -67,10 +71,15 @@ def _rows(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
             groups = getattr(layer, held, None)
             if groups is not None:
                 _refuse_transforms(groups.transform_groups.get(groups.current_group))
-        _refuse_transforms(getattr(layer, "transform", None) if type(layer).__module__.startswith("torchvision") else None)
-    first = [(_array(dataset[i][0]), _array(dataset[i][0])) for i in range(min(4, len(dataset)))]
-    if any(not np.array_equal(a, b) for a, b in first):
-        raise ScenarioError(f"the benchmark's rows change from one reading to the next (a random transform): {ASIDE}")
+        _refuse_transforms(
+            getattr(layer, "transform", None) if type(layer).__module__.startswith("torchvision") else None
+        )
+    for i in range(min(4, len(dataset))):
+        once, again = dataset[i], dataset[i]
+        if not np.array_equal(_array(once[0]), _array(again[0])) or once[1] != again[1]:
+            raise ScenarioError(
+                f"the benchmark's rows change from one reading to the next (a random transform): {ASIDE}"
+            )
     x, y = zip(*((_array(row[0]), int(row[1])) for row in dataset), strict=True)
     return np.stack(x), np.array(y)
 
@@ -90,8 +99,13 @@ def stream_of(benchmark: Any, setting: str = "", name: str = "avalanche", budget
     train = [_rows(experience.dataset) for experience in benchmark.train_stream]
     test = [_rows(experience.dataset) for experience in benchmark.test_stream]
     if len(train) != len(test):
-        raise ScenarioError(f"the benchmark has {len(train)} training and {len(test)} test experiences; a stream needs as many")
-    labels = [int(experience.task_label) if len(set(experience.task_labels)) == 1 else 0 for experience in benchmark.train_stream]
+        raise ScenarioError(
+            f"the benchmark has {len(train)} training and {len(test)} test experiences; a stream needs as many"
+        )
+    labels = [
+        int(experience.task_label) if len(set(experience.task_labels)) == 1 else 0
+        for experience in benchmark.train_stream
+    ]
     own = [sorted(set(y.tolist())) for _, y in train]
     shared = any(set(a) & set(b) for i, a in enumerate(own) for b in own[i + 1 :])
     multi = len(set(labels)) > 1
@@ -111,7 +125,15 @@ def stream_of(benchmark: Any, setting: str = "", name: str = "avalanche", budget
         tasks.append(Task(t, rows[0], rows[0][:0], rows[1], label, tuple(numbers.tolist())))
     table = Table(name, x, y, int(starts[len(train)]), total)
     width = total * len(train) if heads else total
-    return Stream(name, table, AvalancheRecipe(tuple(tasks)), setting, len(train), width, budget=budget or Budget(iterations=500, batch=128))
+    return Stream(
+        name,
+        table,
+        AvalancheRecipe(tuple(tasks)),
+        setting,
+        len(train),
+        width,
+        budget=budget or Budget(iterations=500, batch=128),
+    )
 
 
 def entry_of(name: str, options: dict[str, Any]) -> Entry:
@@ -135,4 +157,11 @@ def entry_of(name: str, options: dict[str, Any]) -> Entry:
             raise ScenarioError(f"avalanche:{name}: its data is not there ({str(error).splitlines()[0]})") from None
         return stream_of(benchmark, setting if setting != "auto" else "", f"avalanche:{name}", budget)
 
-    return Entry(f"avalanche:{name}", make, "digits", "auto", budget=Budget(iterations=500, batch=128), about="read from Avalanche")
+    return Entry(
+        f"avalanche:{name}",
+        make,
+        "digits",
+        "auto",
+        budget=Budget(iterations=500, batch=128),
+        about="read from Avalanche",
+    )

@@ -91,11 +91,16 @@ def build(
     for name in chosen:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
-            raise ScenarioError(f"{entry.name} has no option {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"))
+            raise ScenarioError(
+                f"{entry.name} has no option {name!r}: "
+                + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
+            )
     if "tasks" in chosen and (not isinstance(chosen["tasks"], int) or isinstance(chosen["tasks"], bool)):
         raise ScenarioError(f"{entry.name}(tasks={chosen['tasks']!r}): tasks must be a whole number")
     if not data:
-        raise ScenarioError(f"{entry.name} needs data: name a data set, an .npz file or a folder, as in {entry.name}(data='my.npz')")
+        raise ScenarioError(
+            f"{entry.name} needs data: name a data set, an .npz file or a folder, as in {entry.name}(data='my.npz')"
+        )
     setting = setting or chosen.pop("setting", None) or entry.setting
     chosen.pop("setting", None)
     table = blobs() if data == "blobs" else load_table(str(data), root)

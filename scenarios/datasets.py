@@ -41,7 +41,9 @@ def table_from_arrays(
     if x_test is not None and y_test is not None:
         x_test, y_test = _checked(name, x_test, y_test)
         if x_test.shape[1:] != x.shape[1:]:
-            raise ScenarioError(f"{name}: training rows have shape {tuple(x.shape[1:])}, test rows {tuple(x_test.shape[1:])}")
+            raise ScenarioError(
+                f"{name}: training rows have shape {tuple(x.shape[1:])}, test rows {tuple(x_test.shape[1:])}"
+            )
     else:
         test = torch.zeros(len(y), dtype=torch.bool)
         for label in y.unique().tolist():
@@ -63,7 +65,9 @@ def _checked(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if len(x) != len(y):
         raise ScenarioError(f"{name}: {len(x)} rows and {len(y)} labels; there must be as many of one as of the other")
     if not len(x) or x.ndim < 2:
-        raise ScenarioError(f"{name}: rows must form an array [N, ...] that is not empty, and this one has shape {tuple(x.shape)}")
+        raise ScenarioError(
+            f"{name}: rows must form an array [N, ...] that is not empty, and this one has shape {tuple(x.shape)}"
+        )
     if y.is_floating_point() and not (y == y.round()).all():
         raise ScenarioError(f"{name}: labels must be whole numbers, and some are not")
     if y.ndim != 1 or y.is_complex():
@@ -115,7 +119,9 @@ def read_image_folder(path: Path, size: int = 32) -> Table:
             return table_from_arrays(path.name, *read(path / "train"), *read(path / "test"))
         return table_from_arrays(path.name, *read(path))
     except (FileNotFoundError, OSError) as error:
-        raise ScenarioError(f"{path}: is not a folder of images, one folder per class ({str(error).splitlines()[0]})") from None
+        raise ScenarioError(
+            f"{path}: is not a folder of images, one folder per class ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _digits(root: Path) -> Table:
@@ -234,12 +240,36 @@ class DataSet:
 
 DATASETS = {
     "digits": DataSet(_digits, "718ee69e0baa2ed1", "", "handwritten digits 8x8, 1,797 images, comes with scikit-learn"),
-    "mnist": DataSet(_idx("MNIST"), "b3fe36794a3a345d", "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz", "handwritten digits 28x28, 70,000 images"),
-    "fashion-mnist": DataSet(_idx("FashionMNIST"), "75979490032625d6", "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz", "clothes 28x28, 70,000 images"),
-    "omniglot": DataSet(_omniglot(False), "a0dbb1e2cc0d9f84", "omniglot-py/images_evaluation.zip", "659 characters 28x28, 20 images each"),
-    "omniglot-background": DataSet(_omniglot(True), "b6452862744b06aa", "omniglot-py/images_background.zip", "964 other characters 28x28, 20 images each"),
-    "cifar10": DataSet(_cifar("CIFAR10"), "", "cifar-10-python.tar.gz", "photographs 32x32 in 10 classes, 60,000 images"),
-    "cifar100": DataSet(_cifar("CIFAR100"), "", "cifar-100-python.tar.gz", "photographs 32x32 in 100 classes, 60,000 images"),
+    "mnist": DataSet(
+        _idx("MNIST"),
+        "b3fe36794a3a345d",
+        "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        "handwritten digits 28x28, 70,000 images",
+    ),
+    "fashion-mnist": DataSet(
+        _idx("FashionMNIST"),
+        "75979490032625d6",
+        "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        "clothes 28x28, 70,000 images",
+    ),
+    "omniglot": DataSet(
+        _omniglot(False),
+        "a0dbb1e2cc0d9f84",
+        "omniglot-py/images_evaluation.zip",
+        "659 characters 28x28, 20 images each",
+    ),
+    "omniglot-background": DataSet(
+        _omniglot(True),
+        "b6452862744b06aa",
+        "omniglot-py/images_background.zip",
+        "964 other characters 28x28, 20 images each",
+    ),
+    "cifar10": DataSet(
+        _cifar("CIFAR10"), "", "cifar-10-python.tar.gz", "photographs 32x32 in 10 classes, 60,000 images"
+    ),
+    "cifar100": DataSet(
+        _cifar("CIFAR100"), "", "cifar-100-python.tar.gz", "photographs 32x32 in 100 classes, 60,000 images"
+    ),
 }
 
 
@@ -257,7 +287,8 @@ def load_table(name: str, root: Path | str | None = None) -> Table:
 
         near = difflib.get_close_matches(name, DATASETS, 1)
         raise ScenarioError(
-            f"unknown data set {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATASETS)}")
+            f"unknown data set {name!r}: "
+            + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATASETS)}")
         )
     if name == "digits":
         return _digits(Path())
@@ -273,21 +304,30 @@ def _cached(name: str, data: DataSet, root: Path) -> Table:
     try:
         with safe_open(cache, "pt") as file:
             kept = file.metadata()
-            table = Table(name, file.get_tensor("x"), file.get_tensor("y"), int(kept["train_rows"]), int(kept["classes"]))
+            table = Table(
+                name, file.get_tensor("x"), file.get_tensor("y"), int(kept["train_rows"]), int(kept["classes"])
+            )
         if table.content_hash() == kept["content"]:
             return table
     except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError):
         pass
     where = f"put {data.files} under {root}, or run `lifelong data get {name}` where there is a network"
+    there = root.exists()
     try:
         table = data.read(root)
     except ScenarioError:
         raise
     except zipfile.BadZipFile as error:
         raise ScenarioError(f"{name}: its archive is damaged ({error}); {where}") from None
-    except Exception as error:  # torchvision raises RuntimeError, URLError, OSError, EOFError ... for one and the same thing
+    except (
+        Exception
+    ) as error:  # torchvision raises RuntimeError, URLError, OSError, EOFError ... for one and the same thing
+        if not there and root.is_dir() and not any(root.iterdir()):
+            root.rmdir()  # torchvision makes the folder before it knows that it cannot fill it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ScenarioError(f"{name} is not there, or damaged, and could not be downloaded ({reason}); {where}") from None
+        raise ScenarioError(
+            f"{name} is not there, or damaged, and could not be downloaded ({reason}); {where}"
+        ) from None
     content = table.content_hash()
     if data.content and content != data.content:
         raise ScenarioError(f"{name}: the decoded images are not the published ones (damaged archive?); {where}")

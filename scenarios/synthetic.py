@@ -10,7 +10,9 @@ from scenarios.stream import ScenarioError, Table, generator
 def blobs(classes: int = 10, features: int = 20, per_class: int = 60, spread: float = 1.0, seed: int = 0) -> Table:
     """`classes` Gaussian clouds with centres of unit variance and the given spread; a quarter of the rows are for test."""
     if min(classes, features, per_class - 1) < 1 or spread < 0:
-        raise ScenarioError("blobs need at least 1 class, 1 feature and 2 rows of each class, and a spread of at least 0")
+        raise ScenarioError(
+            "blobs need at least 1 class, 1 feature and 2 rows of each class, and a spread of at least 0"
+        )
     random = generator("blobs", seed)
     centres = torch.randn(classes, features, generator=random)
     noise = torch.randn(per_class, classes, features, generator=random)

@@ -39,15 +39,20 @@ class TransformedRecipe:
 
 
 def _transformed(
-    table: Table, tasks: int, setting: str, kind: str, largest: float, validation: float, open: str, budget: Budget | None
+    table: Table,
+    tasks: int,
+    setting: str,
+    kind: str,
+    largest: float,
+    validation: float,
+    open: str,
+    budget: Budget | None,
 ) -> Stream:
     if tasks < 1:
         raise ScenarioError(f"tasks={tasks} is not possible: a stream has at least one task")
     recipe = TransformedRecipe(tasks, setting, kind, largest, validation)
     classes = table.classes * (1 if setting == "domain" else tasks)
-    return Stream(
-        f"{kind}-{table.name}", table, recipe, setting, tasks, classes, open, budget=budget or Budget()
-    )
+    return Stream(f"{kind}-{table.name}", table, recipe, setting, tasks, classes, open, budget=budget or Budget())
 
 
 def permuted(

@@ -14,7 +14,11 @@ def cli(tmp_path, monkeypatch):
     import sys
 
     def call(*words: object, timeout: float = 120):
-        environment = {**os.environ, "LIFELONG_DATA": os.environ.get("LIFELONG_DATA", str(tmp_path / "data")), "COLUMNS": "100"}
+        environment = {
+            **os.environ,
+            "LIFELONG_DATA": os.environ.get("LIFELONG_DATA", str(tmp_path / "data")),
+            "COLUMNS": "100",
+        }
         done = subprocess.run(
             [sys.executable, "-m", "cli", *map(str, words)],
             cwd=tmp_path,

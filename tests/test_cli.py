@@ -11,7 +11,9 @@ QUICK = ["--seeds", "2", "--iterations", "5"]
 
 
 def test_run_show_report_list(cli, tmp_path):
-    code, out, errors = cli("run", "split-blobs", *QUICK, "--strategy", "EWC(strength=10.0) + Replay(size=20)", "--name", "a")
+    code, out, errors = cli(
+        "run", "split-blobs", *QUICK, "--strategy", "EWC(strength=10.0) + Replay(size=20)", "--name", "a"
+    )
     assert code == 0 and "average_accuracy" in out, errors
     summary = json.loads((tmp_path / "runs/a/summary.json").read_text())
     value = summary["metrics"]["average_accuracy"]
@@ -29,7 +31,17 @@ def test_json_is_all_there_is(cli):
 
 
 def test_compare_baselines_and_learners(cli):
-    code, out, errors = cli("compare", "split-blobs", *QUICK, "--strategy", "FineTuning()", "--learner", "NearestClassMean()", "--baselines", "joint,isolate")
+    code, out, errors = cli(
+        "compare",
+        "split-blobs",
+        *QUICK,
+        "--strategy",
+        "FineTuning()",
+        "--learner",
+        "NearestClassMean()",
+        "--baselines",
+        "joint,isolate",
+    )
     assert code == 0 and all(word in out for word in ("NearestClassMean", "joint", "isolate")), errors
 
 
@@ -42,7 +54,15 @@ def test_own_strategy_in_five_minutes(cli, tmp_path):
     assert cli("new", "strategy", "my_idea.py")[0] == 0
     code, out, errors = cli("check", "my_idea.py")
     assert code == 0 and "fails" not in out, out + errors
-    code, _, errors = cli("run", "split-blobs", *QUICK, "--strategy", "my_idea.py:MyIdea(strength=0.1) + Replay(size=20)", "--name", "mine")
+    code, _, errors = cli(
+        "run",
+        "split-blobs",
+        *QUICK,
+        "--strategy",
+        "my_idea.py:MyIdea(strength=0.1) + Replay(size=20)",
+        "--name",
+        "mine",
+    )
     assert code == 0, errors
     held = json.loads((tmp_path / "runs/mine/run.json").read_text())
     assert list(held["plugins"]) == ["my_idea.py"]
@@ -187,7 +207,7 @@ def test_a_damaged_archive(cli, tmp_path):
 
 
 def test_divergence_keeps_what_was_measured(cli, tmp_path):
-    code, out, errors = cli("run", "split-blobs", *QUICK, "--optimiser", "SGD(1e30)", "--name", "far")
+    code, _, errors = cli("run", "split-blobs", *QUICK, "--optimiser", "SGD(1e30)", "--name", "far")
     assert code == 1 and "diverged in task 1 at iteration" in errors and "Traceback" not in errors, errors
     summary = json.loads((tmp_path / "runs/far/summary.json").read_text())
     assert [lost["seed"] for lost in summary["diverged"]] == [0, 1]

@@ -26,7 +26,9 @@ def result(setting="domain", reading="continual", between=True) -> Result:
     accuracy = torch.tensor([rows, rows], dtype=torch.float64)
     accuracy[1, -1] += 0.1
     untrained = torch.tensor([START, START], dtype=torch.float64)
-    return Result(accuracy, torch.tensor(when), untrained, torch.zeros(2, 3, 1), torch.full((2, 2), -1), (0, 1), reading, setting)
+    return Result(
+        accuracy, torch.tensor(when), untrained, torch.zeros(2, 3, 1), torch.full((2, 2), -1), (0, 1), reading, setting
+    )
 
 
 @pytest.mark.parametrize("name, expected", [
@@ -51,7 +53,9 @@ def test_by_hand(name, expected):
 def test_variants_differ_where_the_last_row_is_best():
     better = result()
     better.accuracy[:, -1, 0] = 1.0
-    values = {name: float(metrics.METRICS[name](better)[0]) for name in metrics.METRICS if name.startswith("forgetting")}
+    values = {
+        name: float(metrics.METRICS[name](better)[0]) for name in metrics.METRICS if name.startswith("forgetting")
+    }
     assert values["forgetting"] == pytest.approx(((0.95 - 1.0) + 0.3) / 2)
     assert values["forgetting_mammoth"] == pytest.approx((0.0 + 0.3) / 2)
     assert values["forgetting_avalanche"] == pytest.approx(((0.9 - 1.0) + 0.3) / 2)

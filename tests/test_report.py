@@ -9,13 +9,35 @@ import subprocess
 import pytest
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_report_in_a_browser(cli, tmp_path):
-    flags = ["--seeds", "2", "--iterations", "10", "--eval-every", "5", "--baselines", "joint", "--report", "report.html"]
-    code, _, errors = cli("compare", "split-blobs", "--strategy", "FineTuning()", "--strategy", "Replay(size=20)", *flags)
+    flags = [
+        "--seeds",
+        "2",
+        "--iterations",
+        "10",
+        "--eval-every",
+        "5",
+        "--baselines",
+        "joint",
+        "--report",
+        "report.html",
+    ]
+    code, _, errors = cli(
+        "compare", "split-blobs", "--strategy", "FineTuning()", "--strategy", "Replay(size=20)", *flags
+    )
     assert code == 0, errors
     page = tmp_path / "report.html"
     text = page.read_text()

@@ -19,7 +19,13 @@ FLAGS = ["--seeds", "2", "--iterations", "60", "--eval-every", "20", "--device",
 def start(folder: Path, name: str, strategy: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "cli", "run", "split-blobs", "--strategy", strategy, *FLAGS, "--name", name]
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([*command, "--checkpoint-every", "0.01"], cwd=folder, env=where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [*command, "--checkpoint-every", "0.01"],
+        cwd=folder,
+        env=where,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def same(folder: Path, a: str, b: str) -> None:

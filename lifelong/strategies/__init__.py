@@ -1,0 +1,1 @@
+"""One file a method; every public strategy in here is found by itself."""

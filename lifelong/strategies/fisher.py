@@ -51,7 +51,7 @@ def _probed(problem: Problem, net: dict[str, Tensor], x: Tensor, allowed: Tensor
         logits, inputs = problem.model.probed(net, x, zero)  # type: ignore[attr-defined]
         return log_softmax(logits, allowed), inputs
 
-    _, backward, inputs = torch.func.vjp(answer, probes, has_aux=True)
+    _, backward, inputs = torch.func.vjp(answer, probes, has_aux=True)  # type: ignore[misc]
     each_class = torch.eye(problem.classes, dtype=x.dtype, device=x.device)
     deltas = torch.func.vmap(lambda c: backward(c.expand(x.shape[0], -1))[0])(each_class)  # each [C, b, out]
     squares = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem, log_softmax
+from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem
 from lifelong.strategy import Strategy, require
 
 
@@ -45,7 +45,9 @@ class LwF(Strategy):
             terms = _cross_entropy(teacher, student, heads, heads).mean(1)  # [T]
             loss = torch.where(past, terms, torch.zeros_like(terms)).sum()
         elif problem.setting == "domain":
-            loss = memory["done"] * _cross_entropy(teacher, student, batch.allowed[:count], batch.allowed[:count]).mean()
+            loss = (
+                memory["done"] * _cross_entropy(teacher, student, batch.allowed[:count], batch.allowed[:count]).mean()
+            )
         else:
             known = memory["seen"] | ~memory["seen"].any()
             terms = _cross_entropy(teacher, student, known.expand_as(student), batch.allowed[:count] | known)

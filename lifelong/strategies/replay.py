@@ -79,7 +79,9 @@ class Replay(Strategy):
         uniforms = step.batch.uniforms
         count = uniforms.shape[0]  # the stream's rows come first
         fresh = step.batch.first_seen[:count]
-        ticket = torch.cat([memory["ticket"], torch.where(fresh, uniforms[:, -1].to(memory["ticket"].dtype), torch.inf)])
+        ticket = torch.cat(
+            [memory["ticket"], torch.where(fresh, uniforms[:, -1].to(memory["ticket"].dtype), torch.inf)]
+        )
         kept, place = ticket.topk(self.size, largest=False)
         row = torch.cat([memory["row"], step.batch.row[:count]])[place]
         task = torch.cat([memory["task"], step.batch.task[:count]])[place]

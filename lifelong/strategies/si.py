@@ -50,8 +50,7 @@ class SI(Strategy):
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Turn the path into importance, and start a new one here."""
         importance = {
-            name: memory["importance"][name]
-            + memory["path"][name] / ((p - memory["centre"][name]) ** 2 + self.damping)
+            name: memory["importance"][name] + memory["path"][name] / ((p - memory["centre"][name]) ** 2 + self.damping)
             for name, p in params["net"].items()
         }
         path = {name: torch.zeros_like(value) for name, value in importance.items()}

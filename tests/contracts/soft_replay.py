@@ -32,8 +32,21 @@ class SoftReplay(Strategy):
         logits = problem.logits({"net": memory["teacher"]}, longer.x[added])
         target = logits.masked_fill(~longer.allowed[added], -torch.inf).softmax(1)
         soft = torch.full_like(longer.weight[added], 0.5) * (memory["rows"]["done"] > 0)
-        scaled = longer._replace(**{name: getattr(longer, name)[:count] for name in ("row", "task", "x", "y", "weight", "part", "slot", "allowed", "first_seen")})
-        return scaled.add(problem, longer.row[added], longer.task[added], longer.weight[added], longer.slot[added], target=target, soft=soft)
+        scaled = longer._replace(
+            **{
+                name: getattr(longer, name)[:count]
+                for name in ("row", "task", "x", "y", "weight", "part", "slot", "allowed", "first_seen")
+            }
+        )
+        return scaled.add(
+            problem,
+            longer.row[added],
+            longer.task[added],
+            longer.weight[added],
+            longer.slot[added],
+            target=target,
+            soft=soft,
+        )
 
     def after_step(self, problem, params, memory, step):
         params, rows = self.replay.after_step(problem, params, memory["rows"], step)

@@ -10,7 +10,12 @@ from scenarios.catalogue import CATALOGUE, build
 from scenarios.stream import SETTINGS
 from tests.contracts.soft_replay import SoftReplay
 
-SUMS = ("EWC(strength=10.0) + Replay(size=20)", "SI() + LwF()", "Replay(size=10) + ClassReplay(per_class=3)", "EWC(online=True, fisher='sampled') + SI()")
+SUMS = (
+    "EWC(strength=10.0) + Replay(size=20)",
+    "SI() + LwF()",
+    "Replay(size=10) + ClassReplay(per_class=3)",
+    "EWC(online=True, fisher='sampled') + SI()",
+)
 VARIANTS = ("EWC(fisher='empirical')", "EWC(fisher='batch')", "Replay(size=20, ratio=2, weighting='equal')")
 SUBJECTS = [
     *(make() for make in vocabulary("strategies").values()),
@@ -22,7 +27,9 @@ SUBJECTS = [
 
 
 @pytest.mark.parametrize("check", LEARNER_CHECKS, ids=lambda check: check.name.replace(" ", "-"))
-@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: repr(subject).partition("(")[0] + str(hash(repr(subject)) % 97))
+@pytest.mark.parametrize(
+    "subject", SUBJECTS, ids=lambda subject: repr(subject).partition("(")[0] + str(hash(repr(subject)) % 97)
+)
 def test_learner(subject, check):
     if isinstance(subject, SoftReplay) and check.name == "its repr builds it again":
         pytest.skip("it lives in a test file, which is not a plug-in")

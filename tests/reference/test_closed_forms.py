@@ -259,7 +259,10 @@ def test_joint_is_training_on_the_concatenated_data():
         for batch in one._batches(task, 0):
             live = {k: v.clone().requires_grad_() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(live, table.x[batch.row[0]].to(DOUBLE)), table.y[batch.row[0]])
-            net = {k: (v - 0.1 * g) for (k, v), g in zip(net.items(), torch.autograd.grad(loss, list(live.values())), strict=True)}
+            net = {
+                k: (v - 0.1 * g)
+                for (k, v), g in zip(net.items(), torch.autograd.grad(loss, list(live.values())), strict=True)
+            }
     ours = states(Learner(MLP(4), FineTuning(), SGD(0.1)), many, [0], DOUBLE).params["net"]
     for name, value in net.items():
         torch.testing.assert_close(ours[name][0], value, rtol=1e-9, atol=1e-12)
