@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -110,17 +111,19 @@ def compare_table(results: dict[str, Result]) -> Table:
     names = list(results)
     digits = 2 if output.width >= 110 else 1
     title = f"%, mean ± half-width of the 95 % interval; difference: paired over seeds, to {names[0]}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("method", overflow="fold", min_width=18)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold", min_width=20)
     for column in ("average accuracy", "forgetting", "learning accuracy", "difference"):
         table.add_column(column, justify="right")
-    table.add_column("s", justify="right", no_wrap=True)
+    if output.width >= 90:
+        table.add_column("seconds", justify="right", no_wrap=True)
     for name, result in results.items():
         given = metrics.summary(result)
         shown = ("average_accuracy", "forgetting", "learning_accuracy")
         cells = [given[m].text(digits) if m in given else "–" for m in shown]
         cells.append("" if name == names[0] else _difference(result, results[names[0]], digits))
-        table.add_row(_short(name), *cells, f"{sum(result.seconds.values()):.1f}")
+        cells.append(f"{sum(result.seconds.values()):.1f}")
+        table.add_row(_short(name), *cells[: len(table.columns) - 1])
     return table
 
 
