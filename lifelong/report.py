@@ -18,7 +18,7 @@ from lifelong.run_folder import Loaded, write
 
 COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395"]
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
+table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.wide{overflow-x:auto}
 td:first-child,th:first-child{text-align:left}code,pre{background:#f5f5f5;padding:.1em .3em;white-space:pre-wrap}
 h2{margin-top:2em}.note{color:#666}"""
 
@@ -91,7 +91,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     def line(cells: list[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    return f"<div class=wide><table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
 
 
 def _metric_rows(results: dict[str, Result]) -> str:
