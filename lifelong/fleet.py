@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,17 +30,20 @@ class Fleet:
     """A learner's outer methods on stacked state: every tensor of it is [S, ...].
 
     problem: with the rules of all seeds, [S, ...]. compiled: whether the gradient goes through torch.compile.
+    graphs: whether steps on a CUDA device are captured as a graph.
     """
 
     learner: AnyLearner
     problem: Problem
     compiled: bool = False
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         self._gradients = torch.func.vmap(self._one("gradients")) if isinstance(self.learner, Learner) else None
         if self.compiled and self._gradients is not None:
             self._gradients = torch.compile(self._gradients)
         self._finish = torch.func.vmap(self._one("finish")) if isinstance(self.learner, Learner) else None
+        self._captured: CapturedStep | None = None
         self._step = torch.func.vmap(self._one("step"))
         self._end_task = torch.func.vmap(self._one("end_task"))
         self._prepare = torch.func.vmap(self._one("prepare"))
@@ -69,7 +73,24 @@ class Fleet:
         return tree_unflatten(leaves, flat[0][1])
 
     def step(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
-        """One step of every seed: the new state and the losses [S]. Parameters move in place."""
+        """One step of every seed: the new state and the losses [S]. Parameters move in place.
+
+        On a CUDA device the step is captured once as a graph and replayed; where that is impossible it stays eager,
+        with a warning that says so.
+        """
+        if batch.weight.device.type == "cuda" and self.graphs and isinstance(self.learner, Learner):
+            if self._captured is None:
+                try:
+                    self._captured = CapturedStep(self, state, batch)
+                except RuntimeError as error:
+                    self.graphs = False
+                    warnings.warn(f"no CUDA graph, steps are eager: {str(error).splitlines()[0]}", stacklevel=2)
+                    return self.eager_step(state, batch, progress)
+            return self._captured(state, batch, progress)
+        return self.eager_step(state, batch, progress)
+
+    def eager_step(self, state: State, batch: Batch, progress: float | Tensor) -> tuple[State, Tensor]:
+        """The step itself, operation by operation."""
         learner, rules = self.learner, self.problem.rules
         if not isinstance(learner, Learner):
             return self._step(rules, state, batch), batch.weight.new_zeros(batch.weight.shape[0])
@@ -112,3 +133,40 @@ class Fleet:
             return self.learner.predict(problem, own, problem.x(r, t), shown)
 
         return torch.func.vmap(one)(self.problem.rules, state, row, task, told)
+
+
+class CapturedStep:
+    """A fleet's step as one CUDA graph: its own state and batch lie still, and a call copies into them and replays.
+
+    The warm-up runs on copies, so nothing is learned and nothing is drawn before the first replay.
+    """
+
+    def __init__(self, fleet: Fleet, state: State, batch: Batch) -> None:
+        self.state, self.batch = tree_map(torch.clone, state), tree_map(torch.clone, batch)
+        self.progress = torch.zeros((), dtype=batch.weight.dtype, device=batch.weight.device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            trial = tree_map(torch.clone, state)
+            for _ in range(3):
+                trial, _ = fleet.eager_step(trial, self.batch, self.progress)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            new, self.loss = fleet.eager_step(self.state, self.batch, self.progress)
+            self._copy(self.state, new)
+
+    @staticmethod
+    def _copy(to: Any, source: Any) -> None:
+        """Copy the leaves that are not the very same tensors."""
+        for own, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
+            if own.data_ptr() != other.data_ptr():
+                own.copy_(other)
+
+    def __call__(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
+        """Bring in what changed outside (a batch; a state after a task's end), and replay."""
+        self._copy(self.state, state)
+        self._copy(self.batch, batch)
+        self.progress.fill_(progress)
+        self.graph.replay()
+        return self.state, self.loss

@@ -244,7 +244,8 @@ class _Run:
         self._flag(course, ~torch.isfinite(loss))
 
     def _flag(self, course: Course, bad: Tensor) -> None:
-        now = torch.tensor([course.task, course.iteration], device=self.device)
+        one = torch.ones_like(course.diverged[:, 0])  # filled on the device: a copy from the host would wait for it
+        now = torch.stack([one * course.task, one * course.iteration], 1)
         new = bad & (course.diverged[:, 0] < 0)
         course.diverged = torch.where(new[:, None], now, course.diverged)
 

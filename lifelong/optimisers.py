@@ -30,7 +30,7 @@ class Optimiser(Protocol):
         """One step of one learner: new parameters and new state."""
         ...
 
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """The same for a fleet, on stacked tensors [S, ...], in place."""
         ...
 
@@ -99,7 +99,7 @@ class SGD:
             state = {"velocity": gradients}
         return tree_map(lambda p, g: p - rate * g, params, gradients), state
 
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet."""
         rate = _rate(self, progress)
         with _aligned(params, state.get("velocity", {})) as (p, v):
@@ -110,7 +110,7 @@ class SGD:
                 torch._foreach_mul_(v, self.momentum)
                 torch._foreach_add_(v, g)
                 g = v
-            torch._foreach_add_(p, g, alpha=-rate)
+            torch._foreach_sub_(p, torch._foreach_mul(g, rate))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Adam:
         """One step of one learner."""
         return _adam(self, params, gradients, state, progress, decoupled=False)
 
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet, with torch's fused kernel."""
         _adam_fused(self, params, gradients, state, progress, torch._fused_adam_)
 
@@ -164,7 +164,7 @@ class AdamW:
         """One step of one learner."""
         return _adam(self, params, gradients, state, progress, decoupled=True)
 
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float) -> None:
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet, with torch's fused kernel."""
         _adam_fused(self, params, gradients, state, progress, torch._fused_adamw_)
 
@@ -221,7 +221,7 @@ def _adam(record: Any, params: Any, gradients: Any, state: Any, progress: Tensor
     return new, {"first": first, "second": second, "count": count}
 
 
-def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: float, kernel: Any) -> None:
+def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: float | Tensor, kernel: Any) -> None:
     g = _aligned(_clipped(gradients, record.clip, True)).lists[0]
     state["count"] += 1
     with _aligned(params, state["first"], state["second"]) as (p, first, second):
