@@ -41,6 +41,7 @@ EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterat
 EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")]
 FleetSize = Annotated[int, typer.Option("--fleet", help="seeds that run together; 0 is all")]
+Threads = Annotated[int, typer.Option(help="processor threads; equal to the bit only for equal threads")]
 Compile = Annotated[bool, typer.Option("--compile", help="compile the gradient: 45 s once, then faster")]
 DataRoot = Annotated[str, typer.Option(help="folder of the data sets; default $LIFELONG_DATA, or the user's cache")]
 Out = Annotated[Path, typer.Option(help="folder that the run's folder is made in")]
@@ -60,8 +61,8 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     from lifelong import terminal
     from lifelong.loop import run
 
-    torch.set_num_threads(1 if folder.request.device in ("auto", "cpu") else torch.get_num_threads())
     request = folder.request
+    torch.set_num_threads(request.threads)
     learner, stream, start = request.build()
     folder.describe("running")
 
@@ -125,6 +126,7 @@ def run(
     device: Device = "auto",
     fleet: FleetSize = 0,
     compile: Compile = False,
+    threads: Threads = 1,
     data_root: DataRoot = "",
     name: Annotated[str, typer.Option(help="name of the run's folder; refused when it exists")] = "",
     out: Out = Path("runs"),
@@ -139,7 +141,7 @@ def run(
     request = _request(
         scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
         optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
-        eval_rows=eval_rows, device=device, fleet=fleet, compile=compile, data_root=data_root,
+        eval_rows=eval_rows, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
     )  # fmt: skip
     if dry_run:
         return _dry_run(request)
@@ -175,7 +177,7 @@ def _dry_run(request: Request) -> None:
     from lifelong import terminal
     from lifelong.loop import check_request, cost
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
     check_request(learner, stream, list(request.seeds), request.device)
     seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
@@ -203,7 +205,7 @@ def resume(
     else:
         import torch
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(folder.request.threads)
         for warning in folder.check_plugins():
             terminal.errors.print(f"warning: {warning}", soft_wrap=True)
         result = _learn(folder, quiet=as_json)
@@ -233,6 +235,7 @@ def compare(
     device: Device = "auto",
     fleet: FleetSize = 0,
     compile: Compile = False,
+    threads: Threads = 1,
     data_root: DataRoot = "",
     out: Out = Path("runs"),
     report: Annotated[Path | None, typer.Option(help="also write the HTML report here")] = None,
@@ -245,7 +248,7 @@ def compare(
     common = {
         "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
         "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "device": device,
-        "fleet": fleet, "compile": compile, "data_root": data_root,
+        "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
     methods = [{"strategy": text} for text in strategy or ["FineTuning()"]]
     methods += [{"learner": text} for text in learner or []]

@@ -108,7 +108,9 @@ class Fleet:
     def end_task(self, state: State, task: FinishedTask) -> State:
         """Consolidate every seed."""
         new = self._end_task(self.problem.rules, state, task)
-        return new._replace(memory=unshared(new.memory, new.params))
+        # a fresh optimiser's zeros may be one tensor for all seeds, and are updated in place
+        optimiser = tree_map(torch.clone, new.optimiser)
+        return State(new.params, optimiser, unshared(new.memory, new.params))
 
     def prepare(self, state: State) -> State:
         """What an evaluation predicts with."""

@@ -62,15 +62,11 @@ class AnyLearner(Protocol):
 
 @dataclass(frozen=True)
 class Learner:
-    """Gradient descent on a model with a strategy.
-
-    optimiser_at_task: "kept" over tasks (default) or "reset" at each task's end.
-    """
+    """Gradient descent on a model with a strategy."""
 
     model: Model = field(default_factory=lambda: MLP(400, 400))
     strategy: Strategy = field(default_factory=FineTuning)
     optimiser: Optimiser = field(default_factory=Adam)
-    optimiser_at_task: str = "kept"
 
     @property
     def sum(self) -> Sum:
@@ -120,7 +116,7 @@ class Learner:
     def end_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Every part's `after_task`; the optimiser is kept or started afresh."""
         params, memory = self.sum.after_task(problem, state.params, state.memory, task)
-        fresh = self.optimiser_at_task == "reset"
+        fresh = self.optimiser.at_task == "reset"
         return State(params, self.optimiser.init(params) if fresh else state.optimiser, memory)
 
     def prepare(self, problem: Problem, state: State) -> State:

@@ -1,4 +1,8 @@
-"""Optimisers as frozen records, each in two forms that a test holds equal: pure, and in place on a fleet's tensors."""
+"""Optimisers as frozen records, each in two forms that a test holds equal: pure, and in place on a fleet's tensors.
+
+Fields that all share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to zero; clip: the
+largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each task's end.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from scenarios.refusal import Refusal
 
 SCHEDULES = ("constant", "linear", "cosine")
+AT_TASK = ("kept", "reset")
 
 
 class OptimiserError(Refusal):
@@ -21,6 +26,11 @@ class OptimiserError(Refusal):
 
 class Optimiser(Protocol):
     """What the house needs of an optimiser. `progress`, 0 ... 1, says how much of the task is over."""
+
+    @property
+    def at_task(self) -> str:
+        """Whether its state is "kept" or "reset" at a task's end."""
+        ...
 
     def init(self, params: Any) -> Any:
         """The state before the first step."""
@@ -41,6 +51,8 @@ def _check(record: Any) -> None:
         raise OptimiserError(f"{name}(rate={record.rate}): the learning rate must be above 0")
     if record.schedule not in SCHEDULES:
         raise OptimiserError(f"{name}(schedule={record.schedule!r}): it is one of {', '.join(SCHEDULES)}")
+    if record.at_task not in AT_TASK:
+        raise OptimiserError(f"{name}(at_task={record.at_task!r}): it is one of {', '.join(AT_TASK)}")
     if record.clip < 0:
         raise OptimiserError(f"{name}(clip={record.clip}): a norm cannot be negative; 0 means no clipping")
 
@@ -81,6 +93,7 @@ class SGD:
     weight_decay: float = 0.0
     schedule: str = "constant"
     clip: float = 0.0
+    at_task: str = "kept"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -124,6 +137,7 @@ class Adam:
     weight_decay: float = 0.0
     schedule: str = "constant"
     clip: float = 0.0
+    at_task: str = "kept"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -152,6 +166,7 @@ class AdamW:
     weight_decay: float = 1e-2
     schedule: str = "constant"
     clip: float = 0.0
+    at_task: str = "kept"
 
     def __post_init__(self) -> None:
         _check(self)

@@ -39,6 +39,7 @@ class Request:
     device: str = "auto"
     fleet: int = 0
     compile: bool = False
+    threads: int = 1
     data_root: str = ""
 
     def build(self) -> tuple[Any, Any, Any]:
@@ -70,8 +71,14 @@ class Request:
 
     def _budget(self, entry: Any) -> Any:
         budget = entry.budget
-        if min(self.iterations, self.epochs, self.batch, self.eval_every, self.fleet) < 0 or self.eval_rows < 1:
-            raise RequestError("iterations, epochs, batch, eval-every, eval-rows and fleet cannot be negative")
+        if (
+            self.threads < 1
+            or min(self.iterations, self.epochs, self.batch, self.eval_every, self.fleet) < 0
+            or self.eval_rows < 1
+        ):
+            raise RequestError(
+                "iterations, epochs, batch, eval-every, eval-rows and fleet cannot be negative, and threads are at least 1"
+            )
         if self.iterations and self.epochs:
             raise RequestError("a budget is given in iterations or in epochs, not in both")
         if self.iterations or self.epochs:

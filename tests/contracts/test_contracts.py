@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from lifelong.checks import LEARNER_CHECKS, STREAM_CHECKS, alone_is_fleet
+from lifelong.checks import LEARNER_CHECKS, STREAM_CHECKS, _learner, alone_is_fleet, tiny
 from lifelong.expression import parse, vocabulary
+from lifelong.loop import run
+from lifelong.optimisers import Adam
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.stream import SETTINGS
 from tests.contracts.soft_replay import SoftReplay
@@ -86,3 +89,16 @@ def test_contract_catches_a_branch_on_a_tensor():
 def test_alone_is_fleet_on_odd_widths():
     """Widths that fill no vector: the optimiser's kernels must not tell the ends apart."""
     alone_is_fleet(parse("FineTuning()", "strategies"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize(
+    "subject", SUBJECTS, ids=lambda subject: repr(subject).partition("(")[0] + str(hash(repr(subject)) % 97)
+)
+def test_on_the_gpu(subject):
+    """The same stream on the CPU and on the GPU, by captured steps, in float64."""
+    learner = _learner(subject, Adam(0.01, epsilon=1e-4))
+    cpu = run(learner, tiny(), [0, 1], dtype=torch.float64)
+    gpu = run(learner, tiny(), [0, 1], dtype=torch.float64, device="cuda")
+    assert torch.equal(cpu.accuracy, gpu.accuracy)
+    torch.testing.assert_close(cpu.losses, gpu.losses, rtol=1e-7, atol=1e-9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.checks import states, tiny
+from lifelong.checks import largest_gap, states, tiny
 from lifelong.fleet import random_start
 from lifelong.learner import Learner, NearestClassMean
 from lifelong.loop import _Run, run
@@ -317,3 +317,29 @@ def test_masked_log_softmax_ignores_closed_classes():
     open_ = torch.tensor([[True, True, False]])
     expected = torch.tensor([1.0, 2.0]).log_softmax(0)
     assert torch.allclose(log_softmax(logits, open_)[0, :2], expected)
+
+
+@pytest.mark.parametrize(
+    "schedule, shares", [("linear", [1.0, 0.75, 0.5, 0.25]), ("cosine", [1.0, 0.853553, 0.5, 0.146447])]
+)
+def test_schedules_fall_over_a_task(schedule, shares):
+    for i, share in enumerate(shares):
+        params = [torch.zeros(1, 2)]
+        SGD(1.0, schedule=schedule).update_(params, [torch.ones(1, 2)], {}, i / 4)
+        assert float(params[0][0, 0]) == pytest.approx(-share, abs=1e-5)
+
+
+def test_reset_starts_the_moments_afresh():
+    stream = tiny()
+    state = states(Learner(MLP(4), FineTuning(), Adam(0.01, at_task="reset")), stream, [0, 1], DOUBLE)
+    assert float(state.optimiser["count"].sum()) == 0.0
+    kept = states(Learner(MLP(4), FineTuning(), Adam(0.01)), stream, [0, 1], DOUBLE)
+    assert state.optimiser["count"].shape == kept.optimiser["count"].shape
+    assert largest_gap(state.params, kept.params) > 0
+
+
+def test_reset_alone_is_fleet():
+    learner = Learner(MLP(8), EWC(1.0), Adam(0.01, epsilon=1e-4, at_task="reset"))
+    alone, fleet = states(learner, tiny(), [3], torch.float32), states(learner, tiny(), [1, 3], torch.float32)
+    for a, b in zip(alone.params["net"].values(), fleet.params["net"].values(), strict=True):
+        assert torch.equal(a[0], b[1])
