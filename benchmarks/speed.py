@@ -19,9 +19,8 @@ from pathlib import Path
 import torch
 
 from lifelong.expression import parse
-from lifelong.fleet import random_start
 from lifelong.learner import Learner
-from lifelong.loop import _Run, run
+from lifelong.loop import Session, run
 from lifelong.model import MLP
 from lifelong.optimisers import Adam
 from scenarios.datasets import load_table
@@ -51,13 +50,13 @@ def products(device: torch.device, seeds: int, batch: int) -> Callable[[], None]
 def stepper(stream: Stream, strategy: str, compiled: bool = False, seeds: int = SEEDS) -> Callable[[], None]:
     """A closure that draws a batch and takes a step, again and again through the first task."""
     learner = Learner(MLP(400, 400), parse(strategy, "strategies"), Adam(1e-3))
-    one = _Run(learner, stream, list(range(seeds)), random_start, 0, 1000, compiled, torch.float32)
-    held = {"state": one._first_state(random_start), "batches": one._batches(0, 0)}
+    one = Session(learner, stream, list(range(seeds)), compiled=compiled)
+    held = {"state": one.first_state(), "batches": one.feed.batches(0)}
 
     def once() -> None:
         batch = next(held["batches"], None)
         if batch is None:
-            held["batches"] = one._batches(0, 0)
+            held["batches"] = one.feed.batches(0)
             batch = next(held["batches"])
         held["state"], _ = one.fleet.step(held["state"], batch, 0.0)
 
@@ -177,11 +176,13 @@ def against_avalanche(stream: Stream, iterations: int, rounds: int) -> dict[str,
 
 def evaluation_share(stream: Stream) -> dict[str, float]:
     """Share of a run that evaluating 1,000 rows of each seed every 50 iterations takes: one evaluation against 50 steps."""
-    one = _Run(Learner(MLP(400, 400)), stream, list(range(SEEDS)), random_start, 50, 1000, False, torch.float32)
-    state = one._first_state(random_start)
-    work = {"step": stepper(stream, "FineTuning()"), "evaluation": lambda: one._scores(state, False, 0)}
+    one = Session(Learner(MLP(400, 400)), stream, list(range(SEEDS)))
+    state = one.first_state()
+    work = {"step": stepper(stream, "FineTuning()"), "evaluation": lambda: one.examiner.scores(state, False, 0)}
     seconds = interleaved(work, 6)
-    return {"evaluation every 50 iterations, share": seconds["evaluation"] / (50 * seconds["step"] + seconds["evaluation"])}
+    return {
+        "evaluation every 50 iterations, share": seconds["evaluation"] / (50 * seconds["step"] + seconds["evaluation"])
+    }
 
 
 MEMORY = """

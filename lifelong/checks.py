@@ -11,9 +11,8 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong import expression
-from lifelong.fleet import random_start
 from lifelong.learner import AnyLearner, Learner, State
-from lifelong.loop import Course, Stopped, _Run, run
+from lifelong.loop import Course, Session, Stopped, run
 from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam
 from lifelong.problem import Problem
@@ -105,22 +104,22 @@ def fleet_is_pure(subject: Any) -> None:
     for optimiser in (Adam(0.01, epsilon=1e-4), SGD(0.005, momentum=0.9)):
         learner, stream, seeds = _learner(subject, optimiser), tiny(), [0, 2]
         fleet = states(learner, stream, seeds, torch.float64)
-        one = _Run(learner, stream, seeds, random_start, 0, 1000, False, torch.float64)
-        start = one._first_state(random_start)
+        one = Session(learner, stream, seeds, dtype=torch.float64)
+        start = one.first_state()
         for s in range(len(seeds)):
-            problem = dataclasses.replace(one.fleet.problem, rules={k: v[s] for k, v in one.rules.items()})
+            problem = dataclasses.replace(one.fleet.problem, rules={k: v[s] for k, v in one.feed.rules.items()})
             state = tree_map(lambda leaf, s=s: leaf[s].clone(), start)
             for task in range(one.tasks):
-                for batch in one._batches(task, 0):
+                for batch in one.feed.batches(task):
                     state = learner.step(problem, state, tree_map(lambda leaf, s=s: leaf[s], batch))
-                state = learner.end_task(problem, state, tree_map(lambda leaf, s=s: leaf[s], one._finished(task)))
+                state = learner.end_task(problem, state, tree_map(lambda leaf, s=s: leaf[s], one.feed.finished(task)))
             equal(state.params, tree_map(lambda leaf, s=s: leaf[s], fleet.params), "fleet and pure step", 1e-9)
 
 
 def memory_keeps_shape(subject: Any) -> None:
     """Memory has the same tree, shapes and dtypes before and after two tasks."""
     learner, stream = _learner(subject), tiny()
-    before = _Run(learner, stream, [0], random_start, 0, 1000, False, torch.float32)._first_state(random_start)
+    before = Session(learner, stream, [0]).first_state()
     after = states(learner, stream, [0], torch.float32)
     described = [[(tuple(leaf.shape), leaf.dtype) for leaf in tree_leaves(s.memory)] for s in (before, after)]
     if described[0] != described[1]:
@@ -134,10 +133,10 @@ def starts_silent(subject: Any) -> None:
         return
     stream = tiny(tasks=2)[:1]
     assert isinstance(stream, Stream)
-    one = _Run(_learner(subject), stream, [0], random_start, 0, 1000, False, torch.float32)
-    state, learner = one._first_state(random_start), one.learner
+    one = Session(_learner(subject), stream, [0])
+    state, learner = one.first_state(), one.learner
     assert isinstance(learner, Learner)
-    for batch in one._batches(0, 0):
+    for batch in one.feed.batches(0):
         state, _ = one.fleet.step(state, batch, 0.0)
         problem, own = _first(one), tree_map(lambda leaf: leaf[0], state)
         single = tree_map(lambda leaf: leaf[0], batch)
@@ -162,15 +161,15 @@ def nothing_is_fine_tuning(subject: Any) -> None:
 
 def inputs_untouched(subject: Any) -> None:
     """A pure step writes into none of its arguments."""
-    one = _Run(_learner(subject), tiny(), [0], random_start, 0, 1000, False, torch.float32)
-    problem, state = _first(one), tree_map(lambda leaf: leaf[0], one._first_state(random_start))
-    for batch in one._batches(0, 0):
+    one = Session(_learner(subject), tiny(), [0])
+    problem, state = _first(one), tree_map(lambda leaf: leaf[0], one.first_state())
+    for batch in one.feed.batches(0):
         single = tree_map(lambda leaf: leaf[0], batch)
         before = tree_map(torch.clone, (state, single))
         new = one.learner.step(problem, state, single)
         equal((state, single), before, "arguments before and after")
         state = new
-    finished = tree_map(lambda leaf: leaf[0], one._finished(0))
+    finished = tree_map(lambda leaf: leaf[0], one.feed.finished(0))
     before = tree_map(torch.clone, (state, finished))
     one.learner.end_task(problem, state, finished)
     equal((state, finished), before, "arguments before and after the task's end")
@@ -192,9 +191,9 @@ def empty_adds_nothing(subject: Any) -> None:
 
 def task_is_withheld(subject: Any) -> None:
     """Where the stream withholds the task, answers do not depend on the number that is told."""
-    one = _Run(_learner(subject), tiny(), [0], random_start, 0, 1000, False, torch.float32)
+    one = Session(_learner(subject), tiny(), [0])
     state = states(_learner(subject), tiny(), [0], torch.float32)
-    row = one.rules["rows_test"][:, 0, :5]
+    row = one.feed.rules["rows_test"][:, 0, :5]
     number = torch.zeros_like(row)
     ready = one.fleet.prepare(state)
     scores = one.fleet.predict(ready, row, number, torch.full_like(row, -1))
@@ -241,8 +240,8 @@ def stays_finite(subject: Any) -> None:
             raise Broken(f"{setting}: some parameter is not finite")
 
 
-def _first(one: _Run) -> Problem:
-    return dataclasses.replace(one.fleet.problem, rules={name: value[0] for name, value in one.rules.items()})
+def _first(one: Session) -> Problem:
+    return dataclasses.replace(one.fleet.problem, rules={name: value[0] for name, value in one.feed.rules.items()})
 
 
 LEARNER_CHECKS = (

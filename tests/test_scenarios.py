@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from lifelong.checks import check_stream
-from lifelong.fleet import random_start
 from lifelong.learner import Learner
-from lifelong.loop import _Run
+from lifelong.loop import Session
 from lifelong.model import MLP
 from lifelong.problem import rotate
 from scenarios.datasets import load_table, table_from_arrays
@@ -61,8 +60,8 @@ def test_allowed_classes_by_setting():
 
 def test_permuted_rows_are_permuted_and_tasks_differ():
     stream = permuted(load_table("digits"), 3)
-    one = _Run(Learner(MLP(4)), stream, [0, 1], random_start, 0, 100, False, torch.float32)
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[1] for k, v in one.rules.items()})
+    one = Session(Learner(MLP(4)), stream, [0, 1])
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[1] for k, v in one.feed.rules.items()})
     row = torch.arange(5)
     seen = [problem.x(row, torch.full_like(row, t)).flatten(1) for t in range(3)]
     plain = stream.table.x[row].flatten(1) / 255
@@ -80,12 +79,12 @@ def test_rotation_by_quarter_turns_is_exact():
 
 def test_batches_show_every_row_once_in_an_epoch():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(epochs=3, batch=7))
-    one = _Run(Learner(MLP(2)), stream, [0, 4], random_start, 0, 10, False, torch.float32)
-    count = int(one.count[1, 0])
+    one = Session(Learner(MLP(2)), stream, [0, 4])
+    count = int(one.feed.count[1, 0])
     assert one.iterations == -(-3 * count // 7)
-    shown = torch.cat([batch.row[1] for batch in one._batches(0, 0)])
+    shown = torch.cat([batch.row[1] for batch in one.feed.batches(0)])
     assert sorted(shown[:count].tolist()) == sorted(stream.tasks_of(4)[0].train.tolist())
-    first = torch.cat([batch.first_seen[1] for batch in one._batches(0, 0)])
+    first = torch.cat([batch.first_seen[1] for batch in one.feed.batches(0)])
     assert int(first.sum()) == count and bool(first[:count].all())
 
 
@@ -95,8 +94,8 @@ def test_uniforms_do_not_depend_on_other_parts_or_seeds():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(iterations=5, batch=4))
 
     def uniforms(strategy, seeds, place):
-        one = _Run(Learner(MLP(2), strategy), stream, seeds, random_start, 0, 10, False, torch.float32)
-        return next(iter(one._batches(1, 3))).uniforms[place]
+        one = Session(Learner(MLP(2), strategy), stream, seeds)
+        return next(iter(one.feed.batches(1, 3))).uniforms[place]
 
     alone = uniforms(Replay(5), [7], 0)
     together = uniforms(ClassReplay(2) + Replay(5), [1, 7], 1)

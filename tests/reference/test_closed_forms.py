@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from lifelong.checks import largest_gap, states, tiny
-from lifelong.fleet import random_start
 from lifelong.learner import Learner, NearestClassMean
-from lifelong.loop import _Run, run
+from lifelong.loop import Session, run
 from lifelong.model import MLP, Conv4
 from lifelong.optimisers import SGD, Adam, AdamW
 from lifelong.problem import FinishedTask, Problem, log_softmax
@@ -38,19 +37,19 @@ def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
 
 def plain_ewc(stream, seed: int, strength: float, model: MLP) -> dict:
     """Three tasks by a plain loop: torch.optim.Adam, one stored penalty for each past task, Fisher row by row."""
-    one = _Run(Learner(model), stream, [seed], random_start, 0, 1000, False, DOUBLE)
-    net = {k: v[0].clone().requires_grad_() for k, v in one._first_state(random_start).params["net"].items()}
+    one = Session(Learner(model), stream, [seed], dtype=DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
     optimiser = torch.optim.Adam(net.values(), lr=0.01)
     past: list[tuple[dict, dict]] = []
     for task in range(one.tasks):
-        for batch in one._batches(task, 0):
+        for batch in one.feed.batches(task):
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             for importance, anchor in past:
                 loss = loss + strength / 2 * sum((importance[k] * (net[k] - anchor[k]) ** 2).sum() for k in net)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        finished = one._finished(task)
+        finished = one.feed.finished(task)
         rows = finished.row[0][finished.valid[0]]
         importance = {k: torch.zeros_like(v) for k, v in net.items()}
         for x in one.stream.table.x[rows].to(DOUBLE):
@@ -99,12 +98,12 @@ def test_quadratic_gradient_by_finite_differences():
 
 def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
     stream = split(blobs(4, 6, 12), 2, "class", budget=Budget(iterations=2, batch=4))
-    one = _Run(Learner(model), stream, [0], random_start, 0, 1000, False, DOUBLE)
-    state = one._first_state(random_start)
+    one = Session(Learner(model), stream, [0], dtype=DOUBLE)
+    state = one.first_state()
     import dataclasses
 
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.rules.items()})
-    finished = one._finished(0)
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    finished = one.feed.finished(0)
     task = FinishedTask(*(field[0] for field in finished))
     return problem, {"net": {k: v[0] for k, v in state.params["net"].items()}}, task
 
@@ -145,14 +144,14 @@ def test_empirical_fisher_is_the_mean_square_of_row_gradients():
 
 def test_si_is_a_plain_loop():
     stream = split(blobs(6, 8, 40), 3, "class", budget=Budget(iterations=30, batch=8))
-    one = _Run(Learner(MLP(12)), stream, [1], random_start, 0, 1000, False, DOUBLE)
-    net = {k: v[0].clone().requires_grad_() for k, v in one._first_state(random_start).params["net"].items()}
+    one = Session(Learner(MLP(12)), stream, [1], dtype=DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
     optimiser = torch.optim.Adam(net.values(), lr=0.01)
     importance = {k: torch.zeros_like(v) for k, v in net.items()}
     centre = {k: v.detach().clone() for k, v in net.items()}
     for task in range(3):
         path = {k: torch.zeros_like(v) for k, v in net.items()}
-        for batch in one._batches(task, 0):
+        for batch in one.feed.batches(task):
             before = {k: v.detach().clone() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             loss = loss + 3.0 * sum((importance[k] * (net[k] - centre[k]) ** 2).sum() for k in net)
@@ -251,12 +250,12 @@ def test_joint_is_training_on_the_concatenated_data():
     table = blobs(6, 8, 24)
     order = tuple(range(6))
     many = joint(split(table, 3, "class", order, budget=Budget(iterations=10, batch=4)))
-    one = _Run(Learner(MLP(4)), many, [0], random_start, 0, 1000, False, DOUBLE)
-    pool = set(one._pool(0, 0)[0].tolist())
+    one = Session(Learner(MLP(4)), many, [0], dtype=DOUBLE)
+    pool = set(one.feed.pool(0, 0)[0].tolist())
     assert pool == set(range(table.train_rows))
-    net = {k: v[0].clone() for k, v in one._first_state(random_start).params["net"].items()}
+    net = {k: v[0].clone() for k, v in one.first_state().params["net"].items()}
     for task in range(3):
-        for batch in one._batches(task, 0):
+        for batch in one.feed.batches(task):
             live = {k: v.clone().requires_grad_() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(live, table.x[batch.row[0]].to(DOUBLE)), table.y[batch.row[0]])
             net = {
