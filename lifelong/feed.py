@@ -20,10 +20,13 @@ from scenarios.stream import Stream, generator
 BLOCK = 128  # steps whose uniforms are drawn together
 
 
-def iterations_of(stream: Stream, longest: int) -> int:
-    """Iterations of each task: as the budget says, or ceil(epochs x largest number of rows / batch)."""
+def in_iterations(stream: Stream, seeds: list[int]) -> Stream:
+    """The stream with its budget in iterations: ceil(epochs x largest number of rows of any task and seed / batch)."""
     budget = stream.budget
-    return budget.iterations or math.ceil(budget.epochs * longest / budget.batch)
+    if budget.iterations:
+        return stream
+    longest = max(len(task.train) for seed in seeds for task in stream.tasks_of(seed))
+    return replace(stream, budget=replace(budget, iterations=math.ceil(budget.epochs * longest / budget.batch)))
 
 
 class Feed:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lifelong.evaluation import Examiner
-from lifelong.feed import Feed, iterations_of
+from lifelong.feed import Feed, in_iterations
 from lifelong.fleet import Fleet, random_start
 from lifelong.learner import AnyLearner, Learner, State
 from lifelong.problem import Problem, Start
@@ -125,7 +125,7 @@ def run(
     """
     seeds = list(seeds)
     check_request(learner, stream, seeds, device)
-    stream = stream.to(device_of(device))
+    stream = in_iterations(stream.to(device_of(device)), seeds)
     size = fleet or len(seeds)
     results = []
     for chunk, first in enumerate(range(0, len(seeds), size)):
@@ -148,10 +148,10 @@ class Session:
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        stream = in_iterations(stream, seeds)
         self.learner, self.stream, self.seeds, self.start = learner, stream, seeds, init
         self.eval_every, self.device, self.tasks = eval_every, stream.table.x.device, len(stream)
-        own = rules(stream, seeds, self.device)
-        self.iterations = iterations_of(stream, int(own["count_train"].max()))
+        own, self.iterations = rules(stream, seeds, self.device), stream.budget.iterations
         problem = Problem(
             learner.model, stream.table, own, stream.setting, stream.classes, self.tasks, self.iterations,
             stream.budget.batch, dtype,

@@ -281,6 +281,18 @@ def test_chunks_are_the_whole_fleet():
     assert torch.equal(whole.accuracy, parts.accuracy) and torch.equal(whole.losses, parts.losses)
 
 
+def test_chunks_share_the_budget_of_unequal_tasks():
+    """In epochs, the longest task of all seeds sets the iterations, whichever chunk it falls into."""
+    import dataclasses
+
+    table = blobs(6, 6, 24)
+    uneven = dataclasses.replace(table, y=torch.where(torch.arange(len(table.y)) % 5 == 0, 0, table.y))
+    stream = split(uneven, 3, "domain", budget=Budget(epochs=2, batch=4))
+    learner = Learner(MLP(8), Replay(10), Adam(0.01))
+    whole, parts = run(learner, stream, range(4)), run(learner, stream, range(4), fleet=1)
+    assert torch.equal(whole.losses, parts.losses) and torch.equal(whole.accuracy, parts.accuracy)
+
+
 def test_a_diverged_seed_is_alone():
     """One seed starts from NaN: it is flagged with its place, and the others end as without it."""
 
