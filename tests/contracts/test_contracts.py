@@ -30,9 +30,7 @@ SUBJECTS = [
 
 
 @pytest.mark.parametrize("check", LEARNER_CHECKS, ids=lambda check: check.name.replace(" ", "-"))
-@pytest.mark.parametrize(
-    "subject", SUBJECTS, ids=lambda subject: repr(subject).partition("(")[0] + str(hash(repr(subject)) % 97)
-)
+@pytest.mark.parametrize("subject", SUBJECTS, ids=repr)
 def test_learner(subject, check):
     if isinstance(subject, SoftReplay) and check.name == "its repr builds it again":
         pytest.skip("it lives in a test file, which is not a plug-in")
@@ -92,9 +90,7 @@ def test_alone_is_fleet_on_odd_widths():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-@pytest.mark.parametrize(
-    "subject", SUBJECTS, ids=lambda subject: repr(subject).partition("(")[0] + str(hash(repr(subject)) % 97)
-)
+@pytest.mark.parametrize("subject", SUBJECTS, ids=repr)
 def test_on_the_gpu(subject):
     """The same stream on the CPU and on the GPU, by captured steps, in float64."""
     learner = _learner(subject, Adam(0.01, epsilon=1e-4))
