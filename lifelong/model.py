@@ -146,13 +146,12 @@ class Conv4:
 
 @dataclass(frozen=True)
 class Module:
-    """Any `torch.nn.Module` of the user: `make(shape, classes)` builds it, and its last nn.Linear is the head.
+    """Any `torch.nn.Module` of the user with two submodules, `features` and `head`; `make(shape, classes)` builds it.
 
-    A module with attributes `features` and `head` is taken at its word; otherwise everything before its last linear
-    layer must be reachable as `features(x)`. Refused: batch norm with running statistics, dropout.
+    name: the text that names it, by which two are equal. Refused: batch norm with running statistics, dropout.
     """
 
-    make: Any
+    make: Any = field(compare=False)
     name: str = ""
     held: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 

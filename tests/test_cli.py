@@ -81,6 +81,30 @@ def test_own_scenario_and_arrays(cli, tmp_path):
     assert cli("run", "split(data='my.npz', tasks=2)", *QUICK)[0] == 0
 
 
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shape, classes, width=8, norm=False):
+        super().__init__()
+        size = shape[0]
+        middle = [nn.BatchNorm1d(width)] if norm else []
+        self.features = nn.Sequential(nn.Linear(size, width), *middle, nn.Tanh())
+        self.head = nn.Linear(width, classes)
+"""
+
+
+def test_own_network(cli, tmp_path):
+    (tmp_path / "my_net.py").write_text(NET)
+    code, _, errors = cli(
+        "run", "split-blobs", *QUICK, "--model", "my_net.py:Net(width=12)", "--strategy", "EWC()", "--name", "net"
+    )
+    assert code == 0, errors
+    assert json.loads((tmp_path / "runs/net/run.json").read_text())["request"]["model"] == "my_net.py:Net(width=12)"
+    code, out, errors = cli("run", "split-blobs", *QUICK, "--model", "my_net.py:Net(norm=True)")
+    assert (code, out, errors.count("\n")) == (2, "", 1) and "group norm" in errors
+
+
 def test_load_gives_everything_back(cli, tmp_path, monkeypatch):
     import torch
 
