@@ -214,6 +214,29 @@ def whole_processes(root: str) -> dict[str, float]:
     }
 
 
+NOTES = {
+    "times the floor": "Per seed and iteration of a fleet of 10, batches drawn and gathered; the floor is the step's bare batched matrix products, for replay those of its doubled rows. Median of five rounds, in turn.",
+    "evaluation": "One evaluation of 1,000 rows of each seed against 50 steps of fine-tuning.",
+    "processes": "Whole processes: Split-MNIST, 20 seeds, and the help.",
+    "times faster than Avalanche 0.6.0": "A whole run of 5 tasks x 500 iterations with metrics: one seed of theirs against one of a fleet of 5 of ours, in processor seconds; both take the square of the batch-mean gradient as EWC's Fisher.",
+}
+
+
+def write_page(found: dict[str, dict], page: Path) -> None:
+    """The figures as a page that can be read."""
+    lines = [
+        "# Speed",
+        "",
+        "Written by `make bench`, on: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
+        "",
+    ]
+    for title, figures in found.items():
+        if title != "machine":
+            lines += [f"## {title[0].upper()}{title[1:]}", "", NOTES[title], "", "| what | figure |", "|---|---:|"]
+            lines += [f"| {name} | {value} |" for name, value in figures.items()] + [""]
+    page.write_text("\n".join(lines))
+
+
 def main() -> None:
     """Measure and write."""
     words = argparse.ArgumentParser(description=__doc__)
@@ -252,6 +275,7 @@ def main() -> None:
             print(f"  {name}: {value}", flush=True)
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         chosen.output.write_text(json.dumps(found, indent=1) + "\n")
+        write_page(found, chosen.output.with_suffix(".md"))
 
 
 if __name__ == "__main__":
