@@ -8,7 +8,7 @@ from torch import Tensor
 from lifelong.problem import FinishedTask, Params, Problem, log_softmax
 
 KINDS = ("exact", "sampled", "empirical", "batch")
-CHUNK = 1024
+CHUNK = 256  # rows at a time: each takes C gradients of every layer, for every seed
 
 
 def fisher(problem: Problem, params: Params, task: FinishedTask, kind: str) -> dict[str, Tensor]:
