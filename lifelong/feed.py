@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lifelong.learner import Draws
 from lifelong.problem import Batch, FinishedTask, Problem
+from scenarios.baselines import sampling_exponent
 from scenarios.stream import Stream, generator
 
 BLOCK = 128  # steps whose uniforms are drawn together
@@ -27,6 +28,12 @@ def in_iterations(stream: Stream, seeds: list[int]) -> Stream:
         return stream
     longest = max(len(task.train) for seed in seeds for task in stream.tasks_of(seed))
     return replace(stream, budget=replace(budget, iterations=math.ceil(budget.epochs * longest / budget.batch)))
+
+
+def _orders(count: int, wanted: int, random: torch.Generator) -> Tensor:
+    """Random orders of 0 ... count - 1, one after another, cut to length."""
+    orders = [torch.randperm(count, generator=random) for _ in range(max(1, -(-wanted // count)))]
+    return torch.cat(orders)[:wanted]
 
 
 class Feed:
@@ -59,12 +66,29 @@ class Feed:
         for s, seed in enumerate(self.seeds):
             row, number = self.pool(s, task)
             random = generator(seed, "order", task)
-            orders = [torch.randperm(len(row), generator=random) for _ in range(-(-wanted // len(row)))]
-            order = torch.cat(orders)[:wanted]
+            if self.stream.reading == "joint" and self.stream.sampling != "proportional":
+                order = self._by_task(number, wanted, random)
+            else:
+                order = _orders(len(row), wanted, random)
             rows.append(row[order])
             numbers.append(number[order])
             firsts.append((torch.arange(wanted) < len(row)) & (task == 0 or self.stream.reading != "joint"))
         return tuple(torch.stack(values).to(self.device) for values in (rows, numbers, firsts))  # type: ignore[return-value]
+
+    def _by_task(self, number: Tensor, wanted: int, random: torch.Generator) -> Tensor:
+        """Places in the pool, [wanted]: first the task is drawn, by the stream's sampling, then its rows in turn."""
+        size = self.stream.budget.batch
+        counts = torch.bincount(number, minlength=self.tasks)
+        if self.stream.sampling == "round-robin":
+            task = torch.arange(wanted) // size % self.tasks
+        else:
+            share = counts.to(torch.float64) ** sampling_exponent(self.stream.sampling)
+            task = torch.multinomial(share, wanted, replacement=True, generator=random)
+        order = torch.empty(wanted, dtype=torch.int64)
+        for t in range(self.tasks):
+            places, own = torch.nonzero(task == t)[:, 0], torch.nonzero(number == t)[:, 0]
+            order[places] = own[_orders(len(own), len(places), random)]
+        return order
 
     def uniforms(self, what: str, counts: list[tuple[Draws, int]], rows: list[int], *where: int) -> Tensor:
         """Numbers in (0, 1), [S, max rows, U], each part's from its own generator, in the parts' order."""

@@ -63,8 +63,10 @@ class Fleet:
         states = []
         for s, seed in enumerate(seeds):
             problem = replace(self.problem, rules={name: value[s] for name, value in self.problem.rules.items()})
-            net = self.learner.model.init(problem.table.shape, problem.classes, generators(seed, "model"))
             device = problem.table.x.device
+            first = torch.zeros(1, dtype=torch.int64, device=device)
+            shape = tuple(problem.x(first, first).shape[1:])
+            net = self.learner.model.init(shape, problem.classes, generators(seed, "model"))
             params: Params = {"net": {k: v.to(device, problem.dtype) for k, v in net.items()}}
             params = start(problem, params, generators(seed, "start"))
             states.append(self.learner.init(problem, params, generators(seed, "strategy")))
@@ -99,7 +101,7 @@ class Fleet:
         strategy = learner.sum
         if strategy.needs_previous_params:
             step = step._replace(previous=tree_map(torch.clone, state.params))
-        learner.optimiser.update_(state.params, step.gradients, state.optimiser, progress)
+        learner.optimiser.update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
         if strategy.finishes:
             finished = self._finish(rules, state, step)
             state = State(finished.params, state.optimiser, unshared(finished.memory, finished.params))

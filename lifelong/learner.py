@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lifelong.model import MLP, Model
+from lifelong.model import MLP, Model, chosen
 from lifelong.optimisers import Adam, Optimiser
 from lifelong.problem import Batch, FinishedTask, Outputs, Params, Problem, Step
 from lifelong.strategy import FineTuning, Strategy, StrategyError, Sum, labels_of, parts_of
@@ -60,13 +60,23 @@ class AnyLearner(Protocol):
         ...
 
 
+def merged(params: Params, moving: Params) -> Params:
+    """All parameters, those that move taken from `moving`."""
+    return {**params, **moving, "net": {**params["net"], **moving["net"]}}
+
+
 @dataclass(frozen=True)
 class Learner:
-    """Gradient descent on a model with a strategy."""
+    """Gradient descent on a model with a strategy.
+
+    trains: which of the network's parameters move: "all", "head", "trunk" (all but the head), or names with * and
+    commas, as in "layer1*,head". The others get no gradient and no optimiser state.
+    """
 
     model: Model = field(default_factory=lambda: MLP(400, 400))
     strategy: Strategy = field(default_factory=FineTuning)
     optimiser: Optimiser = field(default_factory=Adam)
+    trains: str = "all"
 
     @property
     def sum(self) -> Sum:
@@ -82,21 +92,26 @@ class Learner:
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Size the memories, start the optimiser."""
         params, memory = self.sum.init(problem, params, generator)
-        return State(params, self.optimiser.init(params), memory)
+        return State(params, self.optimiser.init(self.trained(params)), memory)
+
+    def trained(self, params: Params) -> Params:
+        """The parameters that move; parts' own ones always do. Raises ModelError where `trains` names none."""
+        return params if self.trains == "all" else {**params, "net": chosen(params["net"], self.trains)}
 
     def gradients(self, problem: Problem, state: State, batch: Batch) -> Step:
         """Everything of a step before the optimiser: rows, loss, penalties, gradients and what was done to them."""
         strategy, (params, _, memory) = self.sum, state
         batch = strategy.extend(problem, params, memory, batch)
 
-        def loss(p: Params) -> tuple[Tensor, tuple[Tensor, Outputs]]:
+        def loss(moving: Params) -> tuple[Tensor, tuple[Tensor, Outputs]]:
+            p = merged(params, moving)
             value, outputs = strategy.objective(problem, p, memory, batch)
             penalty = strategy.penalty(problem, p, memory, batch, outputs)
             detached = Outputs(outputs.logits.detach(), outputs.features.detach())
             # where a part computes the main gradient itself, only the penalties' is taken here
             return penalty if strategy.replaces_gradient else value + penalty, (value, detached)
 
-        gradients, (value, outputs) = torch.func.grad(loss, has_aux=True)(params)
+        gradients, (value, outputs) = torch.func.grad(loss, has_aux=True)(self.trained(params))
         gradients = strategy.grads(problem, params, memory, batch, gradients)
         return Step(batch, gradients, outputs, value.detach())
 
@@ -108,7 +123,9 @@ class Learner:
     def step(self, problem: Problem, state: State, batch: Batch) -> State:
         """One step, pure: the definition of what a fleet does in place."""
         step = self.gradients(problem, state, batch)
-        params, optimiser = self.optimiser.update(state.params, step.gradients, state.optimiser, batch.progress)
+        moving = self.trained(state.params)
+        moving, optimiser = self.optimiser.update(moving, step.gradients, state.optimiser, batch.progress)
+        params = merged(state.params, moving)
         if self.sum.needs_previous_params:
             step = step._replace(previous=state.params)
         return self.finish(problem, State(params, optimiser, state.memory), step)
@@ -117,7 +134,7 @@ class Learner:
         """Every part's `after_task`; the optimiser is kept or started afresh."""
         params, memory = self.sum.after_task(problem, state.params, state.memory, task)
         fresh = self.optimiser.at_task == "reset"
-        return State(params, self.optimiser.init(params) if fresh else state.optimiser, memory)
+        return State(params, self.optimiser.init(self.trained(params)) if fresh else state.optimiser, memory)
 
     def prepare(self, problem: Problem, state: State) -> State:
         """Every part's `prepare`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -85,21 +86,35 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def wants_descriptor(learner: AnyLearner) -> bool:
+    """Whether its network is told which task a row belongs to."""
+    return getattr(getattr(learner, "model", None), "descriptor", False)
+
+
+def shape_of(learner: AnyLearner, stream: Stream) -> tuple[int, ...]:
+    """The shape of a row as the learner's network sees it."""
+    shape = stream.table.shape
+    return (math.prod(shape) + len(stream),) if wants_descriptor(learner) else shape
+
+
 def check_request(learner: AnyLearner, stream: Stream, seeds: list[int], device: str) -> None:
     """Refuse what cannot be run, before anything is written."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
     if len(set(seeds)) < len(seeds):
         raise ScenarioError("a seed is named twice: each can run once")
-    if stream.reading != "continual" and isinstance(learner, Learner) and parts_of(learner.strategy):
-        raise ScenarioError(
-            f"the baseline {stream.reading} goes with FineTuning() alone, not with {learner.strategy!r}"
-        )
+    for part in parts_of(learner.strategy) if isinstance(learner, Learner) else ():
+        if stream.reading != "continual" and not (stream.reading == "joint" and part.multi_task):
+            raise ScenarioError(f"the baseline {stream.reading} goes with FineTuning() alone, not with {part!r}")
+        if stream.reading != "joint" and part.multi_task:
+            raise ScenarioError(f"{part!r} weighs tasks that are learned together: it goes with the baseline joint")
+    if wants_descriptor(learner) and stream.setting != "task":
+        raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
     if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
     device_of(device)
     if hasattr(learner, "model"):
-        learner.model.init(stream.table.shape, stream.classes, generator(0, "model"))
+        learner.model.init(shape_of(learner, stream), stream.classes, generator(0, "model"))
 
 
 def run(
@@ -152,6 +167,8 @@ class Session:
         self.learner, self.stream, self.seeds, self.start = learner, stream, seeds, init
         self.eval_every, self.device, self.tasks = eval_every, stream.table.x.device, len(stream)
         own, self.iterations = rules(stream, seeds, self.device), stream.budget.iterations
+        if wants_descriptor(learner):
+            own["descriptor"] = torch.eye(self.tasks, device=self.device).expand(len(seeds), -1, -1)
         problem = Problem(
             learner.model, stream.table, own, stream.setting, stream.classes, self.tasks, self.iterations,
             stream.budget.batch, dtype,

@@ -140,7 +140,10 @@ class Problem:
     dtype: torch.dtype = torch.float32
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:
-        """Rows as the network sees them in their task: [B, ...], bytes scaled to 0 ... 1."""
+        """Rows as the network sees them in their task: [B, ...], bytes scaled to 0 ... 1.
+
+        A network that takes a task's descriptor [Z] sees flat rows with the descriptor at their end, [B, F + Z].
+        """
         x = self.table.x[row]
         if "permutation" in self.rules:
             x = x.flatten(1).gather(1, self.rules["permutation"][task]).view(x.shape)
@@ -150,6 +153,8 @@ class Problem:
             x = x / 255
         if "angle" in self.rules:
             x = rotate(x, self.rules["angle"][task].to(self.dtype))
+        if "descriptor" in self.rules:
+            x = torch.cat([x.flatten(1), self.rules["descriptor"][task].to(self.dtype)], 1)
         return x
 
     def y(self, row: Tensor, task: Tensor) -> Tensor:

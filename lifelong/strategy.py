@@ -34,13 +34,15 @@ class Strategy:
 
     uniforms_per_row, uniforms_per_task_row: how many numbers in (0, 1) the loop draws for each row of a stream batch
     and each training row of a finished task. needs_previous_params: `after_step` sees the parameters before the step.
-    replaces_gradient: `grads` computes the gradient itself; the main backward pass is skipped.
+    replaces_gradient: `grads` computes the gradient itself; the main backward pass is skipped. multi_task: it needs
+    tasks that are learned together, and goes with the joint reading.
     """
 
     uniforms_per_row: int = 0
     uniforms_per_task_row: int = 0
     needs_previous_params: bool = False
     replaces_gradient: bool = False
+    multi_task: bool = False
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """Size the memory, once for each seed; may add own parameters beside `params["net"]`."""

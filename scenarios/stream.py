@@ -100,7 +100,8 @@ class Stream:
     """A sequence of tasks: iterate, index, slice, take its length.
 
     classes: C, the outputs of the network. open: which classes compete, "all", "seen" (so far) or "current".
-    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate").
+    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate"); sampling: how often a
+    joint batch draws each task, see `scenarios.baselines.joint`.
     seed: whose draw indexing shows; a run draws its own seeds from `tasks_of`.
     Slicing keeps C and the labels, so that results stay comparable.
     """
@@ -113,6 +114,7 @@ class Stream:
     classes: int
     open: str = "all"
     reading: str = "continual"
+    sampling: str = "proportional"
     budget: Budget = field(default_factory=Budget)
     chosen: tuple[int, ...] = ()
     seed: int = 0

@@ -42,10 +42,10 @@ class SI(Strategy):
         """Add this step's share of the path."""
         gradients, previous = step.gradients["net"], step.previous["net"]
         path = {
-            name: torch.addcmul(memory["path"][name], gradients[name], previous[name] - p)
-            for name, p in params["net"].items()
+            name: torch.addcmul(memory["path"][name], gradient, previous[name] - params["net"][name])
+            for name, gradient in gradients.items()  # of fixed parameters there is none
         }
-        return params, {**memory, "path": path}
+        return params, {**memory, "path": {**memory["path"], **path}}
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Turn the path into importance, and start a new one here."""
