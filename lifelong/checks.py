@@ -128,8 +128,8 @@ def memory_keeps_shape(subject: Any) -> None:
 
 
 def starts_silent(subject: Any) -> None:
-    """A part that consolidates, and adds no rows, gives a penalty of exactly 0 during the first task."""
-    if not (isinstance(subject, Strategy) and fills(subject, "after_task") and fills(subject, "penalty")):
+    """A part that consolidates gives a penalty of exactly 0, and leaves the gradient alone, during the first task."""
+    if not (isinstance(subject, Strategy) and fills(subject, "after_task")):
         return
     stream = tiny(tasks=2)[:1]
     assert isinstance(stream, Stream)
@@ -145,6 +145,9 @@ def starts_silent(subject: Any) -> None:
         value = float(learner.sum.penalty(problem, own.params, own.memory, single, outputs))
         if value != 0.0:
             raise Broken(f"its penalty is {value:.3g} before any task has ended")
+        gradients = {"net": own.params["net"]}
+        changed = learner.sum.grads(problem, own.params, own.memory, single, gradients)
+        equal(gradients, changed, "before any task has ended, gradients before and after its `grads`")
 
 
 def nothing_is_fine_tuning(subject: Any) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem
+from lifelong.problem import Batch, FinishedTask, Memory, Params, Problem
 from lifelong.strategies.fisher import KINDS, fisher
-from lifelong.strategies.quadratic import quadratic
+from lifelong.strategies.quadratic import pulled
 from lifelong.strategy import Strategy, require
 
 
@@ -42,9 +41,9 @@ class EWC(Strategy):
         zero = {name: torch.zeros_like(value) for name, value in params["net"].items()}
         return params, {"importance": zero, "centre": {name: value.clone() for name, value in params["net"].items()}}
 
-    def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
-        """strength / 2 x sum F (p - c)^2."""
-        return self.strength * quadratic(params["net"], memory["importance"], memory["centre"])
+    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+        """Add the penalty's: strength x F (p - c)."""
+        return pulled(grads, params, memory, self.strength)
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add this task's paraboloid."""

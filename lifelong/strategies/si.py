@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem, Step
-from lifelong.strategies.quadratic import quadratic
+from lifelong.problem import Batch, FinishedTask, Memory, Params, Problem, Step
+from lifelong.strategies.quadratic import pulled
 from lifelong.strategy import Strategy, require
 
 
@@ -34,9 +33,9 @@ class SI(Strategy):
         centre = {name: value.clone() for name, value in params["net"].items()}
         return params, {"path": zero, "importance": {k: v.clone() for k, v in zero.items()}, "centre": centre}
 
-    def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
-        """strength x sum w (p - c)^2."""
-        return 2 * self.strength * quadratic(params["net"], memory["importance"], memory["centre"])
+    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+        """Add the penalty's: 2 x strength x w (p - c)."""
+        return pulled(grads, params, memory, 2 * self.strength)
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Add this step's share of the path."""

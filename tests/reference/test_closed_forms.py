@@ -16,7 +16,7 @@ from lifelong.optimisers import SGD, Adam, AdamW
 from lifelong.problem import FinishedTask, Problem, log_softmax
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.fisher import fisher
-from lifelong.strategies.quadratic import quadratic
+from lifelong.strategies.quadratic import pulled
 from lifelong.strategies.replay import ClassReplay, Replay
 from lifelong.strategies.si import SI
 from lifelong.strategy import FineTuning
@@ -70,30 +70,15 @@ def test_ewc_is_a_plain_loop_with_one_penalty_per_task():
         torch.testing.assert_close(ours[name][1], value, rtol=1e-7, atol=1e-9)
 
 
-def test_ewc_on_a_quadratic():
-    """Losses a/2 (p - m)^2 one after the other: EWC's minimum is the precision-weighted mean of all that came."""
-    a, m = torch.tensor([2.0, 5.0, 1.0], dtype=DOUBLE), torch.tensor([1.0, -2.0, 4.0], dtype=DOUBLE)
-    importance, centre = {"p": torch.zeros(1, dtype=DOUBLE)}, {"p": torch.zeros(1, dtype=DOUBLE)}
-    for k in range(3):
-        p = torch.zeros(1, dtype=DOUBLE, requires_grad=True)
-        total = a[k] / 2 * (p - m[k]).square().sum() + quadratic({"p": p}, importance, centre)
-        (gradient,) = torch.autograd.grad(total, p)
-        curvature = a[k] + importance["p"]
-        p = (p - gradient / curvature).detach()  # the total is a quadratic: one Newton step is its minimum
-        old = importance["p"]
-        centre = {"p": (old * centre["p"] + a[k] * p) / (old + a[k])}
-        importance = {"p": old + a[k]}
-        exact = (a[: k + 1] * m[: k + 1]).sum() / a[: k + 1].sum()
-        if k == 0:
-            torch.testing.assert_close(p[0], exact)
-    # one paraboloid stands for all of them: F = sum F_k, c = sum F_k p_k / F
-    assert float(importance["p"]) == pytest.approx(8.0)
-
-
-def test_quadratic_gradient_by_finite_differences():
-    generator_ = torch.Generator().manual_seed(0)
-    p, f, c = (torch.rand(5, dtype=DOUBLE, generator=generator_) for _ in range(3))
-    assert torch.autograd.gradcheck(lambda p: quadratic({"p": p}, {"p": f}, {"p": c}), (p.requires_grad_(),))
+def test_one_paraboloid_stands_for_one_penalty_per_task():
+    """The pull of F = sum F_k around c = sum F_k p_k / F is autograd's gradient of strength/2 sum_k F_k (p - p_k)^2."""
+    random = torch.Generator().manual_seed(0)
+    f, past = (torch.rand(3, 5, dtype=DOUBLE, generator=random) for _ in range(2))
+    p = torch.rand(5, dtype=DOUBLE, generator=random).requires_grad_()
+    (theirs,) = torch.autograd.grad(7.0 / 2 * (f * (p - past).square()).sum(), p)
+    memory = {"importance": {"p": f.sum(0)}, "centre": {"p": (f * past).sum(0) / f.sum(0)}}
+    ours = pulled({"net": {"p": torch.zeros_like(p)}}, {"net": {"p": p.detach()}}, memory, 7.0)
+    torch.testing.assert_close(ours["net"]["p"], theirs)
 
 
 def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
