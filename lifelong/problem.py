@@ -147,10 +147,7 @@ class Problem:
         x = self.table.x[row]
         if "permutation" in self.rules:
             x = x.flatten(1).gather(1, self.rules["permutation"][task]).view(x.shape)
-        scaled = x.dtype == torch.uint8
-        x = x.to(self.dtype)
-        if scaled:
-            x = x / 255
+        x = scaled(x, self.dtype)
         if "angle" in self.rules:
             x = rotate(x, self.rules["angle"][task].to(self.dtype))
         if "descriptor" in self.rules:
@@ -196,6 +193,11 @@ class Problem:
             return -(weight * log_p.gather(1, y[:, None])[:, 0]).sum()
 
         return torch.func.grad(loss)(params)
+
+
+def scaled(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows as numbers a network can take: bytes become 0 ... 1, anything else keeps its values."""
+    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:

@@ -171,8 +171,21 @@ class Sines:
         low, high = self.amplitude
         return replace(self, amplitude=(high, high + (high - low) / 2))
 
-    def draw(self, tasks: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T waves: K support and Q query points of each, x and y float [T, K, 1]; classes [T, 0]."""
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the ranges, 16 hexadecimal digits."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    def check(self, way: int, shot: int, query: int) -> None:
+        """Raise ScenarioError where no such episode can be drawn."""
+        if shot < 0 or query < 1:
+            raise ScenarioError(f"shot={shot}, query={query}: shots are at least 0, queries at least 1")
+
+    def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
+        """T waves: K support and Q query points of each, x and y float [T, K, 1]; classes [T, 0]; way is not used."""
 
         def uniform(bounds: tuple[float, float], *size: int) -> Tensor:
             return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*size, generator=generator)

@@ -1,0 +1,139 @@
+"""Learning from a few examples: the continual learner's own pure `step`, some times on one support set.
+
+Every function here is of one task; `torch.func.vmap` maps it over tasks, seeds, rates. MAML's inner loop, a transfer
+method's fine-tuning and the few-shot column of a comparison are all `adapted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lifelong.learner import Learner, State
+from lifelong.model import Model, Net
+from lifelong.problem import Batch, Memory, Outputs, Params, Problem, scaled
+from lifelong.strategy import Strategy
+from scenarios.stream import Table
+
+_NO_TABLE = Table("episode", torch.empty(0, 1), torch.empty(0, dtype=torch.int64), 0, 1)
+
+
+def episode_problem(model: Model, way: int, dtype: torch.dtype = torch.float32) -> Problem:
+    """An episode as a problem: one task of N classes, its rows brought by the batch rather than looked up."""
+    return Problem(model, _NO_TABLE, {}, "task", way, 1, 1, 1, dtype)
+
+
+def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32) -> Batch:
+    """Rows [B, ...] and labels int64 [B] (or, in regression, targets float [B, N]) as a batch of equal weights."""
+    count, device = x.shape[0], x.device
+    number = torch.zeros(count, dtype=torch.int64, device=device)
+    yes = torch.ones(count, dtype=torch.bool, device=device)
+    regression = y.is_floating_point()
+    return Batch(
+        row=number - 1,
+        task=number,
+        x=scaled(x, dtype),
+        y=number if regression else y,
+        weight=torch.full((count,), 1 / max(count, 1), dtype=dtype, device=device),
+        part=number,
+        slot=number - 1,
+        allowed=yes[:, None].expand(-1, way),
+        first_seen=yes,
+        uniforms=torch.empty(count, 0, dtype=dtype, device=device),
+        progress=torch.zeros((), dtype=dtype, device=device),
+        target=y.to(dtype) if regression else (),
+        soft=torch.ones(count, dtype=dtype, device=device) if regression else (),
+    )
+
+
+def adapted(learner: Learner, problem: Problem, state: State, batch: Batch, steps: int) -> State:
+    """The state after some steps on one batch; differentiable through every one of them."""
+    for _ in range(steps):
+        state = learner.step(problem, state, batch)
+    return state
+
+
+def loss_of(problem: Problem, params: Params, batch: Batch) -> Tensor:
+    """The weighted loss of a batch, 0-d: cross-entropy, or the mean square where the batch bears targets alone."""
+    return _objective(problem, params, batch)[0]
+
+
+def _objective(problem: Problem, params: Params, batch: Batch) -> tuple[Tensor, Outputs]:
+    outputs = problem.outputs(params, batch.x)
+    if isinstance(batch.target, Tensor):
+        return (batch.weight * (outputs.logits - batch.target).square().sum(1)).sum(), outputs
+    return (batch.weight * problem.loss_rows(outputs.logits, batch)).sum(), outputs
+
+
+@dataclass(frozen=True)
+class MeanSquares(Strategy):
+    """Regression: the loss of a row is its squared distance to its target."""
+
+    def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
+        """sum_i w_i |f(x_i) - target_i|^2."""
+        return _objective(problem, params, batch)
+
+
+@dataclass(frozen=True)
+class FirstOrder(Strategy):
+    """Gradients count as constants, so that nothing is differentiated twice."""
+
+    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+        """The same numbers, cut from their graph."""
+        return {part: {name: g.detach() for name, g in own.items()} for part, own in grads.items()}
+
+
+@dataclass(frozen=True)
+class GivenRates:
+    """Gradient descent whose learning rates are its state, one tensor for each parameter: p <- p - rate x g.
+
+    A state can be learned (Meta-SGD; Li et al., 2017) and can differ within a fleet, where a field cannot.
+    """
+
+    rate: float = 0.1
+    at_task: str = "kept"
+
+    def init(self, params: Any) -> Any:
+        """Every parameter at the same rate."""
+        return tree_map(lambda p: torch.full_like(p, self.rate), params)
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        moved = tree_map(lambda p, g, rate: p - rate * g, params, gradients, state)
+        return moved, state
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet; a rate may also be [S, 1, ...]."""
+        leaves = zip(*map(tree_leaves, (params, gradients, state)), strict=True)
+        for p, g, rate in leaves:
+            p.sub_(rate * g)
+
+
+@dataclass(frozen=True)
+class OnFeatures:
+    """The head of another network; its rows are features already, so that a fixed trunk is passed through once."""
+
+    model: Model
+
+    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
+        """The head alone has no fresh parameters: take the whole network's."""
+        return self.model.init(shape, classes, generator)
+
+    def features(self, net: Net, x: Tensor) -> Tensor:
+        """The rows themselves."""
+        return x
+
+    def head(self, net: Net, features: Tensor) -> Tensor:
+        """The other network's scores [B, C]."""
+        return self.model.head(net, features)
+
+
+def nearest_means(support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
+    """Minus the squared distance of query features [Q, F] to the mean of each class's support features: [Q, N]."""
+    member = (labels[:, None] == torch.arange(way, device=labels.device)).to(support.dtype)  # [N K, N]
+    means = (member.T @ support) / member.sum(0)[:, None]
+    return -(query[:, None] - means[None]).square().sum(2)
