@@ -72,6 +72,15 @@ class Pool:
                 f" has {least}: ask for fewer"
             )
 
+    def some(self, first: int, last: int) -> Pool:
+        """The pool of the classes at some places of this one."""
+        here = slice(first, last)
+        return replace(self, classes=self.classes[here], rows=self.rows[here], count=self.count[here])
+
+    def numbers(self, part: Pool, first: int, places: Tensor) -> Tensor:
+        """Places in a pool made by `some(first, ...)` as places in this one."""
+        return places // len(part.classes) * len(self.classes) + first + places % len(part.classes)
+
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
         """T tasks of N classes: K support and Q query rows of each, all different, labels 0 ... N - 1.
 

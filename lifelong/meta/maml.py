@@ -104,6 +104,16 @@ class MAML(Stage):
         return study.problem(way).logits(params, scaled(query, study.dtype))
 
     @property
+    def tests_way(self) -> int:
+        """Its head has one output for each class of an episode."""
+        return self.way
+
+    @property
+    def tests_shot(self) -> int:
+        """As in training."""
+        return self.shot
+
+    @property
     def images(self) -> int:
         """A support image counts at every inner step, and twice where that step is differentiated too."""
         return self.tasks * self.way * (self.shot * self.steps * self.order + self.query)

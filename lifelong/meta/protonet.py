@@ -51,3 +51,8 @@ class ProtoNet(Stage):
         x = scaled(torch.cat([support, query]), study.dtype)
         features = study.problem(way).features(params_of(meta), x)
         return nearest_means(features[: len(support)], labels, features[len(support) :], way)
+
+    @property
+    def tests_shot(self) -> int:
+        """As in training."""
+        return self.shot

@@ -76,6 +76,11 @@ class Reptile(Stage):
         return study.problem(way).logits(params, scaled(query, study.dtype))
 
     @property
+    def tests_way(self) -> int:
+        """Its head has one output for each class of an episode."""
+        return self.way
+
+    @property
     def images(self) -> int:
         """Every row of every inner batch."""
         return self.tasks * self.steps * min(self.batch, self.way * self.shot)

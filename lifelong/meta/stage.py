@@ -117,6 +117,16 @@ class Stage:
         return nearest_means(features[0], labels, features[1], way)
 
     @property
+    def tests_way(self) -> int:
+        """Classes of the episodes that it is tested on."""
+        return 5
+
+    @property
+    def tests_shot(self) -> int:
+        """Support images of each class in the episodes that it is tested on."""
+        return 1
+
+    @property
     def images(self) -> int:
         """Images passed forward and backward in one iteration; twice where a step is differentiated twice."""
         return self.tasks * self.way * (self.shot + self.query)
