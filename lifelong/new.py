@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lifelong.run_folder import RunError, write
+from lifelong.files import RunError, write
 from scenarios.refusal import Refusal
 
 STRATEGY = '''"""Hold the weights near where the last task left them."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from lifelong.files import write
 from lifelong.loop import run
 from lifelong.metrics import average_accuracy, estimate, learning_accuracy
 from lifelong.request import Request
-from lifelong.run_folder import write
 from scenarios.refusal import Refusal
 
 SOURCE = "van de Ven, Tuytelaars and Tolias (2022), Three types of incremental learning, Nature Machine Intelligence 4"

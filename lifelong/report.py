@@ -12,9 +12,10 @@ import torch
 from plotly.offline import get_plotlyjs
 
 from lifelong import metrics
+from lifelong.files import write
 from lifelong.request import Request
 from lifelong.result import Result
-from lifelong.run_folder import Loaded, write
+from lifelong.run_folder import Loaded
 
 COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395"]
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}

@@ -95,15 +95,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, cli):
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
-    from lifelong import run_folder
+    from lifelong import files
 
     path = tmp_path / "file"
-    run_folder.write(path, b"before")
+    files.write(path, b"before")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
-    with pytest.raises(run_folder.RunError, match="No space left"):
-        run_folder.write(path, b"after")
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(files.RunError, match="No space left"):
+        files.write(path, b"after")
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
