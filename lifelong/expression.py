@@ -18,6 +18,7 @@ from typing import Any
 
 from scenarios.refusal import Refusal
 
+STRATEGIES = ("lifelong.strategies",)  # packages whose strategies can be named
 FILES: dict[str, str] = {}  # path of each plug-in file -> hash of the content that was loaded
 _MODULES: dict[tuple[str, str], Any] = {}
 
@@ -29,7 +30,6 @@ class ExpressionError(Refusal):
 def vocabulary(kind: str) -> dict[str, Any]:
     """Everything that may be named: kind is "strategies", "models", "optimisers", "learners" or "initialisations"."""
     from lifelong import learner, model, optimisers
-    from lifelong import strategies as package
     from lifelong.strategy import FineTuning, Strategy
 
     if kind == "models":
@@ -39,20 +39,31 @@ def vocabulary(kind: str) -> dict[str, Any]:
     if kind == "learners":
         return {"NearestClassMean": learner.NearestClassMean}
     if kind == "initialisations":
-        return {"Random": _random}
+        from lifelong.meta.stage import Stage
+
+        return {"Random": _random, **_discovered("lifelong.meta", Stage)}
     found: dict[str, Any] = {"FineTuning": FineTuning}
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for name, value in vars(module).items():
-            own = inspect.isclass(value) and issubclass(value, Strategy) and value.__module__ == module.__name__
-            if own and not name.startswith("_"):
-                found[name] = value
+    for package in STRATEGIES:
+        found |= _discovered(package, Strategy)
     for point in entry_points(group="lifelong.strategies"):
         found.setdefault(point.name, point.load())
     return found
 
 
+def _discovered(package: str, base: type) -> dict[str, Any]:
+    """The public classes of a package's modules that derive from a base."""
+    found = {}
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        module = importlib.import_module(f"{package}.{info.name}")
+        for name, value in vars(module).items():
+            own = inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
+            if own and value is not base and not name.startswith("_"):
+                found[name] = value
+    return found
+
+
 def _random() -> Any:
+    """The network's own random draw."""
     from lifelong.fleet import random_start
 
     return random_start

@@ -68,7 +68,8 @@ class Fleet:
             shape = tuple(problem.x(first, first).shape[1:])
             net = self.learner.model.init(shape, problem.classes, generators(seed, "model"))
             params: Params = {"net": {k: v.to(device, problem.dtype) for k, v in net.items()}}
-            params = start(problem, params, generators(seed, "start"))
+            own = start.of(seed) if hasattr(start, "of") else start
+            params = own(problem, params, generators(seed, "start"))
             states.append(self.learner.init(problem, params, generators(seed, "strategy")))
         flat = [tree_flatten(state) for state in states]
         leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]

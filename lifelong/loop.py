@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from lifelong.evaluation import Examiner
 from lifelong.feed import Feed, in_iterations
+from lifelong.files import Stopped as Stopped
 from lifelong.fleet import Fleet, random_start
 from lifelong.learner import AnyLearner, Learner, State
 from lifelong.problem import Problem, Start
@@ -22,10 +23,6 @@ from lifelong.strategy import parts_of
 from scenarios.stream import ScenarioError, Stream, generator, rules
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and what it had is saved."""
 
 
 @dataclass

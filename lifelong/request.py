@@ -109,10 +109,25 @@ class Request:
         strategy = parse(self.strategy or "FineTuning()", "strategies")
         return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))
 
-    def _start(self) -> Any:
+    def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.expression import parse
+        from lifelong.meta.stage import Stage
+        from lifelong.meta.start import StageStart, load_start, study_of
+        from scenarios.datasets import load_table
 
-        return parse(self.init, "initialisations")
+        if self.init.endswith(".safetensors"):
+            return load_start(Path(self.init)).fitting(learner.model, stream)
+        start = parse(self.init, "initialisations")
+        if not isinstance(start, Stage):
+            return start
+        data = start.data or self._entry()[0].background
+        if not data:
+            raise RequestError(
+                f"{self.scenario} declares no background classes: name what the start learns from, as in"
+                f" {type(start).__name__}(data='fashion-mnist')"
+            )
+        study = study_of(start, learner.model, load_table(data, self.data_root or None), stream.table)
+        return StageStart(start, study, self.seeds)
 
     @property
     def method(self) -> str:
@@ -143,7 +158,8 @@ class Request:
 @functools.lru_cache(maxsize=4)
 def _built(request: Request) -> tuple[Any, Any, Any]:
     """Reading data can take long, and a run asks for its objects more than once."""
-    return request._learner(), request._stream(), request._start()
+    learner, stream = request._learner(), request._stream()
+    return learner, stream, request._start(learner, stream)
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

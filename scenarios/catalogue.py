@@ -53,7 +53,7 @@ for _entry in (
     Entry("permuted-digits", permuted, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, pixels in a new order in each task"),
     Entry("rotated-digits", rotated, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, turned further in each task"),
     Entry("split-blobs", split, "blobs", "class", {"tasks": 5}, model="MLP(50)", budget=Budget(iterations=50, batch=16), about="Gaussian clouds, 5 x 2 classes; milliseconds"),
-    Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)", background="fashion-mnist"),
+    Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)"),
     Entry("permuted-mnist", permuted, "mnist", "domain", {"tasks": 10}, model="MLP(1000, 1000)", optimiser="Adam(0.0001)", budget=Budget(iterations=5000, batch=256), about="MNIST, pixels in a new order in each of 10 tasks"),
     Entry("rotated-mnist", rotated, "mnist", "domain", {"tasks": 10}, **_MNIST, about="MNIST, turned by 0 ... 180 degrees over 10 tasks"),
     Entry("split-fashion-mnist", split, "fashion-mnist", "class", {"tasks": 5}, **_MNIST, about="Fashion-MNIST, 5 x 2 classes"),

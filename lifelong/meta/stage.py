@@ -6,7 +6,7 @@ function of place, so that a stage can be stopped and resumed at any iteration.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,12 @@ class Study:
     def device(self) -> torch.device:
         """Where its tables lie."""
         return torch.device("cpu") if isinstance(self.train, Sines) else self.train.table.x.device
+
+    def to(self, device: torch.device | str) -> Study:
+        """The same study with its tables on another device."""
+        if not (isinstance(self.train, Pool) and isinstance(self.validation, Pool)):
+            return self
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
     def problem(self, outputs: int) -> Problem:
         """An episode's problem."""
