@@ -28,7 +28,7 @@ class ExpressionError(Refusal):
 
 
 def vocabulary(kind: str) -> dict[str, Any]:
-    """Everything that may be named: kind is "strategies", "models", "optimisers", "learners" or "initialisations"."""
+    """Everything that may be named: kind is "strategies", "models", "optimisers", "learners", "initialisations" or "rules"."""
     from lifelong import learner, model, optimisers
     from lifelong.strategy import FineTuning, Strategy
 
@@ -42,6 +42,10 @@ def vocabulary(kind: str) -> dict[str, Any]:
         from lifelong.meta.stage import Stage
 
         return {"Random": _random, **_discovered("lifelong.meta", Stage)}
+    if kind == "rules":
+        from lifelong.transfer.rules import RULES
+
+        return {rule.__name__: rule for rule in RULES}
     found: dict[str, Any] = {"FineTuning": FineTuning}
     for package in STRATEGIES:
         found |= _discovered(package, Strategy)
