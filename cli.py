@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,24 +56,37 @@ def _request(scenario: str, seeds: str, **fields: Any) -> Request:
     return Request(scenario, seeds=read_seeds(seeds), **fields)
 
 
+@contextmanager
+def _stop_asks(keeper: Any) -> Iterator[None]:
+    """Ctrl-C asks the keeper to stop, at the next place where it can save."""
+
+    def ask(*_: Any) -> None:
+        keeper.stop_asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _learn(folder: RunFolder, quiet: bool) -> Result:
     """Run or go on with the run of a folder; saves on Ctrl-C."""
     import torch
 
     from lifelong import terminal
     from lifelong.loop import run
+    from lifelong.meta.work import learn_for_run
 
     request = folder.request
     torch.set_num_threads(request.threads)
     learner, stream, start = request.build()
     folder.describe("running")
-
-    def ask(*_: Any) -> None:
-        folder.stop_asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
     try:
-        with terminal.Watcher(f"{request.scenario} · {request.method}") as watch:
+        with _stop_asks(folder), terminal.StageWatcher("start") as watch:
+            folder.start = learn_for_run(start, folder, None if quiet else watch)
+        folder.describe("running")
+        with _stop_asks(folder), terminal.Watcher(f"{request.scenario} · {request.method}") as watch:
             result = run(
                 learner,
                 stream,
@@ -88,8 +103,6 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     except torch.OutOfMemoryError:
         size = max(1, (request.fleet or len(request.seeds)) // 2)
         raise Refusal(f"the device has not enough memory for this fleet: try --fleet {size}") from None
-    finally:
-        signal.signal(signal.SIGINT, before)
     folder.complete(result)
     return result
 
@@ -281,6 +294,79 @@ def compare(
     if not all(bool(result.kept.all()) for result in results.values()):
         terminal.refuse("some seeds diverged and were left out; `lifelong show RUN` says which")
         raise typer.Exit(1)
+
+
+@app.command()
+def pretrain(
+    scenario: Scenario,
+    init: Annotated[str, typer.Option(help="as in 'MAML(way=5, shot=1, iterations=2000)'")],
+    output: Annotated[Path, typer.Option(help="the file to write; a checkpoint lies beside it meanwhile")],
+    model: Model = "",
+    seeds: Annotated[str, typer.Option(help="starts to learn together, 0 ... N - 1, or as in 3,4,9")] = "1",
+    validate_every: Annotated[int, typer.Option(help="iterations between validations; default: a tenth")] = 0,
+    episodes: Annotated[int, typer.Option(help="validation episodes")] = 200,
+    device: Device = "auto",
+    threads: Threads = 1,
+    data_root: DataRoot = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print what the file says of itself, and nothing else")
+    ] = False,
+    checkpoint_every: CheckpointEvery = 60.0,
+) -> None:
+    """Learn a start on a scenario's background classes, for --init; the same words go on after a stop.
+
+    Example: lifelong pretrain split-omniglot --init "ProtoNet(iterations=2000)" --output start.safetensors
+    """
+    import torch
+
+    from lifelong import terminal
+    from lifelong.meta.work import Work
+
+    torch.set_num_threads(threads)
+    request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
+    work = Work(request, output, validate_every, episodes, checkpoint_every)
+    with _stop_asks(work.keeper), terminal.StageWatcher(init.partition("(")[0]) as watch:
+        about = work.learn(None if as_json else watch)
+    if as_json:
+        print(json.dumps(about))
+    else:
+        terminal.output.print(terminal.start_table(about))
+        terminal.errors.print(f"saved in {output}", soft_wrap=True, highlight=False)
+
+
+@app.command("meta-test")
+def meta_test(
+    starts: Annotated[list[Path], typer.Argument(metavar="FILE...", help="starts that `lifelong pretrain` wrote")],
+    data: Annotated[
+        str, typer.Option(help="a data set; default: the one of the scenario that the start was made for")
+    ] = "",
+    way: Annotated[int, typer.Option(help="classes of an episode; default: as trained")] = 0,
+    shot: Annotated[int, typer.Option(help="support images of each class; default: as trained")] = -1,
+    query: Annotated[int, typer.Option(help="query images of each class")] = 15,
+    episodes: Annotated[int, typer.Option(help="episodes, the same for all starts")] = 600,
+    online: Annotated[int, typer.Option(help="instead: learn so many classes one after another, image by image")] = 0,
+    strategy: Annotated[list[str] | None, typer.Option(help="with --online, as in 'Replay(size=200)'")] = None,
+    runs: Annotated[int, typer.Option(help="with --online: draws of the classes")] = 10,
+    device: Device = "auto",
+    threads: Threads = 1,
+    data_root: DataRoot = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures, and nothing else")] = False,
+) -> None:
+    """Test starts on classes that they never saw: few-shot episodes, or a stream of classes learned online.
+
+    Example: lifelong meta-test start.safetensors --way 5 --shot 1 --episodes 600
+    """
+    import torch
+
+    from lifelong import terminal
+    from lifelong.meta.work import few_shot_rows, online_rows
+
+    torch.set_num_threads(threads)
+    if online:
+        rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, data_root, device)
+    else:
+        rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device)
+    print(json.dumps(rows)) if as_json else terminal.output.print(terminal.tested_table(rows))
 
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs")]

@@ -33,6 +33,7 @@ class RunFolder:
         RunFolder.latest = path
         self.saved = time.monotonic()
         self.stop_asked = False
+        self.start: dict[str, Any] = {}  # where the start came from
 
     @classmethod
     def create(cls, path: Path, request: Request, every: float = 60.0) -> RunFolder:
@@ -58,6 +59,7 @@ class RunFolder:
             "request": dataclasses.asdict(self.request),
             "command": self.request.command,
             "status": status,
+            "start": self.start or {"made by": self.request.init},
             "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
             "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
             "plugins": dict(expression.FILES),
@@ -127,7 +129,8 @@ class RunFolder:
     def complete(self, result: Result) -> None:
         """Write results and summary of the whole run."""
         save_tensors(self.path / "results.safetensors", result.tensors(), _about(result))
-        write(self.path / "summary.json", json.dumps(summary_json(result, self.request), indent=2).encode())
+        about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
+        write(self.path / "summary.json", json.dumps(about, indent=2).encode())
         self.describe("diverged" if not bool(result.kept.all()) else "done")
 
     def _learner(self, chunk: int) -> Path:

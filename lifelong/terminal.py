@@ -12,7 +12,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -158,3 +158,82 @@ def refuse(message: str) -> None:
     """One line on standard error."""
     errors.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
     sys.stderr.flush()
+
+
+class StageWatcher:
+    """Shows where a start's learning stands: a live line in a terminal, else one plain line for each validation."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.live, self.bar = title, None, None
+        self.said = 0
+
+    def __enter__(self) -> Callable[[Any], None]:
+        return self.tell
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def tell(self, tidings: Any) -> None:
+        """Take in what happened."""
+        validation = tidings.validation
+        score = ""
+        if validation is not None:
+            scores = validation.mean(0)
+            score = f"  validation {float(scores.mean()):.4f} ± {1.96 * float(scores.std()) / len(scores) ** 0.5:.4f}"
+        words = f"loss {tidings.loss:.4f}{score}"
+        if errors.is_terminal:
+            if self.live is None:
+                columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+                self.live = Progress(
+                    *columns, TimeRemainingColumn(), TextColumn("{task.fields[words]}"), console=errors, transient=True
+                )
+                self.bar = self.live.add_task(self.title, total=tidings.iterations, words="")
+                self.live.start()
+            assert self.bar is not None
+            self.live.update(self.bar, completed=tidings.iteration, words=words)
+        elif tidings.iteration - self.said >= tidings.iterations // 10 or tidings.iteration == tidings.iterations:
+            self.said = tidings.iteration
+            errors.print(
+                f"{self.title}: iteration {tidings.iteration} of {tidings.iterations}, {words}", soft_wrap=True
+            )
+
+
+def start_table(about: dict[str, Any]) -> Table:
+    """What a start's file says of itself."""
+    table = Table(title="a start", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in about.items():
+        if name not in ("curve",):
+            table.add_row(name, Text(str(value)))
+    return table
+
+
+def tested_table(rows: list[dict[str, Any]]) -> Table:
+    """Starts and how they did: few-shot episodes, or classes learned online."""
+    online = "classes" in rows[0]
+    title = (
+        "accuracy on new images after the last class, %" if online else "few-shot episodes, the same for every start"
+    )
+    table = Table(title=f"{title}; mean ± half-width of the 95 % interval", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("start", overflow="fold")
+    table.add_column("classes" if online else "episodes")
+    table.add_column("method" if online else "mode", overflow="fold")
+    for column in ("value", "interval over", "rate" if online else "difference"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        scale = 1.0 if row.get("measure") == "mean square error" else 100.0
+        width = row["half width"]
+        value = f"{scale * row['mean']:.2f}" + ("" if width is None else f" ± {scale * width:.2f}")
+        if online:
+            last = ", ".join(f"{rate:.3g}" for rate in row["rates"] if rate) or "–"
+            cells = [str(row["classes"]), row["method"], value, row["interval over"], last]
+        else:
+            kind = f"{row['way']}-way {row['shot']}-shot" if row["way"] else f"{row['shot']} points"
+            mode = f"{row['mode']}, {row['norm']} norm; {row['answered by']}"
+            gap = row.get("difference")
+            last = "" if gap is None else f"{scale * gap:+.2f} ± {scale * row['difference half width']:.2f}"
+            cells = [f"{row['episodes']} x {kind}, {row['data']}", mode, value, row["interval over"], last]
+        table.add_row(row["start"], *cells)
+    return table

@@ -85,3 +85,35 @@ def split(
     return Stream(
         name or f"split-{table.name}", table, recipe, setting, tasks, classes, open, budget=budget or Budget()
     )
+
+
+@dataclass(frozen=True)
+class ClassByClassRecipe:
+    """The recipe behind `class_by_class`; see there."""
+
+    count: int
+
+    def tasks(self, table: Table, seed: int) -> list[Task]:
+        """One class a task, drawn and ordered by the seed."""
+        order = torch.randperm(table.classes, generator=generator(seed, "class order"))[: self.count]
+        y, tasks = table.y.cpu(), []
+        for t, own in enumerate(order.tolist()):
+            label = torch.full((table.classes,), -1, dtype=torch.int64)
+            label[own] = t
+            rows = torch.nonzero(y == own)[:, 0]
+            train, test = rows[rows < table.train_rows], rows[rows >= table.train_rows]
+            tasks.append(Task(t, train, train[:0], test, label, (t,)))
+        return tasks
+
+
+def class_by_class(table: Table, count: int, budget: Budget | None = None) -> Stream:
+    """A stream of single classes, `count` of the table's, drawn anew by each seed; class-incremental.
+
+    By default each training row is seen once, alone (Javed and White, 2019).
+    """
+    if not 2 <= count <= table.classes:
+        raise ScenarioError(
+            f"{count} classes cannot be drawn one by one: {table.name} has {table.classes}, ask for 2 ..."
+        )
+    budget = budget or Budget(epochs=1, batch=1)
+    return Stream(f"one-by-one-{table.name}", table, ClassByClassRecipe(count), "class", count, count, budget=budget)

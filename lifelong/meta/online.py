@@ -1,0 +1,109 @@
+"""The online test of a start (Javed and White, 2019): its trunk is frozen, and a head learns class after class.
+
+The trunk's features are computed once and become a table of their own; the head is a network without hidden layers on
+that table, learned by the house's own step. Draws of the classes and learning rates are the members of one fleet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from lifelong.adaptation import GivenRates
+from lifelong.expression import parse
+from lifelong.learner import AnyLearner, Learner, NearestClassMean
+from lifelong.loop import Session
+from lifelong.meta.stage import Meta, StageError, Study, params_of
+from lifelong.meta.start import Start
+from lifelong.metrics import estimate
+from lifelong.model import MLP
+from lifelong.problem import scaled
+from scenarios.episodes import Pool
+from scenarios.split import class_by_class
+from scenarios.stream import Stream, Table
+
+RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
+SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
+WIDENINGS = 4
+CHUNK = 512  # images that pass through the trunk together
+
+
+def features_table(study: Study, meta: Meta) -> Table:
+    """The study's table with every row replaced by its features [N, F]."""
+    assert isinstance(study.train, Pool)
+    table, problem, params = study.train.table, study.problem(1), params_of(meta)
+    with torch.no_grad():
+        pieces = [problem.features(params, scaled(x, study.dtype)) for x in table.x.split(CHUNK)]
+    return replace(table, x=torch.cat(pieces))
+
+
+def online_accuracy(study: Study, start: Start, classes: int, strategies: list[str], runs: int) -> list[dict[str, Any]]:
+    """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
+
+    For each strategy and start the learning rate with the best mean over other draws of classes is taken from a grid
+    that is widened until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over
+    draws where there is one start.
+    """
+    if getattr(study.model, "norm", "") == "batch":
+        raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
+    seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
+    parsed = [parse(text, "strategies") for text in strategies]
+    found: dict[str, list[tuple[Tensor, float]]] = {}
+    for seed in start.seeds:
+        stream = class_by_class(features_table(study, start.of(seed).one), classes)
+        for text, strategy in zip(strategies, parsed, strict=True):
+            learner = Learner(MLP(), strategy, GivenRates())
+            rate = best_rate(learner, stream, searches)
+            found.setdefault(text, []).append((final_accuracy(learner, stream, seeds, [rate])[0], rate))
+        means = NearestClassMean(model=MLP())
+        found.setdefault(repr(means), []).append((final_accuracy(means, stream, seeds, [0.0])[0], 0.0))
+    return [_row(name, classes, values) for name, values in found.items()]
+
+
+def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[str, Any]:
+    accuracy = torch.stack([a for a, _ in values])  # [starts, runs]
+    summary = estimate(accuracy.mean(1) if len(values) > 1 else accuracy[0])
+    return {
+        "method": name,
+        "classes": classes,
+        "mean": summary.mean,
+        "half width": summary.half_width,
+        "interval over": f"{len(values)} starts" if len(values) > 1 else f"{accuracy.shape[1]} draws",
+        "rates": [rate for _, rate in values],
+        "per draw": accuracy.tolist(),
+    }
+
+
+def best_rate(learner: AnyLearner, stream: Stream, seeds: list[int]) -> float:
+    """The learning rate of the highest mean accuracy, from a grid that grows until it lies inside."""
+    rates = list(RATES)
+    scores = dict(zip(rates, final_accuracy(learner, stream, seeds, rates).mean(1).tolist(), strict=True))
+    for _ in range(WIDENINGS):
+        best = max(scores, key=lambda rate: scores[rate])
+        if min(scores) < best < max(scores):
+            break
+        factor = 10**-0.5 if best == min(scores) else 10**0.5
+        more = [best * factor, best * factor**2]
+        scores |= dict(zip(more, final_accuracy(learner, stream, seeds, more).mean(1).tolist(), strict=True))
+    return max(scores, key=lambda rate: scores[rate])
+
+
+def final_accuracy(learner: AnyLearner, stream: Stream, seeds: list[int], rates: list[float]) -> Tensor:
+    """Mean accuracy over all tasks after the last [rates, seeds]; all of them one fleet. What diverges counts as it is."""
+    members = seeds * len(rates)
+    one = Session(learner, stream, members)
+    state = one.first_state()
+    if isinstance(learner, Learner):
+        rate = torch.tensor(rates, device=one.device).repeat_interleave(len(seeds))
+        own = tree_map(lambda r: rate.view(-1, *[1] * (r.ndim - 1)).to(r.dtype), state.optimiser)
+        state = state._replace(optimiser=own)
+    for task in range(one.tasks):
+        for batch in one.feed.batches(task):
+            state, _ = one.fleet.step(state, batch, 0.0)
+        state = one.fleet.end_task(state, one.feed.finished(task))
+    accuracy, _ = one.examiner.scores(state, True, one.tasks - 1)
+    return accuracy.mean(1).view(len(rates), len(seeds))
