@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.meta.stage import Meta, Stage, StageError, Study
-from lifelong.meta.testing import Tested, tested
+from lifelong.meta.testing import Scored, scored
 from scenarios.stream import generator
 
 
@@ -136,5 +136,5 @@ def _over_seeds(stage: Stage, study: Study, count: int) -> Callable[[Meta, list[
 def _validate(stage: Stage, study: Study, meta: Meta, count: int, episodes: int) -> Tensor:
     """Score of every seed on the same validation episodes [S, E]."""
     own = [tree_map(lambda p, s=s: p[s], meta) for s in range(count)]
-    scores: list[Tested] = [tested(stage, study, one, study.validation, episodes=episodes) for one in own]
+    scores: list[Scored] = [scored(stage, study, one, study.validation, episodes=episodes) for one in own]
     return torch.stack([one.scores for one in scores])

@@ -15,7 +15,7 @@ TOGETHER = 10  # episodes that are answered together
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scored:
     """Scores of one start on E episodes [E]: accuracy as a fraction of 1, or in regression the mean square error.
 
     mode: "transductive" where a task's queries are normalised together, "inductive" where each is answered by itself.
@@ -34,7 +34,7 @@ class Tested:
         return 1.96 * float(self.scores.std()) / len(self.scores) ** 0.5
 
 
-def tested(
+def scored(
     stage: Stage,
     study: Study,
     meta: Meta,
@@ -45,7 +45,7 @@ def tested(
     query: int = 15,
     episodes: int = 600,
     inductive: bool = False,
-) -> Tested:
+) -> Scored:
     """Answer E episodes of a source; way and shot default to those of the stage's own tests.
 
     Episodes are functions of (source, way, shot, query, number) alone, so that starts are compared on the same ones.
@@ -65,7 +65,7 @@ def tested(
         with torch.no_grad():
             scores.append(_scores(stage, study, meta, drawn, way, inductive and together))
     mode = "inductive" if inductive or not together else "transductive"
-    return Tested(torch.cat(scores).cpu(), way, shot, query, mode, stage.answered_by)
+    return Scored(torch.cat(scores).cpu(), way, shot, query, mode, stage.answered_by)
 
 
 def _scores(stage: Stage, study: Study, meta: Meta, drawn: Episode, way: int, apart: bool) -> Tensor:

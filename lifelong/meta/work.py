@@ -24,7 +24,7 @@ from lifelong.meta.start import (
     study_of_sines,
     words_of,
 )
-from lifelong.meta.testing import Tested, tested
+from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
 from lifelong.request import Request
 from scenarios.datasets import load_table
@@ -133,7 +133,7 @@ def few_shot_rows(
         for name, source in sources.items():
             for inductive in (False, True) if both else (True,):
                 found = [
-                    tested(stage, study, start.of(seed).one, source, way=way, shot=shot, query=query,
+                    scored(stage, study, start.of(seed).one, source, way=way, shot=shot, query=query,
                            episodes=episodes, inductive=inductive)
                     for seed in start.seeds
                 ]  # fmt: skip
@@ -153,7 +153,7 @@ def source_name(source: Any) -> str:
     return source.table.name if isinstance(source, Pool) else SINES
 
 
-def _row(path: Path, study: Study, source: str, found: list[Tested]) -> dict[str, Any]:
+def _row(path: Path, study: Study, source: str, found: list[Scored]) -> dict[str, Any]:
     one = found[0]
     means = torch.stack([t.scores.mean() for t in found])
     several = len(found) > 1

@@ -1,0 +1,225 @@
+"""Meta-learning against finite differences, loops, and closed forms, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from lifelong.meta.maml import MAML
+from lifelong.meta.oml import OML
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.reptile import Reptile
+from lifelong.meta.stage import Study
+from lifelong.meta.start import Checkpoints, study_of_sines
+from lifelong.meta.supervised import MultiTask, Pretrained
+from lifelong.meta.testing import scored
+from lifelong.model import MLP, Conv4
+from lifelong.optimisers import SGD, Adam
+from scenarios.episodes import Episode, pool
+from scenarios.stream import generator
+from scenarios.synthetic import blobs
+
+DOUBLE = torch.float64
+TABLE = blobs(12, 6, 30)
+STUDY = Study(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), TABLE.shape, DOUBLE)
+SMALL = {"way": 3, "shot": 2, "query": 2, "tasks": 4, "iterations": 3}
+SECOND_ORDER = (
+    MAML(**SMALL, steps=3, rate=0.3),
+    MAML(**SMALL, steps=2, rate=0.3, learn_rates=True),
+    MAML(**SMALL, steps=2, rate=0.3, adapts="head"),
+    MAML(**SMALL, steps=2, rate=0.3, adapts="layer0*", learn_rates=True),
+    OML(way=2, shot=2, query=2, remember=3, tasks=2, rate=0.2),
+    ProtoNet(way=3, shot=2, query=2, tasks=2),
+    Pretrained(batch=8),
+    MultiTask(batch=8, groups=3),
+)
+STAGES = (*SECOND_ORDER, MAML(**SMALL, order=1), Reptile(way=3, tasks=2, shot=4, batch=5, inner=SGD(0.1)))
+
+
+def drawn_by(stage, study=STUDY, word=0):
+    return stage.draw(study, generator("drawn", word))
+
+
+@pytest.mark.parametrize("stage", SECOND_ORDER, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_gradient_by_finite_differences(stage):
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    _, gradient = stage.gradient(STUDY, meta, drawn)
+    leaves, spec = tree_flatten(meta)
+    random = generator("direction")
+    for _ in range(3):
+        direction = [torch.randn(leaf.shape, dtype=DOUBLE, generator=random) for leaf in leaves]
+        step = 1e-5
+
+        def loss(sign, direction=direction, step=step):
+            moved = [leaf + sign * step * d for leaf, d in zip(leaves, direction, strict=True)]
+            return stage.loss(STUDY, tree_unflatten(moved, spec), drawn)
+
+        numeric = (loss(1) - loss(-1)) / (2 * step)
+        exact = sum((g * d).sum() for g, d in zip(tree_flatten(gradient)[0], direction, strict=True))
+        assert float(numeric) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_first_order_is_the_gradient_at_the_adapted_parameters():
+    """Taken as constants, inner gradients leave d L(p_k) / d p = L'(p_k)."""
+    stage = MAML(**SMALL, steps=2, rate=0.3, order=1)
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    _, gradient = stage.gradient(STUDY, meta, drawn)
+    expected = plain_maml(meta, drawn, 0.3, 2, first_order=True)[1]
+    torch.testing.assert_close(gradient["net"], expected)
+    assert not torch.allclose(gradient["net"]["head.weight"], plain_maml(meta, drawn, 0.3, 2)[1]["head.weight"])
+
+
+def plain_maml(meta, drawn, rate, steps, first_order=False):
+    """MAML in a loop over tasks, with autograd and nothing of ours but the network's layers."""
+    net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
+
+    def logits(p, x):
+        return (x.flatten(1) @ p["layer0.weight"] + p["layer0.bias"]).relu() @ p["head.weight"] + p["head.bias"]
+
+    total = 0.0
+    for x, y, query_x, query_y, _ in zip(*drawn, strict=True):
+        own = dict(net)
+        for _ in range(steps):
+            gradients = torch.autograd.grad(
+                F.cross_entropy(logits(own, x.to(DOUBLE)), y), list(own.values()), create_graph=not first_order
+            )
+            own = {name: p - rate * g for (name, p), g in zip(own.items(), gradients, strict=True)}
+        total = total + F.cross_entropy(logits(own, query_x.to(DOUBLE)), query_y) / len(drawn.classes)
+    return total.detach(), dict(zip(net, torch.autograd.grad(total, list(net.values())), strict=True))
+
+
+def test_tasks_together_are_tasks_in_a_loop():
+    stage = MAML(**SMALL, steps=3, rate=0.3)
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    loss, gradient = stage.gradient(STUDY, meta, drawn)
+    theirs, expected = plain_maml(meta, drawn, 0.3, 3)
+    torch.testing.assert_close(loss, theirs)
+    torch.testing.assert_close(gradient["net"], expected)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_chunks_of_tasks_give_the_same_gradient(size):
+    stage = MAML(**SMALL, steps=2, rate=0.3)
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    together, chunked = (s.gradient(STUDY, meta, drawn) for s in (stage, replace(stage, chunk=size)))
+    torch.testing.assert_close(chunked, together)
+
+
+def test_maml_without_inner_steps_is_joint_training():
+    """At inner rate 0 the meta-gradient is that of all tasks' queries together."""
+    stage = MAML(**SMALL, steps=3, rate=0.0)
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    _, gradient = stage.gradient(STUDY, meta, drawn)
+    net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
+    x, y = drawn.query_x.flatten(0, 1).to(DOUBLE), drawn.query_y.flatten()
+    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    torch.testing.assert_close(
+        gradient["net"], dict(zip(net, torch.autograd.grad(loss, list(net.values())), strict=True))
+    )
+
+
+def test_anil_with_the_trunk_passed_once_is_the_plain_one():
+    once = MAML(**SMALL, steps=3, rate=0.3, adapts="head")
+    plain = replace(once, adapts="head.*")  # the same parameters by another word, which takes the general path
+    meta, drawn = once.init(STUDY, generator("start")), drawn_by(once)
+    torch.testing.assert_close(once.gradient(STUDY, meta, drawn), plain.gradient(STUDY, meta, drawn))
+
+
+@pytest.mark.parametrize("model", [MLP(7), Conv4(8, blocks=2, halving="stride")], ids=repr)
+def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
+    table = TABLE
+    if isinstance(model, Conv4):
+        x = torch.rand(60, 6, 6, generator=generator("images"))
+        table = replace(TABLE, x=x, y=torch.arange(60) % 12, train_rows=60)
+    own = pool(table)
+    study = Study(model, own, own, table.shape, DOUBLE)
+    stage = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
+    meta, drawn = stage.init(study, generator("start")), drawn_by(stage, study)
+    cached, plain = (s.gradient(study, meta, drawn) for s in (stage, replace(stage, cached=False)))
+    torch.testing.assert_close(cached, plain)
+
+
+def test_reptile_after_one_step_of_plain_descent_is_a_gradient():
+    """p - p_1 = rate x grad L(p): with one full-batch step Reptile is joint training."""
+    stage = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
+    meta = stage.init(STUDY, generator("start"))
+    episode, order = drawn_by(stage)
+    _, gradient = stage.gradient(STUDY, meta, (episode, order))
+    net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
+    x, y = episode.support_x.flatten(0, 1).to(DOUBLE), episode.support_y.flatten()
+    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    expected = torch.autograd.grad(loss, list(net.values()))
+    torch.testing.assert_close(gradient["net"], {n: 0.1 * g for n, g in zip(net, expected, strict=True)})
+
+
+def test_prototypes_by_hand():
+    stage, way = ProtoNet(way=3, shot=2, query=2), 3
+    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
+    task = Episode(*(value[0] for value in drawn))
+    features = {n: STUDY.problem(way).features(meta, x.to(DOUBLE)) for n, x in task._asdict().items() if "x" in n}
+    means = torch.stack([features["support_x"][task.support_y == c].mean(0) for c in range(way)])
+    ours = stage.answers(STUDY, meta, task.support_x, task.support_y, task.query_x, way)
+    torch.testing.assert_close(ours, -(torch.cdist(features["query_x"], means) ** 2))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_fleet_of_starts_is_each_alone(stage):
+    stage = replace(stage, iterations=3)
+    fleet = pretrain(stage, STUDY, (1, 4), episodes=0)
+    alone = pretrain(stage, STUDY, (4,), episodes=0)
+    torch.testing.assert_close(tree_map(lambda leaf: leaf[1:], fleet.meta), alone.meta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_stopped_and_resumed_is_the_same(stage, tmp_path):
+    stage = replace(stage, iterations=5)
+    whole = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5)
+
+    class Cut(Exception):
+        pass
+
+    class Killed(Checkpoints):
+        def boundary(self, course):
+            super().boundary(course)
+            if course.iteration == 3:
+                raise Cut
+
+    path = tmp_path / "start.checkpoint.safetensors"
+    with pytest.raises(Cut):
+        pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Killed(path, "w", every=0))
+    again = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Checkpoints(path, "w"))
+    for a, b in zip(tree_flatten(whole.meta)[0], tree_flatten(again.meta)[0], strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(whole.losses, again.losses)
+    assert [i for i, _ in whole.validated] == [i for i, _ in again.validated]
+
+
+def test_zero_shots_are_answered_without_adapting():
+    stage = MAML(way=3, shot=0, query=4, tasks=2, steps=2, iterations=2)
+    learned = pretrain(stage, STUDY, (0,), episodes=0)
+    found = scored(stage, STUDY, tree_map(lambda leaf: leaf[0], learned.meta), STUDY.validation, query=3, episodes=20)
+    assert found.shot == 0 and 0 <= float(found.scores.mean()) <= 1
+
+
+def test_the_same_episodes_for_every_start():
+    a = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    b = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    assert all(torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one, two, strict=True))
+
+
+def test_maml_learns_sines_and_pretraining_does_not():
+    """After one step on 10 points the error of MAML is far below that of a net fitted to all waves at once."""
+    shared = {"shot": 10, "query": 10, "tasks": 10, "iterations": 400, "outer": Adam(0.005)}
+    errors = []
+    for stage in (MAML(**shared, rate=0.02), Pretrained(batch=200, iterations=400, outer=Adam(0.005))):
+        study = study_of_sines(stage, MLP(40, 40))
+        learned = pretrain(stage, study, (0,), episodes=0)
+        meta = tree_map(lambda leaf: leaf[0], learned.meta)
+        tester = MAML(**shared, rate=0.02)  # both adapt by the same rule
+        errors.append(float(scored(tester, study, meta, study.validation, shot=10, episodes=100).scores.mean()))
+    assert errors[0] < errors[1] / 2
