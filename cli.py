@@ -41,6 +41,7 @@ Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of ite
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
 EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterations")]
 EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
+Shots = Annotated[str, typer.Option(help="before each task, adapt with so many rows of each class, as in 1,5,10")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")]
 FleetSize = Annotated[int, typer.Option("--fleet", help="seeds that run together; 0 is all")]
 Threads = Annotated[int, typer.Option(help="processor threads; equal to the bit only for equal threads")]
@@ -77,6 +78,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     from lifelong import terminal
     from lifelong.loop import run
     from lifelong.meta.work import learn_for_run
+    from lifelong.transfer.few_shot import read_shots
 
     request = folder.request
     torch.set_num_threads(request.threads)
@@ -94,6 +96,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
                 start,
                 eval_every=request.eval_every,
                 eval_rows=request.eval_rows,
+                few_shot=read_shots(request.few_shot),
                 device=request.device,
                 fleet=request.fleet,
                 compiled=request.compile,
@@ -136,6 +139,7 @@ def run(
     batch: Batch = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
+    few_shot: Shots = "",
     device: Device = "auto",
     fleet: FleetSize = 0,
     compile: Compile = False,
@@ -154,7 +158,8 @@ def run(
     request = _request(
         scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
         optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
-        eval_rows=eval_rows, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
+        eval_rows=eval_rows, few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads,
+        data_root=data_root,
     )  # fmt: skip
     if dry_run:
         return _dry_run(request)
@@ -174,9 +179,10 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     from lifelong.loop import check_request
     from lifelong.request import default_folder
     from lifelong.run_folder import RunFolder
+    from lifelong.transfer.few_shot import read_shots
 
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device)
+    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
@@ -189,10 +195,11 @@ def _dry_run(request: Request) -> None:
 
     from lifelong import terminal
     from lifelong.loop import check_request, cost
+    from lifelong.transfer.few_shot import read_shots
 
     torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device)
+    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
     seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
@@ -245,6 +252,7 @@ def compare(
     batch: Batch = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
+    few_shot: Shots = "",
     device: Device = "auto",
     fleet: FleetSize = 0,
     compile: Compile = False,
@@ -260,8 +268,8 @@ def compare(
     """
     common = {
         "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
-        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "device": device,
-        "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
+        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
+        "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
     methods = [{"strategy": text} for text in strategy or ["FineTuning()"]]
     methods += [{"learner": text} for text in learner or []]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from lifelong.learner import AnyLearner, Learner, State
 from lifelong.problem import Problem, Start
 from lifelong.result import Result, joined
 from lifelong.strategy import parts_of
+from lifelong.transfer.few_shot import Bench, FewShot, asked, support
 from scenarios.stream import ScenarioError, Stream, generator, rules
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
@@ -46,6 +46,7 @@ class Course:
     untrained: Tensor
     losses: Tensor
     diverged: Tensor
+    few_shot: Tensor
     task: int = 0
     iteration: int = 0
     accuracy: list[Tensor] = field(default_factory=list)
@@ -88,13 +89,9 @@ def wants_descriptor(learner: AnyLearner) -> bool:
     return getattr(getattr(learner, "model", None), "descriptor", False)
 
 
-def shape_of(learner: AnyLearner, stream: Stream) -> tuple[int, ...]:
-    """The shape of a row as the learner's network sees it."""
-    shape = stream.table.shape
-    return (math.prod(shape) + len(stream),) if wants_descriptor(learner) else shape
-
-
-def check_request(learner: AnyLearner, stream: Stream, seeds: list[int], device: str) -> None:
+def check_request(
+    learner: AnyLearner, stream: Stream, seeds: list[int], device: str, few_shot: FewShot | Sequence[int] = ()
+) -> None:
     """Refuse what cannot be run, before anything is written."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
@@ -110,8 +107,9 @@ def check_request(learner: AnyLearner, stream: Stream, seeds: list[int], device:
     if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
     device_of(device)
-    if hasattr(learner, "model"):
-        learner.model.init(shape_of(learner, stream), stream.classes, generator(0, "model"))
+    if what := asked(few_shot):
+        support(stream, seeds, what.shots[-1])
+    Session(learner, stream, seeds[:1]).first_state()  # a network or a part that does not fit says so here
 
 
 def run(
@@ -122,6 +120,7 @@ def run(
     *,
     eval_every: int = 0,
     eval_rows: int = 1000,
+    few_shot: FewShot | Sequence[int] = (),
     device: str = "cpu",
     fleet: int = 0,
     compiled: bool = False,
@@ -132,16 +131,19 @@ def run(
     """Learn the stream with every seed and measure it; the seeds run together, or `fleet` of them at a time.
 
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
-    eval_rows test rows in all. init: start(problem, params, generator) -> params. Raises ScenarioError for requests
+    eval_rows test rows in all. few_shot: before each task of a continual run, measure what a few rows of each of its
+    classes give, as in (1, 5, 10); learning is not touched. init: start(problem, params, generator) -> params. Raises ScenarioError for requests
     that cannot be honoured.
     """
     seeds = list(seeds)
-    check_request(learner, stream, seeds, device)
+    check_request(learner, stream, seeds, device, few_shot)
     stream = in_iterations(stream.to(device_of(device)), seeds)
     size = fleet or len(seeds)
     results = []
     for chunk, first in enumerate(range(0, len(seeds), size)):
-        one = Session(learner, stream, seeds[first : first + size], init, eval_every, eval_rows, compiled, dtype)
+        one = Session(
+            learner, stream, seeds[first : first + size], init, eval_every, eval_rows, compiled, dtype, few_shot
+        )
         results.append(one.go(chunk, watch, keeper))
     return joined(results)
 
@@ -159,6 +161,7 @@ class Session:
         eval_rows: int = 1000,
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
+        few_shot: FewShot | Sequence[int] = (),
     ) -> None:
         stream = in_iterations(stream, seeds)
         self.learner, self.stream, self.seeds, self.start = learner, stream, seeds, init
@@ -173,6 +176,8 @@ class Session:
         self.fleet = Fleet(learner, problem, compiled)
         self.feed = Feed(stream, seeds, problem, learner.draws())
         self.examiner = Examiner(stream, seeds, self.fleet, eval_rows)
+        what = asked(few_shot) if stream.reading == "continual" else None
+        self.bench = Bench(stream, seeds, problem, what) if what else None
 
     def go(self, chunk: int, watch: Callable[[Event], None] | None, keeper: Keeper | None) -> Result:
         """Draw, step, evaluate, consolidate, until the stream is over."""
@@ -188,6 +193,8 @@ class Session:
         while course.task < self.tasks:
             if self.stream.reading == "isolate" and course.iteration == 0:
                 course.state = self.first_state(self.start)
+            if self.bench and course.iteration == 0:
+                self._few_shot(course, self.bench)
             began = time.perf_counter()
             for batch in self.feed.batches(course.task, course.iteration):
                 course.state, loss = self.fleet.step(course.state, batch, course.iteration / self.iterations)
@@ -225,7 +232,9 @@ class Session:
         points = min(POINTS, self.iterations)
         losses = torch.zeros(len(self.seeds), self.tasks, points, dtype=torch.float64, device=self.device)
         diverged = torch.full((len(self.seeds), 2), -1, device=self.device)
-        course = Course(state, losses.new_zeros(len(self.seeds), self.tasks), losses, diverged)
+        shape = (len(self.seeds), 2, self.tasks, len(self.bench.what.shots)) if self.bench else (0,)
+        few_shot = torch.full(shape, torch.nan, dtype=torch.float64, device=self.device)
+        course = Course(state, losses.new_zeros(len(self.seeds), self.tasks), losses, diverged, few_shot)
         random = state if self.start is random_start else self.first_state(random_start)
         course.untrained = self.examiner.scores(random, full=True, task=0)[0]
         return course
@@ -264,6 +273,13 @@ class Session:
         course.when.append((course.task, course.iteration, int(task_end), rows))
         course.seconds["evaluation"] += time.perf_counter() - began
 
+    def _few_shot(self, course: Course, bench: Bench) -> None:
+        """Measure what a few rows of the coming task give, from here and from a random draw; learning is not touched."""
+        began = time.perf_counter()
+        scores = bench.before_task(self.fleet, course.state, course.task)
+        course.few_shot[:, :, course.task] = torch.where(course.diverged[:, :1, None] >= 0, torch.nan, scores)
+        course.seconds["evaluation"] += time.perf_counter() - began
+
     def _result(self, course: Course) -> Result:
         return Result(
             accuracy=torch.stack(course.accuracy, 1).cpu(),
@@ -276,6 +292,8 @@ class Session:
             setting=self.stream.setting,
             open=self.stream.open,
             seconds=dict(course.seconds),
+            few_shot=course.few_shot.cpu(),
+            shots=self.bench.what.shots if self.bench else (),
         )
 
 

@@ -25,7 +25,8 @@ class NotMeasured(Refusal):
 
 
 def metric(needs: str = "") -> Callable[[Metric], Metric]:
-    """Register a metric. needs: "order" for one that compares task ends, "curve" for one that reads evaluations between."""
+    """Register a metric. needs: "order" for one that compares task ends, "curve" for one that reads evaluations between,
+    "few_shot" for one that reads adaptations to coming tasks."""
 
     def register(function: Metric) -> Metric:
         METRICS[function.__name__] = function
@@ -194,6 +195,68 @@ def learning_curve_area(result: Result) -> Tensor:
         y = result.accuracy[:, own, j]
         areas.append(torch.trapezoid(y, x, dim=1) / (x[-1] - x[0]))
     return torch.stack(areas, 1).mean(1)
+
+
+def few_shot_curve(result: Result) -> Tensor:
+    """F_k for each k of `result.shots`, [S, K]: what was learned before, worth in accuracy after k rows of each class.
+
+    F_k = 1/(T-1) sum_{j>1} (acc(adapt(theta_{j-1}, k rows of j)) - acc(adapt(theta_0, the same rows))), theta_0 a random
+    draw, both with the same fresh head, rule and rate (after Chen et al., 2023, who compare few-shot probes so).
+    """
+    _matrix(result, 2)
+    if not result.shots:
+        raise NotMeasured("this reads adaptations from a few rows of each coming task: run with --few-shot 1,5,10")
+    return (result.few_shot[:, 0] - result.few_shot[:, 1])[:, 1:].mean(1)
+
+
+@metric("few_shot")
+def few_shot_forward_transfer(result: Result) -> Tensor:
+    """`few_shot_curve` at the largest k: the forward transfer that stands where the zero-shot one is degenerate."""
+    return few_shot_curve(result)[:, -1]
+
+
+def _alone(result: Result, isolated: Result) -> Tensor:
+    """b [S, T], the accuracy of each task's own network; refuses where the two runs cannot be paired."""
+    if isolated.reading != "isolate":
+        raise NotMeasured("this compares with each task learned alone: give a run with --baseline isolate")
+    if result.seeds != isolated.seeds or result.tasks != isolated.tasks:
+        raise NotMeasured("the run and its isolate baseline need the same seeds and tasks")
+    return _diagonal(_matrix(isolated))
+
+
+def transfer_gain(result: Result, isolated: Result) -> Tensor:
+    """1/(T-1) sum_{j>1} (a[j, j] - b[j]), b[j] of a network that learned task j alone: transfer with all of j's rows.
+
+    With the sign turned and a joint reference it is `intransigence`. Task 1 has nothing before it and is left out.
+    """
+    return (_diagonal(_matrix(result, 2)) - _alone(result, isolated))[:, 1:].mean(1)
+
+
+def learning_speed(result: Result, isolated: Result) -> Tensor:
+    """1/(T-1) sum_{j>1} (AUC_j - AUC_j^alone) / (1 - AUC_j^alone) (Wolczyk et al., 2021, forward transfer).
+
+    AUC_j: area under the accuracy on j while it is learned, from just before, as a share of 1. Both runs need the same
+    evaluations along the way.
+    """
+    _curve(result)
+    _alone(result, isolated)
+    if not torch.equal(result.when, isolated.when):
+        raise NotMeasured("both runs need the same evaluations: the same --eval-every, --eval-rows and iterations")
+    own, alone = _areas(result), _areas(isolated)
+    return ((own - alone) / (1 - alone))[:, 1:].mean(1)
+
+
+def _areas(result: Result) -> Tensor:
+    """AUC_j [S, T]; the curve of a task that is learned alone begins at the run's start, not at the task before."""
+    areas = []
+    for j in range(result.tasks):
+        own = (result.when[:, 0] == j) & (result.when[:, 1] > 0)
+        ended = (result.when[:, 0] == j - 1) & (result.when[:, 2] == 1)
+        first = result.before if j == 0 or result.reading == "isolate" else result.accuracy[:, ended][:, 0]
+        x = torch.cat([torch.zeros(1), result.when[own][:, 1]]).to(result.accuracy.dtype)
+        y = torch.cat([first[:, j : j + 1], result.accuracy[:, own, j]], 1)
+        areas.append(torch.trapezoid(y, x, dim=1) / x[-1])
+    return torch.stack(areas, 1)
 
 
 def intransigence(result: Result, joint_upto: list[Result]) -> Tensor:

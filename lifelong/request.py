@@ -36,6 +36,7 @@ class Request:
     batch: int = 0
     eval_every: int = 0
     eval_rows: int = 1000
+    few_shot: str = ""
     device: str = "auto"
     fleet: int = 0
     compile: bool = False

@@ -18,6 +18,8 @@ class Result:
     evaluation is before learning. untrained [S, T]: of a random draw of the network, whatever the start.
     losses [S, T, P]: training loss, means over P equal stretches of each task. diverged: int64 [S, 2]: task and
     iteration where a seed's loss stopped being finite, -1 where it never did. seconds: "training", "evaluation".
+    few_shot [S, 2, T, K]: accuracy on each task with K numbers of rows of each class (`shots`), adapted from the state
+    before the task and from a random draw; empty where it was not asked for.
     """
 
     accuracy: Tensor
@@ -31,6 +33,8 @@ class Result:
     open: str = "all"
     seconds: dict[str, float] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    few_shot: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
+    shots: tuple[int, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -54,7 +58,7 @@ class Result:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, for a file."""
-        names = ("accuracy", "when", "untrained", "losses", "diverged")
+        names = ("accuracy", "when", "untrained", "losses", "diverged", "few_shot")
         return {name: getattr(self, name).contiguous() for name in names}
 
     def to_csv(self) -> str:
@@ -70,9 +74,8 @@ class Result:
 def joined(results: list[Result]) -> Result:
     """One result of several chunks of seeds."""
     first = results[0]
-    stacked = {
-        name: torch.cat([getattr(r, name) for r in results]) for name in ("accuracy", "untrained", "losses", "diverged")
-    }
+    names = ("accuracy", "untrained", "losses", "diverged", "few_shot")
+    stacked = {name: torch.cat([getattr(r, name) for r in results]) for name in names}
     seconds = {name: sum(r.seconds[name] for r in results) for name in first.seconds}
     return Result(
         **stacked,
@@ -83,4 +86,5 @@ def joined(results: list[Result]) -> Result:
         open=first.open,
         seconds=seconds,
         about=first.about,
+        shots=first.shots,
     )

@@ -96,7 +96,7 @@ class RunFolder:
             if about["chunk"] < chunk:
                 return course  # of a chunk that has finished since
             raise RunError(f"{path} is of another run: delete it to start again")
-        for name in ("untrained", "losses", "diverged"):
+        for name in ("untrained", "losses", "diverged", "few_shot"):
             setattr(course, name, tensors[name].to(getattr(course, name).device))
         course.state = filled(course.state, tensors, "state", path)
         course.accuracy = [row.to(course.losses.device) for row in tensors["accuracy"].unbind(1)]
@@ -109,7 +109,7 @@ class RunFolder:
         if not self.stop_asked and time.monotonic() - self.saved < self.every:
             return
         tensors = {"state" + name: leaf for name, leaf in named(course.state).items()}
-        for name in ("untrained", "losses", "diverged"):
+        for name in ("untrained", "losses", "diverged", "few_shot"):
             tensors[name] = getattr(course, name)
         tensors["accuracy"] = torch.stack(course.accuracy, 1)
         tensors["when"] = torch.tensor(course.when)
@@ -143,12 +143,12 @@ class RunFolder:
 
 
 def _about(result: Result) -> dict[str, Any]:
-    names = ("seeds", "reading", "setting", "open", "seconds")
+    names = ("seeds", "reading", "setting", "open", "seconds", "shots")
     return {name: getattr(result, name) for name in names}
 
 
 def _result(tensors: dict[str, Tensor], about: dict[str, Any]) -> Result:
-    return Result(**tensors, **{**about, "seeds": tuple(about["seeds"])})
+    return Result(**tensors, **{**about, "seeds": tuple(about["seeds"]), "shots": tuple(about.get("shots", ()))})
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

@@ -1,0 +1,254 @@
+"""How well a network takes to a task from k rows of each class: many adaptations at once, on the same rows and heads.
+
+Every random number is a function of place (seed, task, class), so that two starts that are compared see the same k
+rows (nested: the first k of one order), the same fresh head and the same test rows, now or after a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lifelong.adaptation import batch_of
+from lifelong.fleet import Fleet, random_start
+from lifelong.learner import Learner, State
+from lifelong.model import Net
+from lifelong.optimisers import Adam, Optimiser
+from lifelong.problem import Batch, Problem
+from lifelong.strategy import FineTuning
+from lifelong.transfer.rules import FullFineTuning, Rule, Scratch, TransferError, adapted_net
+from scenarios.stream import Stream, Task, generator
+
+SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
+FLOATS = 2**26  # numbers that the adaptations of one piece may hold together
+COPIES = 8  # of a network while it is adapted: itself, gradient, moments, and what lies between
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """What is measured: rows of each class (shots), the rule that adapts, its optimiser, its number of full-batch steps."""
+
+    shots: tuple[int, ...] = (1, 5, 10)
+    rule: Rule = field(default_factory=FullFineTuning)
+    optimiser: Optimiser = field(default_factory=lambda: Adam(0.003))
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.shots or any(not isinstance(k, int) or k < 1 for k in self.shots):
+            raise TransferError(f"shots are whole numbers of at least 1, as in 1,5,10, not {self.shots}")
+        if list(self.shots) != sorted(set(self.shots)):
+            raise TransferError(f"shots are named once each, the smallest first, as in 1,5,10, not {self.shots}")
+        if self.steps < 1:
+            raise TransferError(f"an adaptation takes at least 1 step, not {self.steps}")
+
+
+def asked(few_shot: FewShot | Sequence[int]) -> FewShot | None:
+    """What is measured, where shots alone were named; nothing where none were."""
+    if isinstance(few_shot, FewShot):
+        return few_shot
+    return FewShot(tuple(few_shot)) if few_shot else None
+
+
+def read_shots(text: str) -> tuple[int, ...]:
+    """`1,5,10` as numbers; empty text is none. Raises TransferError for anything else."""
+    try:
+        shots = tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise TransferError(f"shots {text!r} cannot be read: write rows of each class, as in 1,5,10") from None
+    return FewShot(shots).shots if text.strip() else ()
+
+
+def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Tensor]:
+    """The first rows of an order of each class's training rows, [S, T, W, most], and which places hold a class [S, T, W].
+
+    W: the most classes of any task. Raises TransferError where a class has fewer rows.
+    """
+    drawn = [stream.tasks_of(seed) for seed in seeds]
+    width = max(len(task.classes) for tasks in drawn for task in tasks)
+    rows = torch.zeros(len(seeds), len(stream), width, most, dtype=torch.int64)
+    filled = torch.zeros(rows.shape[:3], dtype=torch.bool)
+    y = stream.table.y.cpu()
+    for s, (seed, tasks) in enumerate(zip(seeds, drawn, strict=True)):
+        for t, task in enumerate(tasks):
+            rows[s, t] = task.train[0]
+            labels = task.label[y[task.train]]
+            for w, c in enumerate(task.classes):
+                own = task.train[labels == c]
+                if len(own) < most:
+                    where = f"class {c} of task {t + 1} has {len(own)} training rows (seed {seed})"
+                    raise TransferError(f"{most} shots were asked for, and {where}: ask for fewer")
+                order = torch.randperm(len(own), generator=generator(seed, "few-shot rows", task.number, c))
+                rows[s, t, w], filled[s, t, w] = own[order[:most]], True
+    return rows, filled
+
+
+class Cases(NamedTuple):
+    """N adaptations: which network, whose rows and head, which task, at which rate; each [N]."""
+
+    start: Tensor
+    seed: Tensor
+    task: Tensor
+    rate: Tensor
+
+
+class Bench:
+    """Rows, heads and random draws of one chunk of S seeds, by which networks are adapted and compared.
+
+    problem: with the rules of all seeds, [S, ...]. Raises TransferError where a class has too few rows.
+    """
+
+    def __init__(self, stream: Stream, seeds: list[int], problem: Problem, what: FewShot) -> None:
+        self.stream, self.seeds, self.problem, self.what = stream, seeds, problem, what
+        self.drawn = [stream.tasks_of(seed) for seed in seeds]
+        self.tasks, self.device = len(self.drawn[0]), stream.table.x.device
+        self.support, self.filled = (value.to(self.device) for value in support(stream, seeds, what.shots[-1]))
+        self.heads = {name: v for name, v in self._draws("few-shot head").items() if name.startswith("head.")}
+        self.random = self._draws("model")  # the very draw that a run of this seed starts from
+        self._answers: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def _draws(self, purpose: str) -> Net:
+        """A fresh network for each seed, [S, ...]."""
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        own = replace(self.problem, rules={name: value[0] for name, value in self.problem.rules.items()})
+        shape = tuple(own.x(first, first).shape[1:])
+        model, classes = self.problem.model, self.problem.classes
+        nets = [model.init(shape, classes, generator(seed, purpose)) for seed in self.seeds]
+        return {name: torch.stack([n[name] for n in nets]).to(self.device, self.problem.dtype) for name in nets[0]}
+
+    def _answer_rows(self, part: str) -> tuple[Tensor, Tensor]:
+        """Rows that are answered, [S, T, N], and which of them count; part is "test" or "validation"."""
+        if part not in self._answers:
+            rules = self.problem.rules
+            rows, count = rules[f"rows_{part}"], rules[f"count_{part}"]
+            if part == "validation" and int(count.min()) == 0:
+                rows, count = self._spare()
+            if int(count.min()) == 0:
+                raise TransferError(f"some task has no {part} rows left to answer: ask for fewer shots")
+            self._answers[part] = rows, torch.arange(rows.shape[2], device=self.device) < count[:, :, None]
+        return self._answers[part]
+
+    def _spare(self) -> tuple[Tensor, Tensor]:
+        """Training rows that no shot shows, at most SPARE of each task, [S, T, N], and their numbers [S, T]."""
+        rows = torch.zeros(len(self.seeds), self.tasks, SPARE, dtype=torch.int64)
+        count = torch.zeros(rows.shape[:2], dtype=torch.int64)
+        for s, (seed, tasks) in enumerate(zip(self.seeds, self.drawn, strict=True)):
+            for t, task in enumerate(tasks):
+                rows[s, t] = task.train[0]
+                own = self._unshown(seed, task, self.support[s, t].cpu())
+                rows[s, t, : len(own)], count[s, t] = own, len(own)
+        return rows[:, :, : max(int(count.max()), 1)].to(self.device), count.to(self.device)
+
+    def _unshown(self, seed: int, task: Task, shown: Tensor) -> Tensor:
+        own = task.train[~torch.isin(task.train, shown)]
+        order = torch.randperm(len(own), generator=generator(seed, "few-shot validation", task.number))
+        return own[order[:SPARE]]
+
+    def accuracy(self, nets: Net, cases: Cases, shot: int, what: FewShot | None = None, part: str = "test") -> Tensor:
+        """Share of right answers after adapting with `shot` rows of each class, float64 [N].
+
+        nets: stacked [G, ...], from which `cases.start` chooses; their heads are replaced by each seed's fresh one.
+        Only the task's own classes compete, in training and in answers. Scratch() starts from the seed's random draw.
+        """
+        what, (rows, _) = what or self.what, self._answer_rows(part)
+        if isinstance(what.rule, Scratch):
+            nets, cases = self.random, cases._replace(start=cases.seed)
+        held = COPIES * sum(value[0].numel() for value in self.random.values())
+        held += (rows.shape[2] + shot * self.support.shape[2]) * self.stream.table.x[0].numel()
+        size = max(1, FLOATS // held)
+        pieces = zip(*(value.split(size) for value in cases), strict=True)
+        return torch.cat([self._piece(nets, Cases(*piece), shot, what, part) for piece in pieces])
+
+    def _piece(self, nets: Net, cases: Cases, shot: int, what: FewShot, part: str) -> Tensor:
+        rows, valid = (value[cases.seed, cases.task] for value in self._answer_rows(part))
+        shown = self.support[cases.seed, cases.task, :, :shot].flatten(1)
+        weight = self._weight(self.filled[cases.seed, cases.task], shot)
+        allowed = self.problem.rules["classes_of"][cases.seed, cases.task]
+        net = {name: value[cases.start] for name, value in nets.items()}
+        net |= {name: value[cases.seed] for name, value in self.heads.items()}
+        own = {n: v[cases.seed] for n, v in self.problem.rules.items() if not n.startswith(("rows_", "count_"))}
+
+        def one(
+            rules: dict[str, Tensor], net: Net, rate: Tensor, task: Tensor, weight: Tensor, allowed: Tensor,
+            shown: Tensor, rows: Tensor, valid: Tensor,
+        ) -> Tensor:  # fmt: skip
+            problem = replace(self.problem, rules=rules)
+            batch = self._batch(problem, shown, task, weight, allowed)
+            learner = Learner(problem.model, FineTuning(), replace(what.optimiser, rate=rate))
+            net = adapted_net(what.rule.phases(learner, what.steps), problem, net, batch)
+            asked = task.expand(rows.shape[0])
+            scores = problem.logits({"net": net}, problem.x(rows, asked)).masked_fill(~allowed, -torch.inf)
+            right = (scores.argmax(1) == problem.y(rows, asked)) & valid
+            return right.sum() / valid.sum().to(torch.float64)
+
+        return torch.func.vmap(one)(own, net, cases.rate, cases.task, weight, allowed, shown, rows, valid)
+
+    def _batch(self, problem: Problem, row: Tensor, task: Tensor, weight: Tensor, allowed: Tensor) -> Batch:
+        """Some rows of one task as a batch in which the task's own classes compete."""
+        asked = task.expand(row.shape[0])
+        batch = batch_of(problem.x(row, asked), problem.y(row, asked), problem.classes, problem.dtype)
+        mask = allowed.expand(row.shape[0], -1)
+        return batch._replace(row=row, task=asked, weight=weight, allowed=mask)
+
+    def grid(self, nets: Net, rates: Sequence[float] | None = None) -> Cases:
+        """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.
+
+        nets [G, ...] with G = starts x S: the seeds of the first start, those of the second, and so on.
+        """
+        count = len(next(iter(nets.values())))
+        values = torch.tensor(rates or [self.what.optimiser.rate], dtype=self.problem.dtype, device=self.device)
+        places = [torch.arange(n, device=self.device) for n in (len(values), count, self.tasks)]
+        rate, start, task = torch.cartesian_prod(*places).unbind(1)
+        return Cases(start, start % len(self.seeds), task, values[rate])
+
+    def before_task(self, fleet: Fleet, state: State, task: int) -> Tensor:
+        """Accuracy on a task after adapting from a fleet's state and from its random draws, on the same rows: [S, 2, K].
+
+        A learner that descends no gradient takes its own `step`, once, instead of the rule.
+        """
+        if not isinstance(fleet.learner, Learner):
+            states = (state, fleet.init(self.seeds, generator, random_start))
+            each = [torch.stack([self._own_step(fleet, s, task, k) for k in self.what.shots], 1) for s in states]
+            return torch.stack(each, 1)
+        count = len(self.seeds)
+        both = {name: torch.cat([value, self.random[name]]) for name, value in state.params["net"].items()}
+        start = torch.arange(2 * count, device=self.device)
+        rate = torch.full((2 * count,), self.what.optimiser.rate, dtype=self.problem.dtype, device=self.device)
+        cases = Cases(start, start % count, torch.full_like(start, task), rate)
+        scores = torch.stack([self.accuracy(both, cases, shot) for shot in self.what.shots], 1)  # [2 S, K]
+        return scores.view(2, count, -1).transpose(0, 1)
+
+    def _own_step(self, fleet: Fleet, state: State, task: int, shot: int) -> Tensor:
+        """Accuracy [S] after a learner's own step on the k rows of each class."""
+        learner, rules = fleet.learner, self.problem.rules
+        rows, valid = (value[:, task] for value in self._answer_rows("test"))
+        shown = self.support[:, task, :, :shot].flatten(1)
+        weight = self._weight(self.filled[:, task], shot)
+
+        def one(rules: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+            problem, number = replace(self.problem, rules=rules), torch.full_like(rows[0], task)
+            allowed = rules["classes_of"][task]
+            batch = self._batch(problem, shown, number, weight, allowed)
+            ready = learner.prepare(problem, learner.step(problem, state, batch))
+            told = number.expand(rows.shape[0])
+            scores = learner.predict(problem, ready, problem.x(rows, told), told)
+            return scores.masked_fill(~allowed, -torch.inf).argmax(1) == problem.y(rows, told)
+
+        right = torch.func.vmap(one)(rules, state, shown, weight, rows) & valid
+        return right.sum(1) / valid.sum(1).to(torch.float64)
+
+    def _weight(self, filled: Tensor, shot: int) -> Tensor:
+        """Equal weights for the rows of the places that hold a class [N, W]: [N, W x shot]."""
+        held = filled.repeat_interleave(shot, 1).to(self.problem.dtype)
+        return held / held.sum(1, keepdim=True)
+
+
+def few_shot_accuracy(bench: Bench, nets: Net, what: FewShot | None = None, part: str = "test") -> Tensor:
+    """Accuracy on every task after adapting networks [G, ...] with each number of rows of each class: [G, T, K]."""
+    what = what or bench.what
+    cases = bench.grid(nets, [what.optimiser.rate])
+    scores = torch.stack([bench.accuracy(nets, cases, shot, what, part) for shot in what.shots], 1)
+    return scores.view(-1, bench.tasks, len(what.shots))

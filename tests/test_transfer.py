@@ -1,0 +1,211 @@
+"""Transfer: the few-shot field of a run, metrics from hand-made tables, readings, matrices, distillation, commands."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lifelong import metrics
+from lifelong.checks import _Killed, equal, tiny
+from lifelong.expression import parse, vocabulary
+from lifelong.learner import Learner, NearestClassMean
+from lifelong.loop import Session, Stopped, run
+from lifelong.model import MLP
+from lifelong.optimisers import Adam
+from lifelong.result import Result
+from lifelong.run_folder import load
+from lifelong.strategies.ewc import EWC
+from lifelong.strategies.replay import Replay
+from lifelong.transfer.few_shot import Bench, FewShot, read_shots
+from lifelong.transfer.readings import joint_upto, learned, transfer_reading
+from lifelong.transfer.rules import TransferError
+from scenarios.baselines import isolate, joint
+
+LEARNER = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01))
+
+
+@pytest.mark.parametrize("rule", [make() for make in vocabulary("rules").values()], ids=repr)
+def test_a_rule_is_its_text(rule):
+    assert parse(repr(rule), "rules") == rule
+
+
+# --- the field of a run -------------------------------------------------------------------------------------------
+
+
+def test_measuring_does_not_touch_training():
+    plain = learned(LEARNER, tiny(), [0, 1])
+    watched = learned(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    equal(plain[1], watched[1], "states with and without few-shot measurements")
+    assert watched[0].few_shot.shape == (2, 2, 3, 2) and watched[0].few_shot.isfinite().all()
+    assert plain[0].few_shot.numel() == 0
+
+
+def test_before_the_first_task_there_is_nothing_to_transfer():
+    result = run(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    assert torch.equal(result.few_shot[:, 0, 0], result.few_shot[:, 1, 0])
+    assert not torch.equal(result.few_shot[:, 0, 1:], result.few_shot[:, 1, 1:])
+
+
+def test_a_killed_run_measures_the_same():
+    whole = run(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    for after in (2, 6, 9):
+        keeper = _Killed(after)
+        with pytest.raises(Stopped):
+            run(LEARNER, tiny(), [0, 1], few_shot=(1, 3), keeper=keeper)
+        assert torch.equal(run(LEARNER, tiny(), [0, 1], few_shot=(1, 3), keeper=keeper).few_shot, whole.few_shot)
+
+
+def test_chunks_measure_the_same():
+    whole, parts = (run(LEARNER, tiny(), range(3), few_shot=(2,), fleet=size) for size in (0, 2))
+    assert torch.equal(whole.few_shot, parts.few_shot) and parts.shots == (2,)
+
+
+def test_every_setting_and_a_learner_without_gradients():
+    for setting in ("task", "domain", "class"):
+        result = run(NearestClassMean(model=MLP(8)), tiny(setting), [0, 1], few_shot=(1, 2))
+        assert result.few_shot.isfinite().all()
+    assert float(metrics.few_shot_forward_transfer(result)[0]) == 0.0  # sums of other classes do not help
+
+
+def test_baselines_have_no_field_and_say_why():
+    result = run(Learner(MLP(8)), isolate(tiny()), [0, 1], few_shot=(1,))
+    with pytest.raises(metrics.NotMeasured, match="isolate"):
+        metrics.few_shot_forward_transfer(result)
+    with pytest.raises(metrics.NotMeasured, match="--few-shot"):
+        metrics.few_shot_forward_transfer(run(Learner(MLP(8)), tiny(), [0]))
+
+
+def test_the_command_saves_the_field_and_resumes_it(cli, tmp_path):
+    words = ["split-blobs", "--seeds", "2", "--iterations", "5", "--few-shot", "1,5", "--name", "a"]
+    code, out, errors = cli("run", *words)
+    assert code == 0 and "few_shot_forward_transfer" in out, errors
+    result = load(tmp_path / "runs/a").result
+    assert result.few_shot.shape == (2, 2, 5, 2) and result.shots == (1, 5)
+    before = load_file(tmp_path / "runs/a/results.safetensors")["few_shot"]
+    for file in ("results.safetensors", "learner-0.safetensors"):
+        (tmp_path / "runs/a" / file).unlink()
+    assert cli("resume", "runs/a")[0] == 0
+    assert torch.equal(load_file(tmp_path / "runs/a/results.safetensors")["few_shot"], before)
+
+
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        (["run", "split-blobs", "--few-shot", "1,99"], "ask for fewer"),
+        (["run", "split-blobs", "--few-shot", "one"], "1,5,10"),
+        (["run", "split-blobs", "--few-shot", "5,1"], "smallest first"),
+        (["run", "split-blobs", "--few-shot", "0"], "at least 1"),
+    ],
+)
+def test_bad_shots_are_one_line(cli, tmp_path, words, hint):
+    code, out, errors = cli(*words)
+    assert (code, out, errors.count("\n")) == (2, "", 1) and hint in errors, errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_shots_are_nested_and_a_function_of_place():
+    one = Session(LEARNER, tiny(), [0, 3])
+    small, large = (Bench(one.stream, [0, 3], one.fleet.problem, FewShot(shots)) for shots in ((2,), (2, 5)))
+    assert torch.equal(large.support[..., :2], small.support)
+    alone = Session(LEARNER, tiny(), [3])
+    again = Bench(alone.stream, [3], alone.fleet.problem, FewShot((2,)))
+    assert torch.equal(again.support[0], small.support[1])
+    for s in range(2):
+        for t, task in enumerate(one.stream.tasks_of([0, 3][s])):
+            assert set(large.support[s, t].flatten().tolist()) <= set(task.train.tolist())
+            spare = large._answer_rows("validation")[0][s, t].tolist()
+            assert not set(spare) & (set(large.support[s, t].flatten().tolist()) | set(task.test.tolist()))
+
+
+def test_reading_shots():
+    assert read_shots("") == () and read_shots("1,5, 10") == (1, 5, 10)
+    with pytest.raises(TransferError):
+        FewShot((1,), steps=0)
+
+
+# --- metrics ------------------------------------------------------------------------------------------------------
+
+
+def table(matrix, before, reading="continual", between=(), few_shot=None) -> Result:
+    """A result of one seed from its matrix; `between` has a row for the middle of each task."""
+    rows, when = [before], [(0, 0, 0, 10)]
+    for t, row in enumerate(matrix):
+        if between:
+            rows.append(between[t])
+            when.append((t, 5, 0, 4))
+        rows.append(row)
+        when.append((t, 10, 1, 10))
+    accuracy = torch.tensor([rows], dtype=torch.float64)
+    extra = {} if few_shot is None else {"few_shot": torch.tensor([few_shot], dtype=torch.float64), "shots": (1, 5)}
+    tasks = len(before)
+    return Result(
+        accuracy, torch.tensor(when), accuracy[:, 0], torch.zeros(1, tasks, 1), torch.full((1, 2), -1), (0,), reading,
+        "task", **extra,
+    )  # fmt: skip
+
+
+MATRIX = [[0.9, 0.5, 0.4], [0.8, 0.7, 0.6], [0.7, 0.6, 0.8]]
+ALONE = [[0.9, 0.5, 0.5], [0.5, 0.6, 0.5], [0.5, 0.5, 0.9]]
+START = [0.5, 0.4, 0.3]
+
+
+def test_few_shot_transfer_by_hand():
+    before = [[0.5, 0.6], [0.7, 0.9], [0.6, 0.8]]
+    scratch = [[0.5, 0.6], [0.6, 0.7], [0.7, 0.7]]
+    result = table(MATRIX, START, few_shot=[before, scratch])
+    torch.testing.assert_close(
+        metrics.few_shot_curve(result), torch.tensor([[(0.1 - 0.1) / 2, (0.2 + 0.1) / 2]], dtype=torch.float64)
+    )
+    assert float(metrics.few_shot_forward_transfer(result)) == pytest.approx(0.15)
+    assert "few_shot_forward_transfer" in metrics.summary(result)
+    assert "few_shot_forward_transfer" not in metrics.summary(table(MATRIX, START))
+
+
+def test_transfer_gain_by_hand():
+    gain = metrics.transfer_gain(table(MATRIX, START), table(ALONE, START, "isolate"))
+    assert float(gain) == pytest.approx(((0.7 - 0.6) + (0.8 - 0.9)) / 2)
+    with pytest.raises(metrics.NotMeasured, match="--baseline isolate"):
+        metrics.transfer_gain(table(MATRIX, START), table(ALONE, START))
+
+
+def test_learning_speed_by_hand():
+    half = [[0.8, 0.4, 0.4], [0.8, 0.6, 0.5], [0.7, 0.6, 0.7]]
+    alone_half = [[0.8, 0.4, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.6]]
+    result = table(MATRIX, START, between=half)
+    alone = table(ALONE, START, "isolate", between=alone_half)
+    # areas: half of the first stretch, half of the second; alone begins at the start, not at the task before
+    own = [(0.5 + 2 * 0.6 + 0.7) / 4, (0.6 + 2 * 0.7 + 0.8) / 4]
+    other = [(0.4 + 2 * 0.5 + 0.6) / 4, (0.3 + 2 * 0.6 + 0.9) / 4]
+    expected = sum((a - b) / (1 - b) for a, b in zip(own, other, strict=True)) / 2
+    assert float(metrics.learning_speed(result, alone)) == pytest.approx(expected)
+    with pytest.raises(metrics.NotMeasured, match="--eval-every"):
+        metrics.learning_speed(table(MATRIX, START), table(ALONE, START, "isolate"))
+    with pytest.raises(metrics.NotMeasured, match="same --eval-every"):
+        metrics.learning_speed(result, table(ALONE, START, "isolate"))
+
+
+def test_intransigence_by_hand_and_by_its_helper():
+    upto = [table([row[:k] for row in [[0.95, 0.9, 0.85]] * k], START[:k], "joint") for k in (1, 2, 3)]
+    value = metrics.intransigence(table(MATRIX, START), upto)
+    assert float(value) == pytest.approx(((0.95 - 0.9) + (0.9 - 0.7) + (0.85 - 0.8)) / 3)
+    stream, learner = tiny("task"), Learner(MLP(8))
+    runs = joint_upto(learner, stream, [0, 1])
+    assert [r.tasks for r in runs] == [1, 2, 3]
+    assert torch.equal(runs[2].accuracy, run(learner, joint(stream), [0, 1]).accuracy)
+    assert metrics.intransigence(run(learner, stream, [0, 1]), runs).shape == (2,)
+
+
+# --- readings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+@pytest.mark.parametrize("at_task", ["kept", "reset"])
+def test_transfer_is_fine_tuning_in_the_continual_reading(setting, at_task):
+    learner, stream = Learner(MLP(8), optimiser=Adam(0.01, at_task=at_task)), tiny(setting, tasks=2)
+    result, state = transfer_reading(learner, stream, [0, 1])
+    continual, end = learned(learner, stream, [0, 1])
+    equal(state, end, "states of the two readings")
+    assert torch.equal(result.accuracy, continual.at_task_ends)
+    with pytest.raises(TransferError, match="two tasks"):
+        transfer_reading(learner, tiny(setting), [0])
