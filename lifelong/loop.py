@@ -176,6 +176,7 @@ class Session:
         self.fleet = Fleet(learner, problem, compiled)
         self.feed = Feed(stream, seeds, problem, learner.draws())
         self.examiner = Examiner(stream, seeds, self.fleet, eval_rows)
+        self.course: Course | None = None
         what = asked(few_shot) if stream.reading == "continual" else None
         self.bench = Bench(stream, seeds, problem, what) if what else None
 
@@ -218,6 +219,7 @@ class Session:
             self._tell(watch, course, course.accuracy[-1])
             if keeper:
                 keeper.boundary(chunk, course)
+        self.course = course
         result = self._result(course)
         if keeper:
             keeper.finish(chunk, course, result)
@@ -279,6 +281,12 @@ class Session:
         scores = bench.before_task(self.fleet, course.state, course.task)
         course.few_shot[:, :, course.task] = torch.where(course.diverged[:, :1, None] >= 0, torch.nan, scores)
         course.seconds["evaluation"] += time.perf_counter() - began
+
+    @property
+    def final(self) -> State:
+        """The fleet's state when the loop was left."""
+        assert self.course is not None
+        return self.course.state
 
     def _result(self, course: Course) -> Result:
         return Result(

@@ -64,7 +64,7 @@ class Learned:
 
 def pretrain(
     stage: Stage,
-    study: Study,
+    study: Study | Sequence[Study],
     seeds: Sequence[int] = (0,),
     *,
     validate_every: int = 0,
@@ -72,11 +72,13 @@ def pretrain(
     watch: Callable[[Tidings], None] | None = None,
     keeper: Keeper | None = None,
 ) -> Learned:
-    """Learn a start for each seed; `validate_every` iterations, and at the end, score it on validation episodes.
+    """Learn a start for each seed, all from one study or each from its own; `validate_every` iterations, and at the end, score it on validation episodes.
 
     Random numbers are functions of (seed, "episode", iteration), so the seeds of a fleet, a start alone, and a resumed
     outer loop see the same tasks. Raises StageError when the loss is no longer finite.
     """
+    studies = [study] * len(seeds) if isinstance(study, Study) else list(study)
+    study = studies[0]
     stage.check(study)
     course = _begin(stage, study, seeds)
     if keeper:
@@ -84,7 +86,7 @@ def pretrain(
     gradients, told = _over_seeds(stage, study, len(seeds)), 0.0
     while course.iteration < stage.iterations:
         began, i = time.perf_counter(), course.iteration
-        drawn = [stage.draw(study, generator(seed, "episode", i)) for seed in seeds]
+        drawn = [stage.draw(own, generator(seed, "episode", i)) for own, seed in zip(studies, seeds, strict=True)]
         loss, gradient = gradients(course.meta, drawn)
         stage.outer.update_(course.meta, gradient, course.optimiser, i / stage.iterations)
         course.meta = stage.settle(course.meta)

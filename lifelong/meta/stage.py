@@ -7,7 +7,7 @@ function of place, so that a stage can be stopped and resumed at any iteration.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,25 @@ from scenarios.episodes import Episode, Pool, Sines
 from scenarios.refusal import Refusal
 
 Meta = dict[str, Any]
-Source = Pool | Sines
+
+
+class Source(Protocol):
+    """What episodes are drawn from: `scenarios.episodes` has pools of classes and sine waves."""
+
+    @property
+    def hash(self) -> str:
+        """What it holds, in 16 hexadecimal digits or words."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def check(self, way: int, shot: int, query: int) -> None:
+        """Raise a Refusal where no such episode can be drawn."""
+        ...
+
+    def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
+        """T tasks."""
+        ...
 
 
 class StageError(Refusal):
@@ -48,7 +66,7 @@ class Study:
     @property
     def device(self) -> torch.device:
         """Where its tables lie."""
-        return torch.device("cpu") if isinstance(self.train, Sines) else self.train.table.x.device
+        return torch.device("cpu") if isinstance(self.train, Sines) else self.train.table.x.device  # type: ignore[attr-defined]
 
     def to(self, device: torch.device | str) -> Study:
         """The same study with its tables on another device."""

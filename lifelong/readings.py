@@ -1,0 +1,344 @@
+"""One stream read four ways, on the same data, network and budget, in one table.
+
+Multi-task: all tasks at once. Continual: one after another. Transfer: each task alone, then carried over. Meta: a
+distribution of episodes. The last two tasks are held out of all of them, and each then takes to these from k rows of
+each class, by the same rule. N = trained tasks x iterations x batch examples pass forward and backward, for each seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
+
+from lifelong.adaptation import nearest_means
+from lifelong.feed import in_iterations
+from lifelong.learner import AnyLearner, Learner, NearestClassMean, State
+from lifelong.loop import Session, check_request
+from lifelong.meta.maml import MAML
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.stage import Stage, Study
+from lifelong.meta.start import with_trunk
+from lifelong.metrics import average_accuracy, forgetting
+from lifelong.model import Net
+from lifelong.problem import Problem
+from lifelong.result import Result
+from lifelong.strategy import FineTuning, Strategy
+from lifelong.transfer.few_shot import Bench, Cases, FewShot
+from scenarios.baselines import isolate, joint
+from scenarios.episodes import Episode
+from scenarios.stream import ScenarioError, Stream
+
+READINGS = ("multi-task", "transfer", "meta", "continual")
+HELD = 2  # tasks at the stream's end that nobody trains on
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table. final, forgetting [S] or None; few_shot [S, K]: held-out tasks after k rows of each class.
+
+    stored: bytes kept beyond the network, for a seed; passes: over the training rows of the trained tasks, for a seed;
+    rate: of the adaptation, chosen on the trained tasks' validation rows; sees: what it was allowed to see.
+    """
+
+    reading: str
+    method: str
+    final: Tensor | None = None
+    forgetting: Tensor | None = None
+    few_shot: Tensor | None = None
+    seconds: float = 0.0
+    stored: float = 0.0
+    passes: float = 0.0
+    rate: float = 0.0
+    sees: str = ""
+    note: str = ""
+
+
+@dataclass
+class Comparison:
+    """The four readings of a stream, learned one after another; `lines` is the table."""
+
+    stream: Stream
+    learner: Learner
+    seeds: list[int]
+    strategies: tuple[Strategy, ...] = ()
+    stage: Stage | None = None
+    readings: tuple[str, ...] = READINGS
+    what: FewShot = field(default_factory=FewShot)
+    say: Say = lambda line: None
+    lines: list[Line] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        unknown = [word for word in self.readings if word not in READINGS]
+        if unknown:
+            raise ScenarioError(f"unknown reading {unknown[0]!r}: there are {', '.join(READINGS)}")
+        if self.stream.setting != "task":
+            raise ScenarioError("the four readings are compared where the task is told: --setting task")
+        if len(self.stream) < HELD + 2:
+            raise ScenarioError(
+                f"the readings train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
+            )
+        self.stream = in_iterations(self.stream, self.seeds)
+        self.trained = self.stream[: len(self.stream) - HELD]
+        assert isinstance(self.trained, Stream)
+        for strategy in (FineTuning(), *self.strategies):
+            check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
+        whole = Session(self.learner, self.stream, self.seeds)
+        self.problem, self.rules = whole.fleet.problem, whole.fleet.problem.rules
+        self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
+        self.count = len(self.trained)
+        self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
+        table = self.stream.table
+        self.row_bytes = table.x[0].numel() * table.x.element_size()
+        self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
+        self.way = int(self.rules["classes_of"][0, 0].sum())
+
+    def learn(self) -> list[Line]:
+        """Every reading that was asked for, between its floors and ceilings."""
+        self._floors()
+        alone = self._alone()
+        for reading in self.readings:
+            self.say(f"reading: {reading}")
+            {"multi-task": self._multi_task, "transfer": lambda: self._transfer(alone), "meta": self._meta,
+             "continual": self._continual}[reading]()  # fmt: skip
+        self._ceilings(alone)
+        return self.lines
+
+    def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
+        """A fleet that learned a stream: what it measured, its final state, its seconds."""
+        one, began = Session(learner, stream, self.seeds), time.perf_counter()
+        result = one.go(0, None, None)
+        return result, one.final, time.perf_counter() - began
+
+    def _add(self, line: Line, nets: Net | None = None) -> None:
+        """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""
+        if nets is not None:
+            rate = self._rate(nets)
+            line = replace(line, rate=rate, few_shot=self._held(nets, rate))
+        self.lines.append(line)
+
+    def _scores(self, nets: Net, rates: list[float], tasks: range, part: str, shot: int) -> Tensor:
+        """Accuracy [R, G, tasks] after adapting to some tasks."""
+        cases = self.bench.grid(nets, rates)
+        wanted = (cases.task >= tasks.start) & (cases.task < tasks.stop)
+        chosen = Cases(*(value[wanted] for value in cases))
+        return self.bench.accuracy(nets, chosen, shot, part=part).view(len(rates), -1, len(tasks))
+
+    def _rate(self, nets: Net) -> float:
+        """The adaptation's rate with the best mean over the trained tasks' validation rows and all k."""
+        tasks = range(self.count)
+        means = [self._scores(nets, list(RATES), tasks, "validation", k).mean((1, 2)) for k in self.what.shots]
+        return RATES[int(torch.stack(means).mean(0).argmax())]
+
+    def _held(self, nets: Net, rate: float) -> Tensor:
+        """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
+        tasks = range(self.count, len(self.stream))
+        scores = [self._scores(nets, [rate], tasks, "test", k)[0].mean(1) for k in self.what.shots]
+        return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.what.shots)).mean(0)
+
+    # --- floors and ceilings --------------------------------------------------------------------------------------
+
+    def _floors(self) -> None:
+        few = torch.full((len(self.seeds), len(self.what.shots)), 1 / self.way, dtype=torch.float64)
+        self._add(Line("floor", "chance", few[:, 0], None, few, sees="nothing"))
+        self.say("floor: nearest class mean, random start")
+        result, state, seconds = self._learned(NearestClassMean(model=self.learner.model), self.trained)
+        few = torch.stack([self._pixel_means(k) for k in self.what.shots], 1)
+        stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
+        line = Line(
+            "floor", "nearest class mean (pixels)", result.at_task_ends[:, -1].mean(1), None, few, seconds, stored, 1.0
+        )
+        self._add(replace(line, sees="each task once, in order"))
+        self._add(Line("floor", "random start", sees="nothing"), self.bench.random)
+
+    def _pixel_means(self, shot: int) -> Tensor:
+        """Accuracy [S] of nearest class means of pixels on the held-out tasks."""
+        scores = [
+            self._answered(s, t, shot, None)
+            for s in range(len(self.seeds))
+            for t in range(self.count, len(self.stream))
+        ]
+        return torch.stack(scores).view(len(self.seeds), -1).mean(1)
+
+    def _answered(self, s: int, t: int, shot: int, answers: Any) -> Tensor:
+        """Accuracy of one seed on one task's test rows, answered from k rows of each class; by pixel means if not said."""
+        problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
+        shown = self.bench.support[s, t, :, :shot].flatten()
+        rows = self.rules["rows_test"][s, t, : int(self.rules["count_test"][s, t])]
+        number = torch.nonzero(self.rules["classes_of"][s, t])[:, 0]
+        x, asked = problem.x(shown, torch.full_like(shown, t)), problem.x(rows, torch.full_like(rows, t))
+        labels, truth = (
+            (problem.y(r, torch.full_like(r, t))[:, None] == number).to(torch.int64).argmax(1) for r in (shown, rows)
+        )
+        scores = (
+            nearest_means(x.flatten(1), labels, asked.flatten(1), self.way)
+            if answers is None
+            else answers(x, labels, asked)
+        )
+        return (scores.argmax(1) == truth).to(torch.float64).mean()
+
+    def _alone(self) -> tuple[list[State], Tensor, float]:
+        """Each trained task alone: N / T' examples each; final states, own accuracy [S, T'], seconds."""
+        states, scores, seconds = [], [], 0.0
+        for t in range(self.count):
+            self.say(f"alone: task {t + 1} of {self.count}")
+            one = self.trained[t : t + 1]
+            assert isinstance(one, Stream)
+            result, state, taken = self._learned(self.learner, one)
+            states, seconds = [*states, state], seconds + taken
+            scores.append(result.at_task_ends[:, -1, 0])
+        return states, torch.stack(scores, 1), seconds
+
+    def _ceilings(self, alone: tuple[list[State], Tensor, float]) -> None:
+        """All the data of the task at hand: alone; and all tasks at once, the held-out ones among them."""
+        self.say("ceilings: single task, joint")
+        held = self.stream[self.count :]
+        assert isinstance(held, Stream)
+        own, _, seconds = self._learned(self.learner, isolate(held))
+        single = own.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
+        few = single[:, None].expand(-1, len(self.what.shots))
+        line = Line("ceiling", "single task, all its rows", alone[1].mean(1), None, few, alone[2] + seconds)
+        self._add(replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows))
+        both, _, seconds = self._learned(self.learner, joint(self.stream))
+        last = both.at_task_ends[:, -1]
+        few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.what.shots))
+        line = Line("ceiling", "joint, held-out tasks too", last[:, : self.count].mean(1), None, few, seconds)
+        self._add(replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows))
+
+    # --- the four readings ----------------------------------------------------------------------------------------
+
+    def _multi_task(self) -> None:
+        result, state, seconds = self._learned(self.learner, joint(self.trained))
+        line = Line("multi-task", "joint", average_accuracy(result), None, None, seconds, self.rows * self.row_bytes)
+        line = replace(line, passes=self.budget / self.rows, sees="all trained tasks at once, task numbers")
+        self._add(line, state.params["net"])
+
+    def _continual(self) -> None:
+        for strategy in (FineTuning(), *self.strategies):
+            self.say(f"continual: {strategy!r}")
+            result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
+            stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
+            line = Line(
+                "continual", repr(strategy), average_accuracy(result), forgetting(result), None, seconds, stored
+            )
+            line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
+            self._add(line, state.params["net"])
+
+    def _transfer(self, alone: tuple[list[State], Tensor, float]) -> None:
+        """One network for each trained task; the held-out score is the mean over them."""
+        states, own, seconds = alone
+        nets = {name: torch.cat([s.params["net"][name] for s in states]) for name in states[0].params["net"]}
+        size = sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values())
+        line = Line("transfer", f"fine-tuning from each of {self.count} tasks", own.mean(1), None, None, seconds)
+        line = replace(
+            line,
+            stored=float(size * (self.count - 1)),
+            passes=self.budget / self.rows,
+            sees="one task each, task numbers",
+        )
+        self._add(line, nets)
+
+    def _meta(self) -> None:
+        """Episodes from the training rows of the trained tasks, until N examples have passed."""
+        stage = self.stage or MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
+        stage = replace(stage, way=self.way)
+        stage = replace(stage, iterations=max(1, self.budget // stage.images))
+        studies = [self._study(s) for s in range(len(self.seeds))]
+        began = time.perf_counter()
+        learned = pretrain(stage, studies, self.seeds, episodes=0)
+        seconds, scores = time.perf_counter() - began, []
+        for s, study in enumerate(studies):
+            meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
+
+            def answers(x: Tensor, labels: Tensor, asked: Tensor, study: Study = study, meta: Any = meta) -> Tensor:
+                with torch.no_grad():
+                    return stage.answers(study, meta, x, labels, asked, self.way)
+
+            shot = min(stage.tests_shot, self.what.shots[-1])
+            scores.append(torch.stack([self._answered(s, t, shot, answers) for t in range(self.count)]).mean())
+        nets = [
+            with_trunk(
+                {k: v[s] for k, v in self.bench.random.items()}, {k: v[s] for k, v in learned.meta["net"].items()}
+            )
+            for s in range(len(self.seeds))
+        ]
+        line = Line("meta", type(stage).__name__, torch.stack(scores), None, None, seconds, self.rows * self.row_bytes)
+        line = replace(line, passes=stage.images * stage.iterations / self.rows, sees="all trained tasks at once, as episodes",
+                       note=f"after {shot} rows of each class")  # fmt: skip
+        self._add(line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]})
+
+    def _study(self, s: int) -> Study:
+        """One seed's episodes."""
+        problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
+        source = TaskEpisodes(problem, self.count)
+        return Study(self.learner.model, source, source, source.shape)
+
+
+class TaskEpisodes:
+    """A stream's own tasks as episodes: one task each, its classes in random order, rows from its training part."""
+
+    def __init__(self, problem: Problem, tasks: int) -> None:
+        self.problem, self.tasks, self.table = problem, tasks, problem.table
+        rules = problem.rules
+        first = torch.zeros(1, dtype=torch.int64, device=self.table.x.device)
+        self.shape = tuple(problem.x(first, first).shape[1:])
+        self.rows, self.count = [], []  # of each task and class
+        for t in range(tasks):
+            own = rules["rows_train"][t, : int(rules["count_train"][t])]
+            y = problem.y(own, torch.full_like(own, t))
+            classes = torch.nonzero(rules["classes_of"][t])[:, 0].tolist()
+            self.rows.append([own[y == c] for c in classes])
+        self.way = len(self.rows[0])
+
+    def __len__(self) -> int:
+        return self.tasks * self.way
+
+    @property
+    def hash(self) -> str:
+        """Named by what it is: these episodes belong to a stream and a seed."""
+        return f"tasks of {self.table.name}"
+
+    def check(self, way: int, shot: int, query: int) -> None:
+        """Raise ScenarioError where no such episode can be drawn."""
+        least = min(len(rows) for own in self.rows for rows in own)
+        if shot + query > least:
+            raise ScenarioError(
+                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {least}"
+            )
+
+    def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
+        """T episodes, x already as the network sees it in its task."""
+        chosen = torch.randint(self.tasks, (tasks,), generator=generator).tolist()
+        support, queries, classes = [], [], []
+        for t in chosen:
+            order = torch.randperm(self.way, generator=generator)
+            picked = [self._some(self.rows[t][c], shot + query, generator) for c in order.tolist()]
+            rows = torch.stack(picked)  # [W, K + Q]
+            for into, part in ((support, rows[:, :shot]), (queries, rows[:, shot:])):
+                flat = part.flatten()
+                into.append(self.problem.x(flat, torch.full_like(flat, t)))
+            classes.append(order + t * self.way)
+        y = torch.arange(self.way, device=self.table.x.device)
+        labels = [y.repeat_interleave(n).expand(tasks, -1) for n in (shot, query)]
+        return Episode(torch.stack(support), labels[0], torch.stack(queries), labels[1], torch.stack(classes))
+
+    @staticmethod
+    def _some(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Different rows, at random."""
+        return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
+
+
+def _bytes(memory: Any, row_bytes: int) -> float:
+    """Bytes of a memory; a row number counts as the row that it stands for."""
+    size = 0.0
+    for path, leaf in tree_flatten_with_path(memory)[0]:
+        key = getattr(path[-1], "key", "") if path else ""
+        size += leaf.numel() * (leaf.element_size() + (row_bytes if key == "row" else 0))
+    return size if tree_leaves(memory) else 0.0
