@@ -163,6 +163,40 @@ def page(runs: dict[str, tuple[Result, Request]]) -> str:
     return "\n".join(parts) + "</body></html>"
 
 
+def readings_page(path: Path) -> str:
+    """A page of one comparison of readings, from the folder that keeps it."""
+    from lifelong.side_by_side import caption, head, load_lines, row
+
+    about, lines = load_lines(path)
+    shots, scenario = tuple(about["shots"]), html.escape(about["request"]["scenario"])
+    figure = go.Figure()
+    for i, line in enumerate(lines):
+        if line.few_shot is None:
+            continue
+        each = [metrics.estimate(line.few_shot[:, k]) for k in range(len(shots))]
+        bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each]}
+        name = f"{line.reading}: {line.method}"
+        dash = "dot" if line.reading in ("floor", "ceiling") else "solid"
+        style = {"color": COLOURS[i % len(COLOURS)], "dash": dash}
+        figure.add_trace(go.Scatter(x=list(shots), y=[100 * e.mean for e in each], error_y=bars, name=name, line=style))
+    figure.update_xaxes(title="rows of each class of a held-out task", type="category")
+    figure.update_yaxes(title="accuracy, %")
+    data = str(_plain(figure, 480).to_json()).replace("</", "<\\/")
+    draw = f"<script>{{const f={data};Plotly.newPlot('plot1',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>"
+    return (
+        "\n".join(
+            [
+                f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {scenario}</title><style>{STYLE}</style>",
+                f"<script>{get_plotlyjs()}</script><body><h1>{scenario}, read four ways</h1><p class=note>{html.escape(caption(about))}</p>",
+                _table(head(shots), [row(line, shots) for line in lines]),
+                f"<h2>Held-out tasks</h2><div id=plot1 class=plot></div>{draw}",
+                f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(about['request'], indent=2))}</pre></details>",
+            ]
+        )
+        + "</body></html>"
+    )
+
+
 def names_of(runs: list[Loaded]) -> list[str]:
     """A short name for each run: its method, with the setting or the folder where methods repeat."""
     methods = [run.request.method for run in runs]

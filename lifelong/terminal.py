@@ -237,3 +237,25 @@ def tested_table(rows: list[dict[str, Any]]) -> Table:
             cells = [f"{row['episodes']} x {kind}, {row['data']}", mode, value, row["interval over"], last]
         table.add_row(row["start"], *cells)
     return table
+
+
+def readings_table(about: dict[str, Any], lines: list[Any]) -> Table:
+    """One stream read four ways; a narrow terminal leaves out the last columns."""
+    from lifelong.side_by_side import caption, head, row
+
+    shots = tuple(about["shots"])
+    columns = head(shots)
+    shown = len(columns) if output.width >= 150 else len(columns) - 1 if output.width >= 110 else len(columns) - 4
+    table = Table(title=caption(about), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, column in enumerate(columns[:shown]):
+        text = i < 2 or column == "sees"
+        table.add_column(column, justify="left" if text else "right", overflow="fold", min_width=9 if i == 0 else None)
+    before = ""
+    for line in lines:
+        cells = row(line, shots)
+        cells[1] = _short(line.method)
+        if before and line.reading != before:
+            table.add_section()
+        before = line.reading
+        table.add_row(*cells[:shown])
+    return table
