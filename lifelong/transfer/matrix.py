@@ -1,0 +1,136 @@
+"""The measured transfer matrix: what a network that learned task s is worth on task t, against a random draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.feed import in_iterations
+from lifelong.learner import Learner
+from lifelong.loop import Session, check_request, device_of, wants_descriptor
+from lifelong.metrics import Estimate, estimate
+from lifelong.model import Net
+from lifelong.transfer.few_shot import Bench, Cases, FewShot
+from lifelong.transfer.rates import GRID, ChosenRates, choose_rate
+from lifelong.transfer.readings import learned
+from lifelong.transfer.rules import Rule, Scratch, TransferError
+from scenarios.stream import Stream
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """What one rule of adaptation makes of every source on every target.
+
+    accuracy [S, T, T, K]: of a network that learned task s, adapted to task t with k rows of each class; scratch
+    [S, T, K]: of a random draw with the same rows, head and steps. rates [T, K]: the learning rate, chosen on the other
+    tasks; inside: whether no winner lay at an end of its grid. kept [S]: seeds of which no source diverged.
+    """
+
+    rule: str
+    accuracy: Tensor
+    scratch: Tensor
+    shots: tuple[int, ...]
+    rates: Tensor
+    inside: bool
+    kept: Tensor
+
+    @property
+    def gain(self) -> Tensor:
+        """M[s, t] = accuracy[s, t] - scratch[t], of each seed and k: [S, T, T, K]."""
+        return self.accuracy - self.scratch[:, None]
+
+    def cell(self, source: int, target: int, shot: int) -> Estimate:
+        """The gain of one pair at the number of rows `shot`, with its 95 % interval over seeds."""
+        return estimate(self.gain[:, source, target, self.shots.index(shot)], self.kept)
+
+    def curve(self) -> list[Estimate]:
+        """Accuracy after k rows, mean over the pairs of different tasks, for each k."""
+        return [estimate(self._apart(self.accuracy)[:, k], self.kept) for k in range(len(self.shots))]
+
+    def gain_curve(self) -> list[Estimate]:
+        """The gain over a random draw, paired over seeds, mean over the pairs of different tasks, for each k."""
+        return [estimate(self._apart(self.gain)[:, k], self.kept) for k in range(len(self.shots))]
+
+    def _apart(self, values: Tensor) -> Tensor:
+        apart = ~torch.eye(values.shape[1], dtype=torch.bool)
+        return values[:, apart].mean(1)  # [S, K]
+
+
+def sources(learner: Learner, stream: Stream, seeds: Sequence[int], **options: Any) -> tuple[Net, Tensor]:
+    """Networks that learned one task each, by the house's loop: [T x S, ...], tasks outside; and which seeds to keep [S]."""
+    nets, kept = [], torch.ones(len(seeds), dtype=torch.bool)
+    for s in range(len(stream)):
+        one = stream[s : s + 1]
+        assert isinstance(one, Stream)
+        result, state = learned(learner, one, seeds, **options)
+        nets.append(state.params["net"])
+        kept &= result.kept
+    return {name: torch.cat([net[name] for net in nets]) for name in nets[0]}, kept
+
+
+def transfer_matrices(
+    learner: Learner,
+    stream: Stream,
+    seeds: Sequence[int],
+    rules: Sequence[Rule],
+    what: FewShot,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[TransferMatrix]:
+    """One matrix for each rule; scratch and every rule take their own best learning rate (`choose_rate`).
+
+    what: shots, steps and the optimiser whose rate the grid is laid around; its rule is not used. Raises TransferError
+    where there are not two tasks, or where the network is told which task a row belongs to.
+    """
+    check_request(learner, stream, list(seeds), device, what)
+    if len(stream) < 2 or stream.reading != "continual":
+        raise TransferError(f"a transfer matrix needs at least 2 tasks one after another, and this has {len(stream)}")
+    if wants_descriptor(learner):
+        raise TransferError(f"{learner.model!r} is told the task of each row: a source would not know its target")
+    stream = in_iterations(stream.to(device_of(device)), list(seeds))
+    one = Session(learner, stream, list(seeds), dtype=dtype)
+    bench = Bench(stream, list(seeds), one.fleet.problem, what)
+    for rule in rules:  # a block that the network lacks is refused before anything is learned
+        for phase, _ in rule.phases(learner, what.steps):
+            phase.trained({"net": bench.random})
+    tell(f"learning {len(stream)} sources")
+    nets, kept = sources(learner, stream, seeds, device=device, dtype=dtype)
+    scratch, _ = _measured(bench, bench.random, replace(what, rule=Scratch()))
+    made = []
+    for rule in rules:
+        tell(f"adapting by {rule!r}")
+        accuracy, chosen = _measured(bench, nets, replace(what, rule=rule))
+        apart = (accuracy.cpu(), scratch[:, 0].cpu(), what.shots, chosen.rates, chosen.inside, kept)
+        made.append(TransferMatrix(repr(rule), *apart))
+    return made
+
+
+def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, ChosenRates]:
+    """Accuracy [S, G, T, K] of G sources on every task, at rates chosen for each task and number of shots."""
+    count, tasks, shots = len(bench.seeds), bench.tasks, what.shots
+    starts = len(next(iter(nets.values()))) // count
+
+    def places(first: int) -> list[Tensor]:
+        return list(
+            torch.cartesian_prod(*(torch.arange(n, device=bench.device) for n in (first, count, tasks))).unbind(1)
+        )
+
+    def validation(rates: Sequence[float]) -> Tensor:
+        """[R, S, T, K], each task from the source after it: one that did not learn it."""
+        rate, seed, task = places(len(rates))
+        values = torch.tensor(rates, dtype=bench.problem.dtype, device=bench.device)
+        cases = Cases((task + 1) % starts * count + seed, seed, task, values[rate])
+        scores = [bench.accuracy(nets, cases, shot, what, "validation") for shot in shots]
+        return torch.stack(scores, 1).view(len(rates), count, tasks, len(shots))
+
+    chosen = choose_rate(validation, [factor * what.optimiser.rate for factor in GRID])
+    source, seed, task = places(starts)
+    table = chosen.rates.to(bench.device, bench.problem.dtype)
+    cases = [Cases(source * count + seed, seed, task, table[task, k]) for k in range(len(shots))]
+    scores = [bench.accuracy(nets, own, shot, what) for own, shot in zip(cases, shots, strict=True)]
+    return torch.stack(scores, 1).view(starts, count, tasks, len(shots)).transpose(0, 1), chosen
