@@ -129,7 +129,7 @@ def run(
     setting: Setting = "",
     strategy: Annotated[str, typer.Option(help="as in 'EWC(strength=100.0) + Replay(size=200)'")] = "",
     learner: Annotated[str, typer.Option(help="instead of a strategy, as in 'NearestClassMean()'")] = "",
-    baseline: Annotated[str, typer.Option(help="joint or isolate")] = "",
+    baseline: Annotated[str, typer.Option(help="joint, joint(sampling='uniform') or isolate")] = "",
     model: Model = "",
     optimiser: Optimiser = "",
     init: Init = "Random()",
@@ -186,7 +186,7 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
-        try_out(learner)
+        try_out(learner, len(stream))
     return RunFolder.create(out / name if name else default_folder(out, request), request, every)
 
 
@@ -259,6 +259,8 @@ def compare(
     threads: Threads = 1,
     data_root: DataRoot = "",
     out: Out = Path("runs"),
+    readings: Annotated[str, typer.Option(help="instead: one stream read four ways, as in all or multi-task,meta")] = "",
+    meta: Annotated[str, typer.Option(help="with --readings: the stage of the meta reading, as in 'MAML(shot=5)'")] = "",
     report: Annotated[Path | None, typer.Option(help="also write the HTML report here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one summary for each method")] = False,
 ) -> None:
@@ -271,9 +273,14 @@ def compare(
         "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
-    methods = [{"strategy": text} for text in strategy or ["FineTuning()"]]
+    if readings:
+        request = _request(scenario, seeds, **common)
+        return _side_by_side(request, strategy or [], readings, meta, out, report, as_json)
+    from lifelong.request import method_of, read_baselines
+
+    methods = [method_of(text) for text in strategy or ["FineTuning()"]]
     methods += [{"learner": text} for text in learner or []]
-    methods += [{"baseline": word} for word in baselines.split(",") if word]
+    methods += [{"baseline": text} for text in read_baselines(baselines)]
     requests = [_request(scenario, seeds, **method, **common) for method in methods]
     for request in requests:  # all are sound before the first begins
         request.build()
@@ -302,6 +309,31 @@ def compare(
     if not all(bool(result.kept.all()) for result in results.values()):
         terminal.refuse("some seeds diverged and were left out; `lifelong show RUN` says which")
         raise typer.Exit(1)
+
+
+def _side_by_side(
+    request: Request, strategies: list[str], readings: str, meta: str, out: Path, report: Path | None, as_json: bool
+) -> None:
+    """Read one stream four ways, show the table, keep it."""
+    import torch
+
+    from lifelong import side_by_side, terminal
+    from lifelong.files import write
+    from lifelong.report import readings_page
+    from lifelong.request import default_folder
+
+    torch.set_num_threads(request.threads)
+    say = (lambda line: None) if as_json else (lambda line: terminal.errors.print(line, soft_wrap=True))
+    comparison = side_by_side.comparison_of(request, strategies, readings, meta, request.few_shot, say)
+    lines = comparison.learn()
+    about = side_by_side.as_json(comparison, request)
+    folder = default_folder(out, request)
+    side_by_side.save(about, folder)
+    print(json.dumps(about)) if as_json else terminal.output.print(terminal.readings_table(about, lines))
+    terminal.errors.print(f"saved in {folder}", soft_wrap=True, highlight=False)
+    if report:
+        write(report, readings_page(folder).encode())
+        terminal.errors.print(f"report: {report}", soft_wrap=True)
 
 
 @app.command()

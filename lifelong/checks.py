@@ -17,7 +17,8 @@ from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam
 from lifelong.problem import Problem
 from lifelong.result import Result
-from lifelong.strategy import FineTuning, Strategy, fills
+from lifelong.strategy import FineTuning, Strategy, fills, parts_of
+from scenarios.baselines import joint
 from scenarios.refusal import Refusal
 from scenarios.split import split
 from scenarios.stream import SETTINGS, Budget, Stream
@@ -40,6 +41,17 @@ class Check:
 def tiny(setting: str = "class", iterations: int = 6, tasks: int = 3) -> Stream:
     """A stream of milliseconds: Gaussian clouds, two classes in each task."""
     return split(blobs(tasks * 2, 6, 24), tasks, setting, budget=Budget(iterations=iterations, batch=4))
+
+
+def stream_for(subject: Any, setting: str = "class", tasks: int = 3) -> Stream:
+    """The tiny stream as this subject reads it: jointly where a part of it weighs tasks learned together."""
+    stream = tiny(setting, tasks=tasks)
+    return joint(stream) if _together(subject) else stream
+
+
+def _together(subject: Any) -> bool:
+    """Whether a part needs tasks that are learned together."""
+    return isinstance(subject, Strategy) and any(part.multi_task for part in parts_of(subject))
 
 
 def states(learner: AnyLearner, stream: Stream, seeds: list[int], dtype: torch.dtype) -> State:
@@ -91,8 +103,8 @@ def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
 def alone_is_fleet(subject: Any) -> None:
     """Seed 3 in a fleet of one and of three, every setting, float32, to the bit."""
     for setting in SETTINGS:
-        alone = states(_learner(subject), tiny(setting), [3], torch.float32)
-        fleet = states(_learner(subject), tiny(setting), [1, 3, 4], torch.float32)
+        alone = states(_learner(subject), stream_for(subject, setting), [3], torch.float32)
+        fleet = states(_learner(subject), stream_for(subject, setting), [1, 3, 4], torch.float32)
         equal(
             alone.params, tree_map(lambda leaf: leaf[1:2], fleet.params), f"{setting}: parameters alone and in a fleet"
         )
@@ -102,7 +114,7 @@ def fleet_is_pure(subject: Any) -> None:
     """The fleet, in place, and the pure `step` and `end_task`, seed by seed, in float64."""
     # a large epsilon and a small rate: Adam would else make full steps of rounding errors, and SGD overshoot a stiff penalty
     for optimiser in (Adam(0.01, epsilon=1e-4), SGD(0.005, momentum=0.9)):
-        learner, stream, seeds = _learner(subject, optimiser), tiny(), [0, 2]
+        learner, stream, seeds = _learner(subject, optimiser), stream_for(subject), [0, 2]
         fleet = states(learner, stream, seeds, torch.float64)
         one = Session(learner, stream, seeds, dtype=torch.float64)
         start = one.first_state()
@@ -112,13 +124,15 @@ def fleet_is_pure(subject: Any) -> None:
             for task in range(one.tasks):
                 for batch in one.feed.batches(task):
                     state = learner.step(problem, state, tree_map(lambda leaf, s=s: leaf[s], batch))
-                state = learner.end_task(problem, state, tree_map(lambda leaf, s=s: leaf[s], one.feed.finished(task)))
+                if stream.reading != "joint" or task == one.tasks - 1:
+                    finished = tree_map(lambda leaf, s=s: leaf[s], one.feed.finished(task))
+                    state = learner.end_task(problem, state, finished)
             equal(state.params, tree_map(lambda leaf, s=s: leaf[s], fleet.params), "fleet and pure step", 1e-9)
 
 
 def memory_keeps_shape(subject: Any) -> None:
     """Memory has the same tree, shapes and dtypes before and after two tasks."""
-    learner, stream = _learner(subject), tiny()
+    learner, stream = _learner(subject), stream_for(subject)
     before = Session(learner, stream, [0]).first_state()
     after = states(learner, stream, [0], torch.float32)
     described = [[(tuple(leaf.shape), leaf.dtype) for leaf in tree_leaves(s.memory)] for s in (before, after)]
@@ -129,7 +143,7 @@ def memory_keeps_shape(subject: Any) -> None:
 
 def starts_silent(subject: Any) -> None:
     """A part that consolidates gives a penalty of exactly 0, and leaves the gradient alone, during the first task."""
-    if not (isinstance(subject, Strategy) and fills(subject, "after_task")):
+    if not (isinstance(subject, Strategy) and fills(subject, "after_task")) or _together(subject):
         return
     stream = tiny(tasks=2)[:1]
     assert isinstance(stream, Stream)
@@ -158,13 +172,13 @@ def nothing_is_fine_tuning(subject: Any) -> None:
         return
     off = dataclasses.replace(subject, **{name: type(getattr(subject, name))(0) for name in names})
     for setting in SETTINGS:
-        a, b = (states(_learner(s), tiny(setting), [0, 1], torch.float32) for s in (off, FineTuning()))
+        a, b = (states(_learner(s), stream_for(subject, setting), [0, 1], torch.float32) for s in (off, FineTuning()))
         equal(a.params["net"], b.params["net"], f"{setting}: {off!r} and fine-tuning")
 
 
 def inputs_untouched(subject: Any) -> None:
     """A pure step writes into none of its arguments."""
-    one = Session(_learner(subject), tiny(), [0])
+    one = Session(_learner(subject), stream_for(subject), [0])
     problem, state = _first(one), tree_map(lambda leaf: leaf[0], one.first_state())
     for batch in one.feed.batches(0):
         single = tree_map(lambda leaf: leaf[0], batch)
@@ -188,14 +202,14 @@ def repr_round_trips(subject: Any) -> None:
 def empty_adds_nothing(subject: Any) -> None:
     """Adding the empty strategy changes nothing."""
     if isinstance(subject, Strategy):
-        both = (states(_learner(s), tiny(), [0], torch.float32) for s in (subject, FineTuning() + subject))
+        both = (states(_learner(s), stream_for(subject), [0], torch.float32) for s in (subject, FineTuning() + subject))
         equal(*both, "with and without FineTuning()")
 
 
 def task_is_withheld(subject: Any) -> None:
     """Where the stream withholds the task, answers do not depend on the number that is told."""
-    one = Session(_learner(subject), tiny(), [0])
-    state = states(_learner(subject), tiny(), [0], torch.float32)
+    one = Session(_learner(subject), stream_for(subject), [0])
+    state = states(_learner(subject), stream_for(subject), [0], torch.float32)
     row = one.feed.rules["rows_test"][:, 0, :5]
     number = torch.zeros_like(row)
     ready = one.fleet.prepare(state)
@@ -225,20 +239,20 @@ class _Killed:
 
 def killed_is_whole(subject: Any) -> None:
     """A run that was stopped and went on ends where the whole one does, to the bit."""
-    whole = states(_learner(subject), tiny(), [0, 1], torch.float32)
+    whole = states(_learner(subject), stream_for(subject), [0, 1], torch.float32)
     for after in (2, 6, 9):
         keeper = _Killed(after)
         try:
-            run(_learner(subject), tiny(), [0, 1], keeper=keeper)
+            run(_learner(subject), stream_for(subject), [0, 1], keeper=keeper)
         except Stopped:
-            run(_learner(subject), tiny(), [0, 1], keeper=keeper)
+            run(_learner(subject), stream_for(subject), [0, 1], keeper=keeper)
         equal(keeper.final, whole, f"stopped after {after} steps, and whole")
 
 
 def stays_finite(subject: Any) -> None:
     """Parameters are finite after every setting's stream."""
     for setting in SETTINGS:
-        state = states(_learner(subject, Adam(1e-3)), tiny(setting), [0], torch.float32)
+        state = states(_learner(subject, Adam(1e-3)), stream_for(subject, setting), [0], torch.float32)
         if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(state.params)):
             raise Broken(f"{setting}: some parameter is not finite")
 
@@ -387,10 +401,12 @@ def check_stream(stream: Stream) -> Iterator[tuple[str, str, str]]:
         yield check.name, _seen(check, stream), check.mend
 
 
-def try_out(learner: AnyLearner) -> None:
+def try_out(learner: AnyLearner, tasks: int = 2) -> None:
     """A few steps of a learner that a user's file has a part in; raises a Refusal in one line where it breaks."""
+    stream = stream_for(getattr(learner, "strategy", None), tasks=tasks)
+    stream = dataclasses.replace(stream, budget=Budget(iterations=1, batch=4))
     try:
-        states(dataclasses.replace(learner, model=MLP(8)), tiny(tasks=2, iterations=1), [0], torch.float32)
+        states(dataclasses.replace(learner, model=MLP(8)), stream, [0], torch.float32)
     except Refusal:
         raise
     except Exception as error:  # a user's method may raise anything

@@ -20,7 +20,7 @@ from lifelong.strategy import VERBS, Strategy, fills, parts_of
 
 WHAT = {
     "init": "sizes its memory",
-    "extend": "adds rows or targets to the batch",
+    "extend": "adds rows, weights or targets to the batch",
     "objective": "replaces the loss",
     "penalty": "adds to the loss",
     "grads": "changes the gradient",
@@ -44,7 +44,8 @@ def explain(request: Request) -> Group:
     table.add_column("memory", justify="right")
     for part, memory in zip(parts, state.memory, strict=True):
         verbs = [f"{verb}: {WHAT[verb]}" for verb in VERBS if verb != "init" and fills(part, verb)]
-        size = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(memory))
+        kept = [memory, state.params.get(type(part).__name__, {})]  # parameters of its own count as well
+        size = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(kept))
         table.add_row(repr(part), "\n".join(verbs), f"{size / 1e6:.2f} MB")
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]
     order = [
@@ -57,6 +58,13 @@ def explain(request: Request) -> Group:
 
 def _notes(part: Any, learner: Any, stream: Any) -> list[str]:
     notes = [f"{type(part).__name__}: {(inspect.getdoc(part) or '').partition(chr(10))[0]}"]
+    if part.multi_task:
+        notes.append(
+            f"{type(part).__name__} acts on tasks that are learned together: run it with --baseline joint. Gains over equal"
+            " weights are seldom clear; hold it against the plain joint run on the same seeds."
+        )
+    if part.replaces_gradient and part.multi_task:
+        notes.append("each step takes one forward pass and a backward pass for each task")
     if isinstance(part, EWC) and not hasattr(learner.model, "probed"):
         notes.append("this model offers no layer inputs, so the Fisher takes one gradient for each row and class: slow")
     if isinstance(part, EWC | SI | LwF) and stream.setting == "class":

@@ -18,7 +18,7 @@ from typing import Any
 
 from scenarios.refusal import Refusal
 
-STRATEGIES = ("lifelong.strategies",)  # packages whose strategies can be named
+STRATEGIES = ("lifelong.strategies", "lifelong.multitask")  # packages whose strategies can be named
 FILES: dict[str, str] = {}  # path of each plug-in file -> hash of the content that was loaded
 _MODULES: dict[tuple[str, str], Any] = {}
 
@@ -33,7 +33,9 @@ def vocabulary(kind: str) -> dict[str, Any]:
     from lifelong.strategy import FineTuning, Strategy
 
     if kind == "models":
-        return {"MLP": model.MLP, "Conv4": model.Conv4}
+        from lifelong.multitask.conditioning import Conditioned
+
+        return {"MLP": model.MLP, "Conv4": model.Conv4, "Conditioned": Conditioned}
     if kind == "optimisers":
         return {"SGD": optimisers.SGD, "Adam": optimisers.Adam, "AdamW": optimisers.AdamW}
     if kind == "learners":

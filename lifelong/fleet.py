@@ -63,11 +63,8 @@ class Fleet:
         states = []
         for s, seed in enumerate(seeds):
             problem = replace(self.problem, rules={name: value[s] for name, value in self.problem.rules.items()})
-            device = problem.table.x.device
-            first = torch.zeros(1, dtype=torch.int64, device=device)
-            shape = tuple(problem.x(first, first).shape[1:])
-            net = self.learner.model.init(shape, problem.classes, generators(seed, "model"))
-            params: Params = {"net": {k: v.to(device, problem.dtype) for k, v in net.items()}}
+            net = self.learner.model.init(problem.shape, problem.classes, generators(seed, "model"))
+            params: Params = {"net": {k: v.to(problem.table.x.device, problem.dtype) for k, v in net.items()}}
             own = start.of(seed) if hasattr(start, "of") else start
             params = own(problem, params, generators(seed, "start"))
             states.append(self.learner.init(problem, params, generators(seed, "strategy")))

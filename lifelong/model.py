@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,15 @@ class ModelError(Refusal):
     """A network that cannot be built or run here; its message is one line."""
 
 
+class Described(NamedTuple):
+    """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task."""
+
+    features: int
+    descriptor: int
+
+
 class Model(Protocol):
-    """What the house needs of a network."""
+    """What the house needs of a network; one with `descriptor = True` is told the task of each row, see `Described`."""
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """Fresh parameters for rows of this shape and C classes."""

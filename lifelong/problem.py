@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.model import Model
+from lifelong.model import Described, Model
 from scenarios.stream import Table
 
 Params = dict[str, Any]
@@ -138,6 +139,13 @@ class Problem:
     iterations: int
     batch: int
     dtype: torch.dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row, as a network's `init` takes it."""
+        if "descriptor" in self.rules:
+            return Described(math.prod(self.table.shape), self.rules["descriptor"].shape[-1])
+        return self.table.shape
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:
         """Rows as the network sees them in their task: [B, ...], bytes scaled to 0 ... 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.refusal import Refusal
+
+BASELINES = ("joint", "isolate")
 
 
 class RequestError(Refusal):
@@ -87,14 +90,22 @@ class Request:
         return replace(budget, batch=self.batch) if self.batch else budget
 
     def _stream(self) -> Any:
+        from lifelong.expression import ExpressionError, make, read_call
         from scenarios.baselines import isolate, joint
         from scenarios.catalogue import build
 
         entry, options = self._entry()
         stream = build(entry, options, self.setting or None, self.data_root or None, self._budget(entry))
-        if self.baseline not in ("", "joint", "isolate"):
-            raise RequestError(f"unknown baseline {self.baseline!r}: it is joint or isolate")
-        return {"": lambda s: s, "joint": joint, "isolate": isolate}[self.baseline](stream)
+        if not self.baseline:
+            return stream
+        try:
+            name, chosen = read_call(self.baseline)
+        except ExpressionError:
+            words = f"the baseline {self.baseline!r} cannot be read"
+            raise RequestError(f"{words}: write joint, isolate or joint(sampling='uniform')") from None
+        if name not in BASELINES:
+            raise RequestError(f"unknown baseline {name!r}: it is {' or '.join(BASELINES)}")
+        return make(functools.partial({"joint": joint, "isolate": isolate}[name], stream), name, [], chosen)
 
     def _learner(self) -> Any:
         from lifelong.expression import parse
@@ -133,7 +144,8 @@ class Request:
     @property
     def method(self) -> str:
         """What learns, in a word or two."""
-        return self.baseline or self.learner or self.strategy or "FineTuning()"
+        what = self.learner or self.strategy
+        return f"{self.baseline}, {what}" if self.baseline and what else self.baseline or what or "FineTuning()"
 
     @property
     def slug(self) -> str:
@@ -161,6 +173,24 @@ def _built(request: Request) -> tuple[Any, Any, Any]:
     """Reading data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
     return learner, stream, request._start(learner, stream)
+
+
+def read_baselines(text: str) -> list[str]:
+    """The baselines of a list like `joint, joint(sampling='uniform'), isolate`."""
+    try:
+        listed = ast.parse(f"[{text}]", mode="eval").body
+    except SyntaxError:
+        raise RequestError(f"--baselines {text!r} cannot be read: write joint,joint(sampling='uniform')") from None
+    return [ast.unparse(one) for one in getattr(listed, "elts", [listed])]
+
+
+def method_of(strategy: str) -> dict[str, str]:
+    """A strategy among others: one that needs tasks learned together brings the joint reading with it."""
+    from lifelong.expression import parse
+    from lifelong.strategy import parts_of
+
+    together = any(part.multi_task for part in parts_of(parse(strategy, "strategies")))
+    return {"strategy": strategy} | ({"baseline": "joint"} if together else {})
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

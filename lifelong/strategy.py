@@ -126,6 +126,13 @@ class Sum(Strategy):
                 raise StrategyError(
                     f"{owners[0]!r} and {owners[1]!r} both replace `{verb}`, and one may: leave one out"
                 )
+        owners = [part for part in self.parts if part.replaces_gradient]
+        others = [part for part in self.parts if part.replaces_gradient or fills(part, "objective")]
+        if owners and len(others) > 1:
+            other = others[1] if others[0] is owners[0] else others[0]
+            raise StrategyError(
+                f"{owners[0]!r} computes the gradient itself, so {other!r} would go unheard: leave one out"
+            )
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts)) or "FineTuning()"
@@ -184,9 +191,14 @@ class Sum(Strategy):
         return total
 
     def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
-        """Left to right."""
+        """Left to right; each part sees its own uniforms."""
+        place = 0
         for part, own in zip(self.parts, memory, strict=True):
-            grads = part.grads(problem, params, own, batch, grads)
+            count = part.uniforms_per_row
+            if fills(part, "grads"):
+                seen = batch._replace(uniforms=batch.uniforms[:, place : place + count])
+                grads = part.grads(problem, params, own, seen, grads)
+            place += count
         return grads
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:

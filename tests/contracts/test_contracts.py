@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lifelong.checks import LEARNER_CHECKS, STREAM_CHECKS, _learner, alone_is_fleet, tiny
+from lifelong.checks import LEARNER_CHECKS, STREAM_CHECKS, _learner, alone_is_fleet, stream_for
 from lifelong.expression import parse, vocabulary
 from lifelong.loop import run
 from lifelong.optimisers import Adam
@@ -18,6 +18,8 @@ SUMS = (
     "SI() + LwF()",
     "Replay(size=10) + ClassReplay(per_class=3)",
     "EWC(online=True, fisher='sampled') + SI()",
+    "TaskWeights((1.0, 2.0, 0.5)) + PCGrad()",
+    "UncertaintyWeights(start=-0.5) + TaskWeights((1.0, 2.0, 0.5))",
 )
 VARIANTS = ("EWC(fisher='empirical')", "EWC(fisher='batch')", "Replay(size=20, ratio=2, weighting='equal')")
 SUBJECTS = [
@@ -94,7 +96,7 @@ def test_alone_is_fleet_on_odd_widths():
 def test_on_the_gpu(subject):
     """The same stream on the CPU and on the GPU, by captured steps, in float64."""
     learner = _learner(subject, Adam(0.01, epsilon=1e-4))
-    cpu = run(learner, tiny(), [0, 1], dtype=torch.float64)
-    gpu = run(learner, tiny(), [0, 1], dtype=torch.float64, device="cuda")
+    cpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64)
+    gpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64, device="cuda")
     assert torch.equal(cpu.accuracy, gpu.accuracy)
     torch.testing.assert_close(cpu.losses, gpu.losses, rtol=1e-7, atol=1e-9)

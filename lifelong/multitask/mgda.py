@@ -1,0 +1,38 @@
+"""MGDA: the shortest vector in the convex hull of the tasks' gradients (Desideri, 2012; Sener and Koltun, 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lifelong.multitask.gradients import combined, gramian, members, task_gradients
+from lifelong.multitask.surgery import mgda
+from lifelong.problem import Batch, Memory, Params, Problem
+from lifelong.strategy import Strategy, require
+
+
+@dataclass(frozen=True)
+class MGDA(Strategy):
+    """Step along the shortest weighted mean of the tasks' gradients; see `surgery.mgda`.
+
+    g_i = gradient of L_i, the mean loss of task i's rows in the batch, times what another part scaled their weights by,
+    as `TaskWeights` does: not of the task's share, for the shortest vector leans to short gradients, and how many rows
+    a task drew is luck. The weights add up to 1 over the tasks with rows in the batch, the others get none: a mean and
+    not a sum, equal to the plain joint gradient where all weights are equal and all tasks have as many rows. Tasks with
+    small gradients rule, so the step is shorter than the plain one. iterations: steps of Frank-Wolfe.
+    """
+
+    iterations: int = 25
+    multi_task = True
+    replaces_gradient = True
+
+    def __post_init__(self) -> None:
+        require(self, self.iterations >= 1, "iterations must be at least 1")
+
+    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+        """The shortest weighted mean; penalties' gradients stay as they came."""
+        own = members(problem, batch)
+        count = own.sum(1, keepdim=True)
+        share = own.to(batch.weight.dtype) * batch.weight.shape[0] / count.clamp(min=1)  # [T, B], B / rows of the task
+        each = task_gradients(problem, params, batch, grads, share)
+        present = (own & (batch.weight > 0)).any(1)
+        return combined(grads, each, mgda(gramian(each), self.iterations, present))
