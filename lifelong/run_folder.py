@@ -205,13 +205,20 @@ class Loaded:
         """The accuracies as lines of text."""
         return self.result.to_csv()
 
-    def _fleet(self) -> tuple[Any, Any]:
+    @property
+    def chunks(self) -> list[list[int]]:
+        """The seeds that ran together."""
+        seeds = list(self.request.seeds)
+        size = self.request.fleet or len(seeds)
+        return [seeds[first : first + size] for first in range(0, len(seeds), size)]
+
+    def fleet(self, chunk: int = 0) -> tuple[Any, Any]:
+        """The fleet of a chunk of seeds and its final state, without the optimiser's."""
         from lifelong.loop import prepared_fleet
 
         learner, stream, start = self.request.build()
-        size = self.request.fleet or len(self.request.seeds)
-        file = self.path / "learner-0.safetensors"
-        fleet, state = prepared_fleet(learner, stream, list(self.request.seeds[:size]), start)
+        file = self.path / f"learner-{chunk}.safetensors"
+        fleet, state = prepared_fleet(learner, stream, self.chunks[chunk], start)
         tensors, _ = load_tensors(file)
         return fleet, state._replace(
             params=filled(state.params, tensors, "state.params", file),
@@ -228,7 +235,7 @@ class Loaded:
 
     def predict(self, x: Tensor) -> Tensor:
         """Scores [S, B, C] of the run's seeds (first chunk) for rows [B, ...] of the scenario's shape."""
-        fleet, state = self._fleet()
+        fleet, state = self.fleet()
         return fleet.answer(fleet.prepare(state), x)
 
 

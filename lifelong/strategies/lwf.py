@@ -42,15 +42,16 @@ class LwF(Strategy):
         if problem.setting == "task":
             heads = problem.rules["classes_of"][:, None, :]  # [T, 1, C]
             past = torch.arange(heads.shape[0], device=student.device) < memory["done"]
-            terms = _cross_entropy(teacher, student, heads, heads).mean(1)  # [T]
+            terms = soft_cross_entropy(teacher, student, heads, heads).mean(1)  # [T]
             loss = torch.where(past, terms, torch.zeros_like(terms)).sum()
         elif problem.setting == "domain":
             loss = (
-                memory["done"] * _cross_entropy(teacher, student, batch.allowed[:count], batch.allowed[:count]).mean()
+                memory["done"]
+                * soft_cross_entropy(teacher, student, batch.allowed[:count], batch.allowed[:count]).mean()
             )
         else:
             known = memory["seen"] | ~memory["seen"].any()
-            terms = _cross_entropy(teacher, student, known.expand_as(student), batch.allowed[:count] | known)
+            terms = soft_cross_entropy(teacher, student, known.expand_as(student), batch.allowed[:count] | known)
             loss = (memory["done"] > 0) * terms.mean()
         return self.strength * self.temperature**2 * loss
 
@@ -60,7 +61,7 @@ class LwF(Strategy):
         return params, {"teacher": dict(params["net"]), "seen": seen, "done": memory["done"] + 1}
 
 
-def _cross_entropy(teacher: Tensor, student: Tensor, over: Tensor, among: Tensor) -> Tensor:
+def soft_cross_entropy(teacher: Tensor, student: Tensor, over: Tensor, among: Tensor) -> Tensor:
     """-sum_c softmax(teacher)_c log softmax(student)_c, each over its own mask; masks broadcast [..., B, C]."""
     target = teacher.masked_fill(~over, -torch.inf).softmax(-1)
     log_p = student.masked_fill(~among, -torch.inf).log_softmax(-1)

@@ -112,10 +112,7 @@ class Bench:
 
     def _draws(self, purpose: str) -> Net:
         """A fresh network for each seed, [S, ...]."""
-        first = torch.zeros(1, dtype=torch.int64, device=self.device)
-        own = replace(self.problem, rules={name: value[0] for name, value in self.problem.rules.items()})
-        shape = tuple(own.x(first, first).shape[1:])
-        model, classes = self.problem.model, self.problem.classes
+        model, shape, classes = self.problem.model, self.problem.shape, self.problem.classes
         nets = [model.init(shape, classes, generator(seed, purpose)) for seed in self.seeds]
         return {name: torch.stack([n[name] for n in nets]).to(self.device, self.problem.dtype) for name in nets[0]}
 

@@ -1,0 +1,160 @@
+"""Knowledge distillation: a finished learner teaches a fresh network, smaller or not, from fewer rows (Hinton et al., 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.feed import in_iterations
+from lifelong.fleet import Fleet
+from lifelong.learner import Learner, State
+from lifelong.loop import Session, check_request
+from lifelong.problem import Batch, Memory, Outputs, Params, Problem
+from lifelong.result import Result, joined
+from lifelong.strategies.lwf import soft_cross_entropy
+from lifelong.strategy import Strategy, StrategyError, require
+from lifelong.transfer.rules import TransferError
+from scenarios.baselines import joint
+from scenarios.stream import Recipe, Stream, Table, Task, generator
+
+ROWS = 1024  # of each seed that the teacher answers together
+LOWEST = -1e9  # stands for minus infinity, the score of a class that a teacher never saw
+
+
+@dataclass(frozen=True)
+class Distillation(Strategy):
+    """Learn from labels and from a teacher's scores (Hinton, Vinyals and Dean, 2015).
+
+    l = alpha CE(y, softmax(v)) + (1 - alpha) temperature^2 KL(softmax(u / temperature), softmax(v / temperature)), u
+    the teacher's scores, v the student's, both over the classes open to the row. The teacher's scores are computed once,
+    by `distil`, and lie in the problem's rules; so this part goes with `distil` alone.
+    """
+
+    alpha: float = 0.1
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self, 0 <= self.alpha <= 1, "alpha, the share of the labels, lies in 0 ... 1")
+        require(self, self.temperature > 0, "temperature must be above 0")
+
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+        """Nothing to remember. Raises StrategyError where there is no teacher."""
+        if "teacher" not in problem.rules:
+            raise StrategyError(f"{self!r} needs a teacher: `lifelong distil RUN` brings one")
+        return params, {}
+
+    def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
+        """sum_i w_i l_i."""
+        outputs = problem.outputs(params, batch.x)
+        place = problem.rules["teacher_place"][batch.task, batch.row]
+        teacher = problem.rules["teacher"][batch.task, place]  # [B, C]
+        soft = self.temperature**2 * divergence(teacher, outputs.logits, batch.allowed, self.temperature)
+        rows = self.alpha * problem.loss_rows(outputs.logits, batch) + (1 - self.alpha) * soft
+        return (batch.weight * rows).sum(), outputs
+
+
+def divergence(teacher: Tensor, student: Tensor, allowed: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(teacher / temperature), softmax(student / temperature)) over the classes that compete, [B]."""
+    u, v = teacher / temperature, student / temperature
+    return soft_cross_entropy(u, v, allowed, allowed) - soft_cross_entropy(u, u, allowed, allowed)
+
+
+@dataclass(frozen=True)
+class FewerRows:
+    """A recipe with a random share of each class's training rows, at least one; larger shares hold smaller ones."""
+
+    recipe: Recipe
+    share: float
+
+    def tasks(self, table: Table, seed: int) -> list[Task]:
+        """The recipe's tasks with fewer rows to train on; validation and test stay."""
+        y = table.y.cpu()
+        return [
+            replace(task, train=self._kept(task, task.label[y[task.train]], seed))
+            for task in self.recipe.tasks(table, seed)
+        ]
+
+    def _kept(self, task: Task, labels: Tensor, seed: int) -> Tensor:
+        kept = []
+        for c in task.classes:
+            own = task.train[labels == c]
+            order = torch.randperm(len(own), generator=generator(seed, "share", task.number, c))
+            kept.append(own[order[: max(1, round(self.share * len(own)))]])
+        return torch.cat(kept).sort().values
+
+
+def fewer(stream: Stream, share: float) -> Stream:
+    """The stream with a share of its training rows. Raises TransferError unless the share lies in 0 ... 1."""
+    if not 0 < share <= 1:
+        raise TransferError(f"a share of {share} of the rows cannot be learned from: it lies above 0 and up to 1")
+    return replace(stream, recipe=FewerRows(stream.recipe, share))
+
+
+def answers(teacher: Fleet, state: State, rules: dict[str, Tensor], setting: str) -> Tensor:
+    """A fleet's scores for all training rows of some rules, [S, T, N, C]."""
+    rows = rules["rows_train"]
+    seeds, tasks, count = rows.shape
+    number = torch.arange(tasks, device=rows.device)[:, None].expand(seeds, tasks, count).flatten(1)
+    told = number if setting == "task" else torch.full_like(number, -1)
+    ready, scores = teacher.prepare(state), []
+    with torch.no_grad():
+        for piece in zip(*(value.split(ROWS, 1) for value in (rows.flatten(1), number, told)), strict=True):
+            scores.append(teacher.predict(ready, *piece))
+    return torch.cat(scores, 1).view(seeds, tasks, count, -1).clamp(min=LOWEST)
+
+
+def distil(
+    teacher: Fleet,
+    state: State,
+    stream: Stream,
+    seeds: Sequence[int],
+    student: Learner,
+    how: Distillation,
+    share: float,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Result]:
+    """Two students of each seed, "alone" and "taught": same draw, same rows, same batches, without and with the teacher.
+
+    teacher, state: a finished fleet, each seed the teacher of its own student. The students learn a share of the
+    training rows of all tasks, jointly. Raises TransferError for what cannot be taught.
+    """
+    if stream.reading == "isolate":
+        raise TransferError(
+            "an isolate baseline has one network for each task, and none that answers all: nothing to distil"
+        )
+    whole = in_iterations(replace(stream, reading="continual"), list(seeds))
+    part = joint(fewer(whole, share))
+    check_request(student, part, list(seeds), str(stream.table.x.device))
+    results = {}
+    for name, strategy in (("alone", student.strategy), ("taught", how)):
+        one = Session(replace(student, strategy=strategy), part, list(seeds), dtype=dtype)
+        if name == "taught":
+            own = one.fleet.problem.rules
+            own["teacher"] = answers(teacher, state, own, stream.setting).to(dtype)
+            own["teacher_place"] = _places(own["rows_train"], len(stream.table.y))
+        results[name] = one.go(0, None, None)
+    return results
+
+
+def _places(rows: Tensor, count: int) -> Tensor:
+    """Where each row of the table stands among a task's training rows: int64 [S, T, rows of the table]."""
+    order = torch.arange(rows.shape[2], device=rows.device).expand_as(rows)
+    last = torch.full((*rows.shape[:2], count), rows.shape[2] - 1, device=rows.device)
+    return last.scatter_reduce_(2, rows, order, "amin")  # padding repeats a row: its first place counts
+
+
+def distil_run(run: Any, student: Learner, how: Distillation, share: float, iterations: int = 0) -> dict[str, Result]:
+    """`distil` of a run's folder (`lifelong.load`), all its chunks of seeds; "teacher" is the run's own result."""
+    _, stream, _ = run.request.build()
+    if iterations:
+        stream = replace(stream, budget=replace(stream.budget, iterations=iterations, epochs=0.0))
+    chunks = []
+    for chunk, seeds in enumerate(run.chunks):
+        teacher, state = run.fleet(chunk)
+        chunks.append(distil(teacher, state, stream, seeds, student, how, share))
+    named = {name: joined([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return {"teacher": run.result, **named}
