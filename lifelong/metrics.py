@@ -259,6 +259,23 @@ def _areas(result: Result) -> Tensor:
     return torch.stack(areas, 1)
 
 
+def multi_task_gains(joint: Result, alone: Result) -> Tensor:
+    """(a_joint[j] - a_alone[j]) / a_alone[j], [S, T]: what each task gained by being learned with the others.
+
+    Below 0 is negative transfer. joint: a run with the baseline joint; alone: one with isolate, on the same seeds and
+    tasks. A task that is at 0 alone has no finite gain. Raises NotMeasured for other runs.
+    """
+    if joint.reading != "joint":
+        raise NotMeasured("this asks what learning together gave: give a run with --baseline joint")
+    single = _alone(joint, alone)
+    return (_matrix(joint)[:, -1] - single) / single
+
+
+def multi_task_gain(joint: Result, alone: Result) -> Tensor:
+    """delta-m, the mean over tasks of `multi_task_gains`, [S] (Maninis et al., 2019; Vandenhende et al., 2021)."""
+    return multi_task_gains(joint, alone).mean(1)
+
+
 def intransigence(result: Result, joint_upto: list[Result]) -> Tensor:
     """1/T sum_k (a*[k] - a[k, k]), a*[k] the accuracy on task k of a joint run on tasks 1 ... k (Chaudhry et al., 2018)."""
     best = torch.stack([r.at_task_ends[:, -1, k] for k, r in enumerate(joint_upto)], 1)
