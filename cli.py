@@ -259,8 +259,12 @@ def compare(
     threads: Threads = 1,
     data_root: DataRoot = "",
     out: Out = Path("runs"),
-    readings: Annotated[str, typer.Option(help="instead: one stream read four ways, as in all or multi-task,meta")] = "",
-    meta: Annotated[str, typer.Option(help="with --readings: the stage of the meta reading, as in 'MAML(shot=5)'")] = "",
+    readings: Annotated[
+        str, typer.Option(help="instead: one stream read four ways, as in all or multi-task,meta")
+    ] = "",
+    meta: Annotated[
+        str, typer.Option(help="with --readings: the stage of the meta reading, as in 'MAML(shot=5)'")
+    ] = "",
     report: Annotated[Path | None, typer.Option(help="also write the HTML report here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one summary for each method")] = False,
 ) -> None:
@@ -409,6 +413,71 @@ def meta_test(
     print(json.dumps(rows)) if as_json else terminal.output.print(terminal.tested_table(rows))
 
 
+@app.command()
+def transfer(
+    scenario: Scenario,
+    rules: Annotated[list[str] | None, typer.Option(help="one for each rule; `lifelong list rules`")] = None,
+    shots: Annotated[str, typer.Option(help="rows of each class of a target")] = "1,5,10",
+    steps: Annotated[int, typer.Option(help="full-batch steps of an adaptation")] = 50,
+    adapt: Annotated[str, typer.Option(help="its optimiser; the rate is the middle of the grid")] = "Adam(0.003)",
+    setting: Annotated[str, typer.Option(help="in which the sources learn")] = "task",
+    model: Model = "",
+    optimiser: Optimiser = "",
+    seeds: Seeds = "5",
+    iterations: Iterations = 0,
+    epochs: Epochs = 0.0,
+    batch: Batch = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
+    data_root: DataRoot = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print every cell as JSON, and nothing else")] = False,
+) -> None:
+    """Learn each task as a source, adapt to each as a target with k rows of each class, and compare with scratch.
+
+    Example: lifelong transfer split-digits --rules "FullFineTuning()" --rules "LinearProbe()" --shots 1,5,10
+    """
+    from lifelong import terminal
+    from lifelong.transfer import terminal as tables
+    from lifelong.transfer.work import transfer as measured
+
+    request = _request(
+        scenario, seeds, setting=setting, model=model, optimiser=optimiser, iterations=iterations, epochs=epochs,
+        batch=batch, few_shot=shots, device=device, threads=threads, data_root=data_root,
+    )  # fmt: skip
+    matrices = measured(request, rules or [], adapt, steps, _say if not as_json else lambda line: None)
+    if as_json:
+        print(json.dumps(tables.transfer_json(matrices)))
+    else:
+        tables.show_transfer(matrices, terminal.output)
+
+
+@app.command()
+def distil(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a finished run: the teacher")],
+    model: Annotated[str, typer.Option(help="the student, as in 'MLP(50)'")] = "MLP(50)",
+    share: Annotated[float, typer.Option(help="share of the training rows that the student sees")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="weight of the labels; 1 - alpha is the teacher's")] = 0.1,
+    temperature: Annotated[float, typer.Option(help="by which both scores are divided")] = 2.0,
+    optimiser: Optimiser = "",
+    iterations: Iterations = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the estimates as JSON, and nothing else")] = False,
+) -> None:
+    """Teach a fresh network by a finished run on fewer rows, beside the same network without a teacher.
+
+    Example: lifelong distil runs/split-digits-replay --model "MLP(50)" --share 0.1
+    """
+    from lifelong import terminal
+    from lifelong.transfer import terminal as tables
+    from lifelong.transfer.distillation import Distillation
+    from lifelong.transfer.work import distil as distilled
+
+    results, words = distilled(run, model, share, Distillation(alpha, temperature), optimiser, iterations)
+    if as_json:
+        print(json.dumps(tables.distilled_json(results)))
+    else:
+        terminal.output.print(tables.distilled_table(results, words))
+
+
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs")]
 
 
@@ -447,7 +516,7 @@ def report(runs: Runs, output: Annotated[Path, typer.Option(help="the page to wr
     terminal.errors.print(f"report: {output}", soft_wrap=True)
 
 
-KINDS = ("scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "metrics", "data")
+KINDS = ("scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "rules", "metrics", "data")
 
 
 @app.command("list")

@@ -190,6 +190,17 @@ class Bench:
         mask = allowed.expand(row.shape[0], -1)
         return batch._replace(row=row, task=asked, weight=weight, allowed=mask)
 
+    def grid(self, nets: Net, rates: Sequence[float]) -> Cases:
+        """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.
+
+        nets [G, ...] with G = starts x S: the seeds of the first start, those of the second, and so on.
+        """
+        count = len(next(iter(nets.values())))
+        values = torch.tensor(rates, dtype=self.problem.dtype, device=self.device)
+        places = (torch.arange(n, device=self.device) for n in (len(values), count, self.tasks))
+        rate, start, task = torch.cartesian_prod(*places).unbind(1)
+        return Cases(start, start % len(self.seeds), task, values[rate])
+
     def before_task(self, fleet: Fleet, state: State, task: int) -> Tensor:
         """Accuracy on a task after adapting from a fleet's state and from its random draws, on the same rows: [S, 2, K].
 
@@ -233,10 +244,11 @@ class Bench:
 
 
 def few_shot_accuracy(bench: Bench, nets: Net, what: FewShot | None = None, part: str = "test") -> Tensor:
-    """Accuracy on every task after adapting networks [S, ...] with each number of rows of each class: [S, T, K]."""
+    """Accuracy on every task after adapting networks [G, ...] with each number of rows of each class: [G, T, K].
+
+    nets: G = starts x S, the seeds of the first start, then those of the second, and so on.
+    """
     what = what or bench.what
-    places = (torch.arange(n, device=bench.device) for n in (len(bench.seeds), bench.tasks))
-    seed, task = torch.cartesian_prod(*places).unbind(1)
-    rate = torch.full((len(seed),), what.optimiser.rate, dtype=bench.problem.dtype, device=bench.device)
-    scores = [bench.accuracy(nets, Cases(seed, seed, task, rate), shot, what, part) for shot in what.shots]
-    return torch.stack(scores, 1).view(len(bench.seeds), bench.tasks, -1)
+    cases = bench.grid(nets, [what.optimiser.rate])
+    scores = [bench.accuracy(nets, cases, shot, what, part) for shot in what.shots]
+    return torch.stack(scores, 1).view(-1, bench.tasks, len(what.shots))

@@ -100,11 +100,13 @@ def transfer_matrices(
             phase.trained({"net": bench.random})
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, seeds, device=device, dtype=dtype)
-    scratch, _ = _measured(bench, bench.random, replace(what, rule=Scratch()))
+    scratch, own = _measured(bench, bench.random, replace(what, rule=Scratch()))
     made = []
     for rule in rules:
         tell(f"adapting by {rule!r}")
-        accuracy, chosen = _measured(bench, nets, replace(what, rule=rule))
+        known = isinstance(rule, Scratch)  # the same whatever the source
+        accuracy, chosen = (scratch, own) if known else _measured(bench, nets, replace(what, rule=rule))
+        accuracy = accuracy.expand(-1, bench.tasks, -1, -1)
         apart = (accuracy.cpu(), scratch[:, 0].cpu(), what.shots, chosen.rates, chosen.inside, kept)
         made.append(TransferMatrix(repr(rule), *apart))
     return made

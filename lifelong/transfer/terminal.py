@@ -83,9 +83,9 @@ def transfer_json(matrices: list[TransferMatrix]) -> dict[str, Any]:
     return {
         matrix.rule: {
             str(shot): {
-                "accuracy": asdict(matrix.curve()[k]),
-                "gain": asdict(matrix.gain_curve()[k]),
-                "matrix": [[asdict(matrix.cell(s, t, shot)) for t in tasks] for s in tasks],
+                "accuracy": _plain(matrix.curve()[k]),
+                "gain": _plain(matrix.gain_curve()[k]),
+                "matrix": [[_plain(matrix.cell(s, t, shot)) for t in tasks] for s in tasks],
                 "rates": matrix.rates[:, k].tolist(),
             }
             for k, shot in enumerate(matrix.shots)
@@ -93,6 +93,16 @@ def transfer_json(matrices: list[TransferMatrix]) -> dict[str, Any]:
         | {"rates_inside_grid": matrix.inside}
         for matrix in matrices
     }
+
+
+def _plain(value: Estimate) -> dict[str, Any]:
+    """An estimate as JSON knows it, which has no NaN."""
+    return asdict(value) | {"mean": None if value.mean != value.mean else value.mean}
+
+
+def distilled_json(results: dict[str, Result]) -> dict[str, Any]:
+    """`distilled` as plain values, fractions of 1."""
+    return {name: _plain(value) for name, value in distilled(results).items()}
 
 
 def distilled(results: dict[str, Result]) -> dict[str, Estimate]:
