@@ -271,7 +271,7 @@ class Comparison:
         ]
         line = Line("meta", type(stage).__name__, torch.stack(scores), None, None, seconds, self.rows * self.row_bytes)
         line = replace(line, passes=stage.images * stage.iterations / self.rows, sees="all trained tasks at once, as episodes",
-                       note=f"after {shot} rows of each class")  # fmt: skip
+                       note=f"final after {shot} rows of each class")  # fmt: skip
         self._add(line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]})
 
     def _study(self, s: int) -> Study:

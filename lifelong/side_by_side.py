@@ -82,11 +82,11 @@ def row(line: Line, shots: tuple[int, ...], digits: int = 1) -> list[str]:
         return value.text(digits) if float(values.std()) > 0 else f"{100 * value.mean:.{digits}f}"
 
     few = [shown(None if line.few_shot is None else line.few_shot[:, i]) for i in range(len(shots))]
-    final = shown(line.final) + (f" ({line.note})" if line.note else "")
     size = f"{line.stored / 1e3:,.0f} kB" if line.stored else "–"
     passes = f"{line.passes:.1f}" if line.passes else "–"
     seconds = f"{line.seconds:.1f}" if line.seconds else "–"
-    return [line.reading, line.method, final, shown(line.forgetting), *few, seconds, size, passes, line.sees]
+    method = line.method + (f", {line.note}" if line.note else "")
+    return [line.reading, method, shown(line.final), shown(line.forgetting), *few, seconds, size, passes, line.sees]
 
 
 def as_json(comparison: Comparison, request: Request) -> dict[str, Any]:

@@ -249,11 +249,13 @@ def readings_table(about: dict[str, Any], lines: list[Any]) -> Table:
     table = Table(title=caption(about), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns[:shown]):
         text = i < 2 or column == "sees"
-        table.add_column(column, justify="left" if text else "right", overflow="fold", min_width=9 if i == 0 else None)
+        table.add_column(column, justify="left" if text else "right", overflow="fold", min_width=10 if i == 0 else None)
     before = ""
     for line in lines:
         cells = row(line, shots)
-        cells[1] = _short(line.method)
+        cells[1] = cells[1].replace(line.method, _short(line.method))
+        if output.width < 100:
+            cells = [cell.replace(" ± ", "±") for cell in cells]
         if before and line.reading != before:
             table.add_section()
         before = line.reading

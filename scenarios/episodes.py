@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -50,7 +51,7 @@ class Pool:
     @property
     def hash(self) -> str:
         """What was split: SHA-256 of the data set's name, the sorted classes and the turns, 16 hexadecimal digits."""
-        words = f"{self.table.name}/{self.table.classes}/{','.join(map(str, self.classes))}/{self.turns}"
+        words = f"{Path(self.table.name).name}/{self.table.classes}/{','.join(map(str, self.classes))}/{self.turns}"
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Pool:

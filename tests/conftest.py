@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+class Done(NamedTuple):
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
@@ -27,6 +37,6 @@ def cli(tmp_path, monkeypatch):
             text=True,
             timeout=timeout,
         )
-        return done.returncode, done.stdout, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return call

@@ -1,0 +1,109 @@
+"""Starts: learned, kept in files, put under runs; and every kind of request that cannot be honoured."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lifelong.meta.start import load_start
+from lifelong.run_folder import load
+
+MODEL = ("--model", "MLP(12)")
+STAGE = "ProtoNet(way=2, query=2, iterations=6, data='{}')"
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """Background classes that are no digits: noise of the same shape."""
+    path, random = tmp_path / "noise.npz", np.random.default_rng(0)
+    np.savez(path, x=random.integers(0, 256, (120, 8, 8), dtype=np.uint8), y=np.arange(120) % 6)
+    return path
+
+
+def test_learned_kept_and_put_under_a_run(cli, arrays, tmp_path):
+    file = tmp_path / "start.safetensors"
+    made = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file), "--json")
+    about = json.loads(made.stdout)
+    assert made.returncode == 0 and about["classes"] == 6 and about["class split"] and about["validation"]
+    start = load_start(file)
+    done = cli("run", "split-digits", *MODEL, "--init", str(file), "--iterations", "1", "--seeds", "2",
+               "--optimiser", "SGD(1e-30)", "--name", "a", "--out", str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    params = load(tmp_path / "a").params
+    for seed in range(2):  # a rate of nothing leaves the trunk where the start put it
+        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.one["net"]["layer0.weight"])
+    assert not torch.equal(*params["['net']['head.weight']"])
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["start"]["made by"].startswith("ProtoNet(")
+
+
+def test_a_stage_in_the_run_is_the_same_as_its_file(cli, arrays, tmp_path):
+    common = ("split-digits", *MODEL, "--iterations", "3", "--seeds", "2", "--out", str(tmp_path))
+    cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(tmp_path / "s.safetensors"))
+    cli("run", *common, "--name", "file", "--init", str(tmp_path / "s.safetensors"))
+    cli("run", *common, "--name", "stage", "--init", STAGE.format(arrays))
+    one, other = (load(tmp_path / name).params for name in ("file", "stage"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_start_for_each_seed(cli, arrays, tmp_path):
+    text = STAGE.format(arrays).replace(")", ", per_seed=True)")
+    done = cli("run", "split-digits", *MODEL, "--init", text, "--iterations", "1", "--seeds", "2",
+               "--name", "a", "--out", str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    start = load_start(tmp_path / "a" / "start.safetensors")
+    assert start.about["starts"].startswith("one for each") and start.seeds == (0, 1)
+    assert not torch.equal(*start.meta["net"]["layer0.weight"])
+
+
+def test_meta_test_pairs_starts(cli, arrays, tmp_path):
+    for name, iterations in (("a", 6), ("b", 0)):
+        text = STAGE.format(arrays).replace("iterations=6", f"iterations={iterations}")
+        cli("pretrain", "split-digits", "--init", text, *MODEL, "--output", str(tmp_path / f"{name}.safetensors"))
+    files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    found = cli("meta-test", *files, "--episodes", "20", "--json")
+    rows = json.loads(found.stdout)
+    assert [row["mode"] for row in rows] == ["inductive"] * 2 and "difference" in rows[1] and rows[0]["episodes"] == 20
+    online = json.loads(cli("meta-test", files[0], "--online", "4", "--runs", "3", "--json").stdout)
+    assert {row["method"] for row in online} >= {"FineTuning()"} and all(0 <= row["mean"] <= 1 for row in online)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "split-digits", "--init", "MAML()"), "declares no background classes"),
+        (("run", "split-digits", "--init", "MAML(data='digits')"), "share"),
+        (("run", "split-digits", "--init", "MAML(way=1)"), "at least 2"),
+        (("run", "split-digits", "--init", "MAMML()"), "did you mean 'MAML'"),
+        (("run", "split-digits", "--init", "nowhere.safetensors"), "no such file"),
+        (("run", "split-digits", "--init", "MAML(shot=50, data='{arrays}')"), "shot=50"),
+        (("run", "split-digits", "--init", "MAML(way=9, data='{arrays}')"), "9-way"),
+        (("run", "split-digits", "--init", "OML(data='{arrays}', remember=9)"), "OML"),
+        (("pretrain", "split-digits", "--init", "Random()", "--output", "{tmp}/x.safetensors"), "nothing that learns"),
+        (("pretrain", "split-digits", "--init", "MAML(data='{arrays}')", "--output", "{tmp}/x.txt"), ".safetensors"),
+        (("pretrain", "sines", "--init", "ProtoNet()", "--output", "{tmp}/x.safetensors"), "regression"),
+        (("meta-test", "{tmp}/nothing.safetensors"), "no such file"),
+        (("compare", "split-digits", "--readings", "meta,transfr"), "did you mean 'transfer'"),
+        (("compare", "split-digits", "--readings", "all", "--setting", "class"), "--setting task"),
+        (("compare", "split-digits(tasks=3)", "--readings", "all"), "needs 4 or more"),
+        (("compare", "split-digits", "--readings", "all", "--meta", "Random()"), "nothing that learns"),
+    ],
+    ids=lambda value: "-".join(value)[-40:] if isinstance(value, tuple) else "",
+)
+def test_refused_in_one_line(cli, arrays, tmp_path, words, said):
+    words = [word.format(arrays=arrays, tmp=tmp_path) for word in words]
+    done = cli(*words, *(("--out", str(tmp_path / "runs")) if words[0] in ("run", "compare") else ()))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_start_for_another_network_is_refused(cli, arrays, tmp_path):
+    file = tmp_path / "start.safetensors"
+    cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
+    done = cli("run", "split-digits", "--model", "MLP(13)", "--init", str(file), "--out", str(tmp_path / "runs"))
+    assert done.returncode == 2 and "another network" in done.stderr and done.stderr.count("\n") == 1
+    again = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
+    assert again.returncode == 2 and "exists already" in again.stderr
