@@ -138,7 +138,8 @@ class Request:
                 f"{self.scenario} declares no background classes: name what the start learns from, as in"
                 f" {type(start).__name__}(data='fashion-mnist')"
             )
-        study = study_of(start, learner.model, load_table(data, self.data_root or None), stream.table)
+        table = replace(load_table(data, self.data_root or None), name=data)  # by which a start's file finds it again
+        study = study_of(start, learner.model, table, stream.table)
         return StageStart(start, study, self.seeds)
 
     @property
