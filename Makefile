@@ -31,7 +31,9 @@ reference: install
 	$(BIN)/lifelong reproduce
 
 bench: install
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/meta_speed.py
 
 clean:
 	rm -rf .venv runs report-*.html

@@ -222,19 +222,29 @@ NOTES = {
 }
 
 
-def write_page(found: dict[str, dict], page: Path) -> None:
-    """The figures as a page that can be read."""
-    lines = [
-        "# Speed",
-        "",
-        "Written by `make bench`, on: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
-        "",
-    ]
-    for title, figures in found.items():
-        if title != "machine":
-            lines += [f"## {title[0].upper()}{title[1:]}", "", NOTES[title], "", "| what | figure |", "|---|---:|"]
-            lines += [f"| {name} | {value} |" for name, value in figures.items()] + [""]
-    page.write_text("\n".join(lines))
+def record(title: str, note: str, figures: dict[str, float], output: Path) -> None:
+    """Print a section, and put it with its machine into the record and its page; sections of other runs stay."""
+    print(title, flush=True)
+    figures = {name: round(value, 3) for name, value in figures.items()}
+    for name, value in figures.items():
+        print(f"  {name}: {value}", flush=True)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": 1,
+        "torch": torch.__version__.split("+")[0],
+        "load": round(os.getloadavg()[0], 2),
+    }
+    found = json.loads(output.read_text()) if output.exists() else {}
+    found[title] = {"machine": machine, "note": note, "figures": figures}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(found, indent=1) + "\n")
+    lines = ["# Speed", "", "Written by `make bench`.", ""]
+    for name, section in found.items():
+        on = ", ".join(f"{k} {v}" for k, v in section["machine"].items())
+        lines += [f"## {name[0].upper()}{name[1:]}", "", section["note"], f"On: {on}.", ""]
+        lines += ["| what | figure |", "|---|---:|"]
+        lines += [f"| {name} | {value} |" for name, value in section["figures"].items()] + [""]
+    output.with_suffix(".md").write_text("\n".join(lines))
 
 
 def main() -> None:
@@ -250,14 +260,6 @@ def main() -> None:
     torch.set_num_threads(1)
     table = load_table("mnist", chosen.data_root)
     stream = split(table, 5, "class", budget=Budget(iterations=500, batch=BATCH))
-    found: dict[str, dict] = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": 1,
-            "torch": torch.__version__.split("+")[0],
-            "load": os.getloadavg()[0],
-        }
-    }
     sections: dict[str, Callable[[], dict[str, float]]] = {
         "times the floor": lambda: floor_ratios(stream, not chosen.no_compile),
         "evaluation": lambda: evaluation_share(stream),
@@ -269,13 +271,7 @@ def main() -> None:
             whole, chosen.iterations, chosen.rounds
         )
     for title, measure in sections.items():
-        found[title] = {name: round(value, 3) for name, value in measure().items()}
-        print(title, flush=True)
-        for name, value in found[title].items():
-            print(f"  {name}: {value}", flush=True)
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        chosen.output.write_text(json.dumps(found, indent=1) + "\n")
-        write_page(found, chosen.output.with_suffix(".md"))
+        record(title, NOTES[title], measure(), chosen.output)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,37 @@ class MLP:
         return apply_linear(net, "head", features)
 
 
+NORM_EPSILON = 1e-5  # torch's
+
+
+def batch_normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Batch norm [B, C, H, W] by the statistics of these rows.
+
+    Said as a group norm of one row whose groups are the channels: the same numbers, and differentiated twice under
+    vmap it takes three quarters of the time.
+    """
+    rows, channels, height, width = x.shape
+    turned = x.transpose(0, 1).reshape(1, channels, -1)
+    return F.group_norm(turned, channels, scale, shift).view(channels, rows, height, width).transpose(0, 1)
+
+
+def pooled_batch_norm(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """2 x 2 maxima of the batch norm of a convolution: [B, K, H, W] to [B, C, H / 2, W / 2].
+
+    A rising function may be taken after the maximum as well as before. So channels of negative scale are turned over
+    in the weight, and only the statistics are of the whole images: a meta-gradient is a third faster.
+    """
+    sign = torch.where(scale < 0, -1.0, 1.0).to(scale.dtype)
+    x = F.conv2d(x, weight * sign[:, None, None, None], padding=1)
+    share = 1 / (x.shape[0] * x.shape[2] * x.shape[3])
+    mean = x.sum((0, 2, 3)) * share
+    variance = ((x * x).sum((0, 2, 3)) * share - mean * mean).clamp(min=0)
+    factor = scale * sign * (variance + NORM_EPSILON).rsqrt()
+    if min(x.shape[-2:]) > 1:
+        x = F.max_pool2d(x, 2)
+    return torch.addcmul((shift - mean * factor)[:, None, None], x, factor[:, None, None])
+
+
 @dataclass(frozen=True)
 class Conv4:
     """Blocks of 3 x 3 convolution, norm, rectified linear unit and halving (after Vinyals et al., 2016).
@@ -166,13 +197,13 @@ class Conv4:
         """The last block, flattened [B, F]."""
         x = x if x.ndim == 4 else x[:, None]
         for i in range(self.blocks):
-            stride = 2 if self.halving == "stride" else 1
-            x = F.conv2d(x, net[f"block{i}.weight"], padding=1, stride=stride)
-            scale, shift = net[f"block{i}.scale"], net[f"block{i}.shift"]
-            if self.norm == "group":
-                x = F.group_norm(x, self.groups, scale, shift).relu()
-            else:
-                x = F.batch_norm(x, None, None, scale, shift, training=True).relu()
+            weight, scale, shift = (net[f"block{i}.{name}"] for name in ("weight", "scale", "shift"))
+            if (self.norm, self.halving) == ("batch", "pool"):
+                x = pooled_batch_norm(x, weight, scale, shift).relu()
+                continue
+            x = F.conv2d(x, weight, padding=1, stride=2 if self.halving == "stride" else 1)
+            grouped = self.norm == "group"
+            x = (F.group_norm(x, self.groups, scale, shift) if grouped else batch_normed(x, scale, shift)).relu()
             if self.halving == "pool" and min(x.shape[-2:]) > 1:
                 x = F.max_pool2d(x, 2)
         return x.flatten(1)

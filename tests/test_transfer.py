@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import json
+
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
+from torch.utils._pytree import tree_map
 
 from lifelong import metrics
 from lifelong.checks import _Killed, equal, tiny
@@ -17,10 +23,15 @@ from lifelong.result import Result
 from lifelong.run_folder import load
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.replay import Replay
-from lifelong.transfer.few_shot import Bench, FewShot, read_shots
+from lifelong.transfer.distillation import Distillation, distil, fewer
+from lifelong.transfer.few_shot import Bench, FewShot, few_shot_accuracy, read_shots
+from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
+from lifelong.transfer.rates import choose_rate
 from lifelong.transfer.readings import joint_upto, learned, transfer_reading
-from lifelong.transfer.rules import TransferError
+from lifelong.transfer.rules import Block, FullFineTuning, Scratch, TransferError
+from lifelong.transfer.terminal import show_transfer, transfer_json
 from scenarios.baselines import isolate, joint
+from scenarios.refusal import Refusal
 
 LEARNER = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01))
 
@@ -209,3 +220,167 @@ def test_transfer_is_fine_tuning_in_the_continual_reading(setting, at_task):
     assert torch.equal(result.accuracy, continual.at_task_ends)
     with pytest.raises(TransferError, match="two tasks"):
         transfer_reading(learner, tiny(setting), [0])
+
+
+# --- learning rates and matrices ----------------------------------------------------------------------------------
+
+
+def test_a_rate_is_chosen_on_the_other_tasks_and_the_grid_grows_to_hold_it():
+    asked = []
+
+    def measure(rates):
+        """Task 1 is best at 30 and counts most; task 2 at 0.01; the accuracy of task 3 is the same everywhere."""
+        asked.extend(rates)
+        log = torch.tensor(rates, dtype=torch.float64).log10()[:, None]
+        each = torch.cat([-(log - 1.5).abs(), -0.1 * (log + 2).abs(), 0 * log], 1)
+        return each[:, None, :, None]
+
+    chosen = choose_rate(measure, (0.01, 0.1, 1.0))
+    assert chosen.inside and len(asked) == len(set(asked)) == len(chosen.grid)
+    assert chosen.rates[0, 0] == pytest.approx(0.01)  # by tasks 2 and 3
+    assert 10 < chosen.rates[1, 0] < 100 and chosen.rates[1, 0] == chosen.rates[2, 0]
+    assert not choose_rate(lambda rates: torch.tensor(rates)[:, None, None, None], (1.0, 2.0), widenings=2).inside
+    tied = choose_rate(lambda rates: torch.ones(len(rates), 1, 2, 1), (0.1, 1.0, 10.0))
+    assert tied.rates.flatten().tolist() == [1.0, 1.0] and tied.grid == (0.1, 1.0, 10.0)
+
+
+def test_a_matrix_is_made_of_adaptations():
+    stream, learner, seeds = tiny("task"), Learner(MLP(8), optimiser=Adam(0.01)), [0, 4]
+    what = FewShot((1, 3), optimiser=Adam(0.03), steps=5)
+    scratch, full = transfer_matrices(learner, stream, seeds, [Scratch(), FullFineTuning()], what)
+    assert full.accuracy.shape == (2, 3, 3, 2) and not scratch.gain.any()
+    _, state = learned(learner, stream[1:2], seeds)
+    one = Session(learner, stream, seeds)
+    bench = Bench(stream, seeds, one.fleet.problem, what)
+    for k in range(2):
+        rate = Adam(float(full.rates[2, k]))
+        own = few_shot_accuracy(bench, state.params["net"], dataclasses.replace(what, optimiser=rate))
+        torch.testing.assert_close(full.accuracy[:, 1, 2, k], own[:, 2, k])
+    cell = full.cell(0, 2, 3)
+    assert cell.mean == pytest.approx(float((full.accuracy[:, 0, 2, 1] - full.scratch[:, 2, 1]).mean()))
+    pairs = [full.accuracy[:, s, t, 0] for s in range(3) for t in range(3) if s != t]
+    assert full.curve()[0].mean == pytest.approx(float(torch.stack(pairs).mean()))
+
+
+def test_what_has_no_matrix_is_refused():
+    learner, what = Learner(MLP(8)), FewShot((1,), steps=1)
+    with pytest.raises(TransferError, match="at least 2 tasks"):
+        transfer_matrices(learner, tiny(tasks=1), [0], [FullFineTuning()], what)
+    with pytest.raises(Refusal, match="layer7"):
+        transfer_matrices(learner, tiny(), [0], [Block("layer7")], what)
+
+
+def test_wide_matrices_fit_narrow_pages():
+    matrix = TransferMatrix(
+        "FullFineTuning()", torch.rand(3, 12, 12, 1, generator=torch.Generator().manual_seed(0)).double(),
+        torch.full((3, 12, 1), 0.5).double(), (5,), torch.ones(12, 1), True, torch.ones(3, dtype=torch.bool),
+    )  # fmt: skip
+    for width in (80, 120):
+        console = Console(width=width, record=True, file=io.StringIO())
+        show_transfer([matrix], console)
+        text = console.export_text()
+        assert "…" not in text and max(map(len, text.splitlines())) <= width, text
+        assert any(line.split()[:1] == ["12"] and len(line.split()) >= 13 for line in text.splitlines()), text
+    assert json.loads(json.dumps(transfer_json([matrix])))["FullFineTuning()"]["5"]["matrix"][0][0]["mean"]
+
+
+# --- distillation -------------------------------------------------------------------------------------------------
+
+
+def teacher_of(stream, learner, seeds):
+    one = Session(learner, stream, seeds)
+    return one.fleet, learned(learner, stream, seeds)[1]
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_labels_alone_are_no_teacher(setting):
+    """alpha = 1 is the student alone, to the bit; a teacher moves it; every seed has its own."""
+    stream, seeds = tiny(setting), [0, 2]
+    fleet, state = teacher_of(stream, Learner(MLP(12), optimiser=Adam(0.01)), seeds)
+    student = Learner(MLP(4), optimiser=Adam(0.01))
+    same = distil(fleet, state, stream, seeds, student, Distillation(alpha=1.0), 0.5)
+    assert torch.equal(same["alone"].losses, same["taught"].losses)
+    other = distil(fleet, state, stream, seeds, student, Distillation(alpha=0.1), 0.5)
+    assert torch.equal(same["alone"].losses, other["alone"].losses)
+    assert not torch.equal(other["alone"].losses, other["taught"].losses)
+    alone = tree_map(lambda leaf: leaf[1:], state)
+    fleet_of_one, _ = teacher_of(stream, Learner(MLP(12), optimiser=Adam(0.01)), [2])
+    again = distil(fleet_of_one, alone, stream, [2], student, Distillation(alpha=0.1), 0.5)
+    torch.testing.assert_close(again["taught"].losses[0], other["taught"].losses[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_teacher_in_closed_form():
+    stream = tiny("class")
+    fleet, state = teacher_of(stream, NearestClassMean(model=MLP(3)), [0])
+    result = distil(fleet, state, stream, [0], Learner(MLP(4)), Distillation(), 0.5)["taught"]
+    assert result.losses.isfinite().all() and result.kept.all()
+
+
+def test_shares_are_nested_and_hold_every_class():
+    stream = tiny()
+    small, large = (fewer(stream, share).tasks_of(3) for share in (0.05, 0.4))
+    for few, more, all_ in zip(small, large, stream.tasks_of(3), strict=True):
+        assert set(few.train.tolist()) <= set(more.train.tolist()) <= set(all_.train.tolist())
+        assert set(few.label[stream.table.y[few.train]].tolist()) == set(few.classes)
+        assert torch.equal(few.test, all_.test)
+
+
+def test_what_cannot_teach_is_refused():
+    with pytest.raises(Refusal, match="lifelong distil"):
+        run(Learner(MLP(4), Distillation()), tiny(), [0])
+    stream = tiny()
+    fleet, state = teacher_of(stream, Learner(MLP(4)), [0])
+    with pytest.raises(TransferError, match="nothing to distil"):
+        distil(fleet, state, isolate(stream), [0], Learner(MLP(4)), Distillation(), 0.5)
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_transfer(cli):
+    words = ["transfer", "split-blobs", "--seeds", "2", "--iterations", "5", "--steps", "3", "--shots", "1,2"]
+    code, out, errors = cli(*words, "--rules", "LinearProbe()", "--rules", "L2SP(strength=0.5)")
+    assert code == 0 and "LinearProbe()" in out and "k = 2" in out and "source" in out, errors
+    code, out, errors = cli(*words, "--json")
+    held = json.loads(out)
+    assert code == 0 and set(held) == {"Scratch()", "FullFineTuning()", "LinearProbe()"} and errors == ""
+    assert len(held["LinearProbe()"]["2"]["matrix"]) == 5
+
+
+def test_the_command_distil(cli):
+    assert cli("run", "split-blobs", "--seeds", "3", "--iterations", "5", "--fleet", "2", "--name", "a")[0] == 0
+    code, out, errors = cli("distil", "runs/a", "--model", "MLP(5)", "--share", "0.5")
+    assert code == 0 and "taught - alone" in out, errors
+    code, out, errors = cli("distil", "runs/a", "--json")
+    assert code == 0 and len(json.loads(out)["taught"]["per_seed"]) == 3 and errors == ""
+
+
+BAD = {
+    "unknown rule": (["transfer", "split-blobs", "--rules", "LinearProb()"], "LinearProbe"),
+    "unknown block": (["transfer", "split-blobs", "--rules", "Block('layer9')"], "layer0"),
+    "a share of no share": (["transfer", "split-blobs", "--rules", "ProbeThenFineTune(2.0)"], "0 ... 1"),
+    "too many shots": (["transfer", "split-blobs", "--shots", "500"], "ask for fewer"),
+    "no shots": (["transfer", "split-blobs", "--shots", ""], "1,5,10"),
+    "no steps": (["transfer", "split-blobs", "--steps", "0"], "at least 1 step"),
+    "one task": (["transfer", "split-blobs(tasks=1)"], "at least 2 tasks"),
+    "no run": (["distil", "runs/none"], "not a run"),
+}
+
+
+@pytest.mark.parametrize("words, hint", BAD.values(), ids=BAD.keys())
+def test_bad_words_are_one_line(cli, words, hint):
+    code, out, errors = cli(*words)
+    assert (code, out, errors.count("\n")) == (2, "", 1) and hint in errors, errors
+
+
+def test_bad_distillation_is_one_line(cli):
+    assert cli("run", "split-blobs", "--seeds", "1", "--iterations", "2", "--name", "a")[0] == 0
+    for words, hint in (
+        (["--share", "0"], "share"),
+        (["--alpha", "2"], "alpha"),
+        (["--temperature", "0"], "temperature"),
+        (["--model", "MPL(3)"], "MLP"),
+        (["--iterations", "-1"], "negative"),
+    ):
+        code, out, errors = cli("distil", "runs/a", *words)
+        assert (code, out, errors.count("\n")) == (2, "", 1) and hint in errors, errors

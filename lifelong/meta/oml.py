@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lifelong.adaptation import OnFeatures, batch_of, loss_of
 from lifelong.learner import Learner, State
+from lifelong.meta.online_head import online_head
 from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
@@ -100,14 +101,16 @@ class OML(Stage):
         x, test_x = scaled(one.x, study.dtype), scaled(one.test_x, study.dtype)
         if self.cached:
             features = problem.features(params, torch.cat([x, test_x]))
-            x, test_x = features[: len(x)], features[len(x) :]
+            params, test_x = online_head(params, features[: len(x)], one.y, self.rate), features[len(x) :]
             problem = replace(problem, model=OnFeatures(study.model))
-        learner = Learner(problem.model, optimiser=SGD(self.rate), trains="head")
-        state = State(params, {}, ())
-        for j in range(len(x)):
-            batch = batch_of(x[j : j + 1], one.y[j : j + 1], problem.classes, study.dtype)
-            state = learner.step(problem, state, batch)
-        return loss_of(problem, state.params, batch_of(test_x, one.test_y, problem.classes, study.dtype))
+        else:
+            learner = Learner(problem.model, optimiser=SGD(self.rate), trains="head")
+            state = State(params, {}, ())
+            for j in range(len(x)):
+                batch = batch_of(x[j : j + 1], one.y[j : j + 1], problem.classes, study.dtype)
+                state = learner.step(problem, state, batch)
+            params = state.params
+        return loss_of(problem, params, batch_of(test_x, one.test_y, problem.classes, study.dtype))
 
     @property
     def images(self) -> int:

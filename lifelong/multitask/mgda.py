@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from lifelong.multitask.gradients import combined, gramian, members, task_gradients
 from lifelong.multitask.surgery import mgda
 from lifelong.problem import Batch, Memory, Params, Problem
@@ -18,9 +20,12 @@ class MGDA(Strategy):
     as `TaskWeights` does: not of the task's share, for the shortest vector leans to short gradients, and how many rows
     a task drew is luck. The weights add up to 1 over the tasks with rows in the batch, the others get none: a mean and
     not a sum, equal to the plain joint gradient where all weights are equal and all tasks have as many rows. Tasks with
-    small gradients rule, so the step is shorter than the plain one. iterations: steps of Frank-Wolfe.
+    small gradients rule: one that is learned already holds the others up, and the step is short. normalised: the
+    weights are those of the gradients g_i / |g_i|, and go to the g_i as they are ("l2" in the authors' code).
+    iterations: steps of Frank-Wolfe.
     """
 
+    normalised: bool = False
     iterations: int = 25
     multi_task = True
     replaces_gradient = True
@@ -35,4 +40,8 @@ class MGDA(Strategy):
         share = own.to(batch.weight.dtype) * batch.weight.shape[0] / count.clamp(min=1)  # [T, B], B / rows of the task
         each = task_gradients(problem, params, batch, grads, share)
         present = (own & (batch.weight > 0)).any(1)
-        return combined(grads, each, mgda(gramian(each), self.iterations, present))
+        products = gramian(each)
+        if self.normalised:
+            length = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)
+            products = products / length / length[:, None]
+        return combined(grads, each, mgda(products, self.iterations, present))

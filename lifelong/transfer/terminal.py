@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -42,28 +43,34 @@ def curves_table(matrices: list[TransferMatrix], width: int) -> Table:
 
 
 def matrix_table(matrix: TransferMatrix, shot: int, width: int) -> Table:
-    """Gain over scratch in points of percent: sources in rows, targets in columns. Clear: the 95 % interval leaves out 0."""
-    shown = min(matrix.accuracy.shape[1], SHOWN)
-    cells = [[matrix.cell(s, t, shot) for t in range(shown)] for s in range(shown)]
-    full = [[signed(value) for value in row] for row in cells]
-    roomy = 8 + sum(1 + max(len(row[t]) for row in full) for t in range(shown)) <= width
-    title = (
-        f"transfer by {matrix.rule}: accuracy over scratch, points, k = {shot}; {'± 95 %' if roomy else '! = clear'}"
-    )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("source", justify="right")
-    for t in range(shown):
-        table.add_column(f"{t + 1}", justify="right", no_wrap=True)
-    for s, row in enumerate(cells):
-        words = full[s] if roomy else [_short(value) for value in row]
-        styled = [Text(word, style="bold" if s == t else "") for t, word in enumerate(words)]
-        table.add_row(f"{s + 1}", *styled)
+    """Gain over scratch in points of percent: sources in rows, targets in columns; as exactly as the width allows.
+
+    "clear" is said of a gain whose 95 % interval leaves out 0.
+    """
+    shown = range(min(matrix.accuracy.shape[1], SHOWN))
+    cells = [[matrix.cell(s, t, shot) for t in shown] for s in shown]
+    for write, words in ((signed, "± 95 %"), (_one_digit, "! = clear"), (_whole, "! = clear")):
+        title = f"transfer by {matrix.rule}: accuracy over scratch, points, k = {shot}; {words}"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("from", justify="right", no_wrap=True)
+        for t in shown:
+            table.add_column(f"{t + 1}", justify="right", no_wrap=True)
+        for s, row in enumerate(cells):
+            styled = [Text(write(value), style="bold" if s == t else "") for t, value in enumerate(row)]
+            table.add_row(f"{s + 1}", *styled)
+        if Measurement.get(Console(width=1000), Console(width=1000).options, table).maximum <= width:
+            break
     return table
 
 
-def _short(value: Estimate) -> str:
+def _one_digit(value: Estimate, digits: int = 1) -> str:
+    """Without its interval, as in "+1.2!"."""
     clear = value.half_width is not None and abs(value.mean) > value.half_width
-    return f"{100 * value.mean:+.1f}{'!' if clear else ' '}" if value.mean == value.mean else "–"
+    return f"{100 * value.mean:+.{digits}f}{'!' if clear else ' '}" if value.mean == value.mean else "–"
+
+
+def _whole(value: Estimate) -> str:
+    return _one_digit(value, 0)
 
 
 def show_transfer(matrices: list[TransferMatrix], console: Console) -> None:

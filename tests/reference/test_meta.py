@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
+from lifelong.meta.online_head import online_head
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
@@ -223,3 +224,55 @@ def test_maml_learns_sines_and_pretraining_does_not():
         tester = MAML(**shared, rate=0.02)  # both adapt by the same rule
         errors.append(float(scored(tester, study, meta, study.validation, shot=10, episodes=100).scores.mean()))
     assert errors[0] < errors[1] / 2
+
+
+@pytest.mark.parametrize("halving", ["pool", "stride"])
+def test_batch_norm_is_torchs_with_any_sign_of_scale_and_twice_differentiable(halving):
+    model, random = Conv4(4, blocks=2, groups=1, norm="batch", halving=halving), generator("signs", 0)
+    net = {name: value.to(DOUBLE) for name, value in model.init((7, 7), 3, random).items()}
+    for i in range(2):
+        net[f"block{i}.scale"] = torch.randn(4, generator=random, dtype=DOUBLE)
+        net[f"block{i}.shift"] = torch.randn(4, generator=random, dtype=DOUBLE)
+    x = torch.randn(6, 7, 7, generator=random, dtype=DOUBLE)
+
+    def plain(net, x):
+        x = x[:, None]
+        for i in range(2):
+            x = F.conv2d(x, net[f"block{i}.weight"], padding=1, stride=2 if halving == "stride" else 1)
+            x = F.batch_norm(x, None, None, net[f"block{i}.scale"], net[f"block{i}.shift"], training=True).relu()
+            x = F.max_pool2d(x, 2) if halving == "pool" else x
+        return x.flatten(1)
+
+    def slopes(features):
+        inner = torch.func.grad(lambda net: features(net, x).square().sum())
+        outer = torch.func.grad(lambda net: sum(g.square().sum() for g in inner(net).values()))
+        return features(net, x), inner(net), outer(net)
+
+    torch.testing.assert_close(slopes(model.features), slopes(plain))
+
+
+def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
+    """Under vmap over seeds and trajectories, gradients of features, weights and biases too."""
+    random = generator("online", 0)
+    x, y = torch.randn(3, 2, 6, 5, dtype=DOUBLE, generator=random), torch.randint(4, (3, 2, 6), generator=random)
+    weight = torch.randn(3, 5, 4, dtype=DOUBLE, generator=random)
+    bias = torch.randn(3, 4, dtype=DOUBLE, generator=random)
+
+    def chain(params, x, y, rate):
+        weight, bias = params["net"]["head.weight"], params["net"]["head.bias"]
+        for row, label in zip(x.unbind(), y.unbind(), strict=True):
+            slope = (row @ weight + bias).softmax(0) - F.one_hot(label, 4)
+            weight, bias = weight - rate * row[:, None] * slope, bias - rate * slope
+        return {"net": {"head.weight": weight, "head.bias": bias}}
+
+    def gradients(head):
+        def loss(weight, bias, x, y):
+            def one(x, y):
+                net = head({"net": {"head.weight": weight, "head.bias": bias}}, x, y, 0.3)["net"]
+                return net["head.weight"].square().sum() + net["head.bias"].exp().sum()
+
+            return torch.func.vmap(one)(x, y).sum()
+
+        return torch.func.vmap(torch.func.grad(loss, (0, 1, 2)))(weight, bias, x, y)
+
+    torch.testing.assert_close(gradients(online_head), gradients(chain))

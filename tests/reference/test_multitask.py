@@ -162,13 +162,22 @@ def test_pcgrad_part_is_the_papers_loop_on_autograds_gradients(setting):
 
 
 def test_mgda_part_is_the_shortest_mean_of_autograds_gradients():
-    for problem, params, batch, ours in first_steps(MGDA(200), joint(tiny("task", iterations=12))):
+    for problem, params, batch, ours in first_steps(MGDA(iterations=200), joint(tiny("task", iterations=12))):
         here = [t for t in range(3) if (batch.task == t).any()]
         means = [(batch.task == t) / (batch.task == t).sum() for t in here]
         each = torch.stack([flat(by_hand(problem, params, batch, mean.to(DOUBLE))) for mean in means])
         expected = mgda(each @ each.T, 200) @ each
         # where the shortest vector is near 0, rounding in the Gramian moves it by its square root
         torch.testing.assert_close(flat(ours["net"]), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_normalised_mgda_takes_the_weights_of_unit_gradients():
+    for problem, params, batch, ours in first_steps(MGDA(True, 200), joint(tiny("task", iterations=12))):
+        here = [t for t in range(3) if (batch.task == t).any()]
+        means = [(batch.task == t) / (batch.task == t).sum() for t in here]
+        each = torch.stack([flat(by_hand(problem, params, batch, mean.to(DOUBLE))) for mean in means])
+        unit = each / each.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(flat(ours["net"]), mgda(unit @ unit.T, 200) @ each, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("part", [PCGrad(), MGDA()], ids=repr)
@@ -196,7 +205,7 @@ def test_task_weights_are_weights_and_reach_surgery():
     for problem, params, batch, ours in first_steps(TaskWeights((1.0, 2.0, 0.5)), stream):
         expected = by_hand(problem, params, batch, weights[batch.task] / 4)
         torch.testing.assert_close(flat(ours["net"]), flat(expected))
-    for problem, params, batch, ours in first_steps(TaskWeights((1.0, 2.0, 0.5)) + MGDA(200), stream):
+    for problem, params, batch, ours in first_steps(TaskWeights((1.0, 2.0, 0.5)) + MGDA(iterations=200), stream):
         here = [t for t in range(3) if (batch.task == t).any()]
         shares = [weights[t] * (batch.task == t) / (batch.task == t).sum() for t in here]
         each = torch.stack([flat(by_hand(problem, params, batch, share)) for share in shares])
@@ -421,7 +430,7 @@ def test_what_cannot_be_is_refused_in_one_line():
         "unheard: leave": lambda: MGDA() + PCGrad(),
         "go unheard": lambda: UncertaintyWeights() + PCGrad(),
         "replace `objective`": lambda: UncertaintyWeights() + UncertaintyWeights(),
-        "at least 1": lambda: MGDA(0),
+        "at least 1": lambda: MGDA(iterations=0),
         "hidden layers": lambda: Conditioned(Conv4()),
         "as in MLP(100, 100)": lambda: Conditioned(MLP()),
         "concatenation, addition": lambda: Conditioned(MLP(4), "magic"),

@@ -1,0 +1,171 @@
+"""Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher and TorchOpt.
+
+All compute the second-order gradient of the same network and tasks; a first call checks that they agree.
+Prints a table, and puts its sections into docs/speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from speed import interleaved, record
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lifelong.meta.maml import MAML
+from lifelong.meta.oml import OML
+from lifelong.meta.stage import Study
+from lifelong.model import Conv4
+from scenarios.datasets import load_table
+from scenarios.episodes import Pool, pool
+from scenarios.stream import generator
+
+TASKS, RATE = 16, 0.4
+NOTES = {
+    "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
+    "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images.",
+}
+
+
+class Torch(nn.Module):
+    """The same network as a module, for the peers."""
+
+    def __init__(self, net: dict[str, Tensor]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(4):
+            out, into = net[f"block{i}.weight"].shape[:2]
+            conv = nn.Conv2d(into, out, 3, padding=1, bias=False)
+            norm = nn.BatchNorm2d(out, track_running_stats=False)
+            with torch.no_grad():
+                conv.weight.copy_(net[f"block{i}.weight"])
+            layers += [conv, norm, nn.ReLU(), nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(*net["head.weight"].shape)
+        with torch.no_grad():
+            self.head.weight.copy_(net["head.weight"].T)
+            self.head.bias.copy_(net["head.bias"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def by_higher(net: Torch, tasks: list[tuple[Tensor, ...]], steps: int) -> Callable[[], float]:
+    """The meta-gradient as higher's own example takes it."""
+    import higher
+
+    inner = torch.optim.SGD(net.parameters(), RATE)
+
+    def once() -> float:
+        net.zero_grad()
+        total = 0.0
+        for x, y, query, target in tasks:
+            with higher.innerloop_ctx(net, inner, copy_initial_weights=False) as (own, optimiser):
+                for _ in range(steps):
+                    optimiser.step(F.cross_entropy(own(x), y))
+                loss = F.cross_entropy(own(query), target) / len(tasks)
+                loss.backward()
+            total += float(loss.detach())
+        return total
+
+    return once
+
+
+def by_torchopt(net: Torch, tasks: list[tuple[Tensor, ...]], steps: int) -> Callable[[], float]:
+    """The meta-gradient as TorchOpt's own example takes it."""
+    import torchopt
+
+    inner = torchopt.MetaSGD(net, lr=RATE)
+
+    def once() -> float:
+        for parameter in net.parameters():
+            parameter.grad = None
+        total = 0.0
+        start = torchopt.extract_state_dict(net, by="reference", detach_buffers=True)
+        optimiser = torchopt.extract_state_dict(inner, by="reference")
+        for x, y, query, target in tasks:
+            for _ in range(steps):
+                inner.step(F.cross_entropy(net(x), y))
+            loss = F.cross_entropy(net(query), target) / len(tasks)
+            loss.backward()
+            torchopt.recover_state_dict(net, start)
+            torchopt.recover_state_dict(inner, optimiser)
+            total += float(loss.detach())
+        return total
+
+    return once
+
+
+def against_peers(images: Pool) -> dict[str, float]:
+    """Their seconds over ours at 1 and 5 inner steps; refused where losses or gradients differ."""
+    ratios = {}
+    study = Study(Conv4(32, norm="batch"), images, images, (28, 28))
+    for steps in (1, 5):
+        stage = MAML(steps=steps, rate=RATE, tasks=TASKS, query=1)
+        meta, drawn = stage.init(study, generator(0)), stage.draw(study, generator(1))
+        tasks = [
+            (sx.float()[:, None] / 255, sy, qx.float()[:, None] / 255, qy)
+            for sx, sy, qx, qy in zip(drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y, strict=True)
+        ]
+        higher, torchopt = (Torch(meta["net"]) for _ in range(2))
+        work = {
+            "ours": lambda s=stage, m=meta, d=drawn: s.gradient(study, m, d),
+            "higher": by_higher(higher, tasks, steps),
+            "TorchOpt": by_torchopt(torchopt, tasks, steps),
+        }
+        loss, gradient = work["ours"]()
+        for name, net in (("higher", higher), ("TorchOpt", torchopt)):
+            assert abs(work[name]() - float(loss)) < 1e-5, name
+            theirs = dict(net.named_parameters())["head.weight"].grad
+            own = gradient["net"]["head.weight"]
+            gap = float((theirs.T - own).norm() / own.norm())
+            print(f"  {name}, {steps} inner steps: relative gap of the gradients {gap:.1e}", flush=True)
+            assert gap < 1e-2, name
+        seconds = interleaved(work, 2)
+        ratios[f"ours at {steps} inner steps, ms"] = 1e3 * seconds["ours"]
+        ratios |= {f"{name} / ours at {steps} inner steps": seconds[name] / seconds["ours"] for name in list(work)[1:]}
+    return ratios
+
+
+def parts(images: Pool) -> dict[str, float]:
+    """What episodes cost, and what caching a frozen encoder's features saves."""
+    study = Study(Conv4(32, norm="batch"), images, images, (28, 28))
+    stage = MAML(steps=1, rate=RATE, tasks=TASKS, query=1)
+    meta, drawn, chance = stage.init(study, generator(0)), stage.draw(study, generator(1)), generator(2)
+    grouped = Study(Conv4(32, halving="stride"), images, images, (28, 28))
+    work = {"episodes": lambda: stage.draw(study, chance), "MAML": lambda: stage.gradient(study, meta, drawn)}
+    for kind, fields in {"OML": {}, "OML's inner loop": {"query": 1, "remember": 1}}.items():
+        for cached in (True, False):
+            own = OML(way=20, shot=5, cached=cached, **fields)
+            first, line = own.init(grouped, generator(0)), own.draw(grouped, generator(1))
+            work[f"{kind}, {cached}"] = lambda own=own, first=first, line=line: own.gradient(grouped, first, line)
+    seconds = interleaved(work, 1)
+    return {
+        "episodes, share": seconds["episodes"] / (seconds["episodes"] + seconds["MAML"]),
+        "OML's inner loop, encoder inside / cached": seconds["OML's inner loop, False"]
+        / seconds["OML's inner loop, True"],
+        "OML's whole meta-gradient, encoder inside / cached": seconds["OML, False"] / seconds["OML, True"],
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--data-root", default=os.environ.get("LIFELONG_DATA"))
+    words.add_argument("--output", type=Path, default=Path("docs/speed.json"))
+    chosen = words.parse_args()
+    torch.set_num_threads(1)
+    images = pool(load_table("omniglot-background", chosen.data_root), rotations=True)
+    for title, measure in {
+        "second-order MAML against peers": against_peers,
+        "parts of a meta-iteration": parts,
+    }.items():
+        record(title, NOTES[title], measure(images), chosen.output)
+
+
+if __name__ == "__main__":
+    main()

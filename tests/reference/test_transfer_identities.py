@@ -1,0 +1,191 @@
+"""Transfer against what it must equal: EWC with an identity, a head on cached features, plain PyTorch, a formula."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+from lifelong.adaptation import batch_of, episode_problem
+from lifelong.checks import tiny
+from lifelong.learner import Learner
+from lifelong.loop import Session
+from lifelong.model import MLP
+from lifelong.optimisers import SGD, Adam
+from lifelong.strategies.ewc import EWC
+from lifelong.strategies.l2sp import L2SP
+from lifelong.transfer.distillation import Distillation, divergence
+from lifelong.transfer.few_shot import Bench, FewShot, few_shot_accuracy
+from lifelong.transfer.rules import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
+from scenarios.split import split
+from scenarios.stream import Budget, generator
+from scenarios.synthetic import blobs
+
+DOUBLE = torch.float64
+
+
+def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
+    for name in [n[:-7] for n in net if n.endswith(".weight")]:
+        x = x @ net[f"{name}.weight"] + net[f"{name}.bias"]
+        x = x if name == "head" else x.relu()
+    return x
+
+
+@pytest.mark.parametrize("optimiser", [SGD(0.05, momentum=0.9), Adam(0.01)], ids=repr)
+def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
+    stream, ends = tiny(iterations=30), []
+    for strategy in (L2SP(strength=0.7), EWC(strength=0.7)):
+        one = Session(Learner(MLP(8), strategy, optimiser), stream, [0, 1], dtype=DOUBLE)
+        state = one.first_state()
+        if isinstance(strategy, EWC):
+            net = state.params["net"]
+            ones = {k: torch.full_like(v, float(not k.startswith("head."))) for k, v in net.items()}
+            state = state._replace(memory=({"importance": ones, "centre": tree_map(torch.clone, net)},))
+        for batch in one.feed.batches(0):
+            state, _ = one.fleet.step(state, batch, 0.0)
+        ends.append(state.params["net"])
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-12, atol=1e-14)
+
+
+def test_l2sp_is_its_formula():
+    """strength / 2 |trunk - start|^2 + decay / 2 |head|^2, by autograd, along ten steps."""
+    net, problem, batch = episode()
+    ours = adapted_net(L2SP(0.3, 0.2).phases(Learner(problem.model, optimiser=SGD(0.1)), 10), problem, net, batch)
+    live = {k: v.clone().requires_grad_() for k, v in net.items()}
+    optimiser = torch.optim.SGD(live.values(), lr=0.1)
+    for _ in range(10):
+        loss = F.cross_entropy(plain_forward(live, batch.x), batch.y)
+        for k, v in live.items():
+            loss = loss + (0.1 * v.square().sum() if k.startswith("head.") else 0.15 * (v - net[k]).square().sum())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for k, v in live.items():
+        torch.testing.assert_close(ours[k], v.detach(), rtol=1e-10, atol=1e-12)
+
+
+def episode(way: int = 3, rows: int = 12):
+    problem = episode_problem(MLP(7, 6), way, DOUBLE)
+    random = generator("an episode")
+    x = torch.randn(rows, 5, dtype=DOUBLE, generator=random)
+    net = {k: v.to(DOUBLE) for k, v in problem.model.init((5,), way, random).items()}
+    return net, problem, batch_of(x, torch.arange(rows) % way, way, DOUBLE)
+
+
+def test_a_probe_is_training_the_head_on_cached_features():
+    net, problem, batch = episode()
+    ours = adapted_net(LinearProbe().phases(Learner(problem.model, optimiser=Adam(0.02)), 25), problem, net, batch)
+    features = problem.model.features(net, batch.x)
+    head = {k: v.clone().requires_grad_() for k, v in net.items() if k.startswith("head.")}
+    optimiser = torch.optim.Adam(head.values(), lr=0.02)
+    for _ in range(25):
+        optimiser.zero_grad()
+        F.cross_entropy(features @ head["head.weight"] + head["head.bias"], batch.y).backward()
+        optimiser.step()
+    for k, v in ours.items():
+        if k in head:
+            torch.testing.assert_close(v, head[k].detach(), rtol=1e-9, atol=1e-12)
+        else:
+            assert torch.equal(v, net[k])
+
+
+def test_probe_then_tune_has_the_probe_and_full_tuning_for_its_ends():
+    net, problem, batch = episode()
+    learner = Learner(problem.model, optimiser=Adam(0.02))
+
+    def end(rule):
+        return adapted_net(rule.phases(learner, 9), problem, net, batch)
+
+    for share, rule in ((0.0, FullFineTuning()), (1.0, LinearProbe())):
+        both = end(ProbeThenFineTune(share)), end(rule)
+        assert all(torch.equal(both[0][k], both[1][k]) for k in net), rule
+    half = end(ProbeThenFineTune(0.5))
+    assert not any(torch.equal(half[k], net[k]) for k in net)
+
+
+def test_a_block_moves_with_the_head_and_nothing_else():
+    net, problem, batch = episode()
+    end = adapted_net(Block("layer1").phases(Learner(problem.model, optimiser=SGD(0.1)), 3), problem, net, batch)
+    moved = {k for k in net if not torch.equal(net[k], end[k])}
+    assert moved == {"layer1.weight", "layer1.bias", "head.weight", "head.bias"}
+
+
+def plain_few_shot(stream, seed: int, net: dict, t: int, k: int, rate: float, steps: int) -> float:
+    """One seed, one task, k rows of each class, by a loop over torch.optim.Adam."""
+    task, y = stream.tasks_of(seed)[t], stream.table.y
+    chosen = []
+    for c in task.classes:
+        own = task.train[task.label[y[task.train]] == c]
+        chosen.append(own[torch.randperm(len(own), generator=generator(seed, "few-shot rows", t, c))[:k]])
+    rows = torch.cat(chosen)
+    head = MLP(9).init(stream.table.shape, stream.classes, generator(seed, "few-shot head"))
+    live = {n: (head[n].to(DOUBLE) if n.startswith("head.") else v).clone().requires_grad_() for n, v in net.items()}
+    classes = list(task.classes)
+
+    def scores(rows):
+        return plain_forward(live, stream.table.x[rows].to(DOUBLE))[:, classes]
+
+    def labels(rows):
+        return task.label[y[rows]] - classes[0]
+
+    optimiser = torch.optim.Adam(live.values(), lr=rate)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(scores(rows), labels(rows)).backward()
+        optimiser.step()
+    return float((scores(task.test).argmax(1) == labels(task.test)).double().mean())
+
+
+@pytest.mark.parametrize("setting", ["task", "class"])
+def test_few_shot_accuracy_is_a_plain_loop(setting):
+    stream = split(blobs(6, 6, 48, spread=2.0), 3, setting, budget=Budget(iterations=2, batch=4))
+    one = Session(Learner(MLP(9)), stream, [0, 5], dtype=DOUBLE)
+    nets = one.first_state().params["net"]
+    what = FewShot((1, 4), optimiser=Adam(0.02), steps=15)
+    ours = few_shot_accuracy(Bench(stream, [0, 5], one.fleet.problem, what), nets)
+    theirs = [
+        [
+            [plain_few_shot(stream, seed, {n: v[s] for n, v in nets.items()}, t, k, 0.02, 15) for k in (1, 4)]
+            for t in range(3)
+        ]
+        for s, seed in enumerate((0, 5))
+    ]
+    torch.testing.assert_close(ours, torch.tensor(theirs, dtype=DOUBLE), rtol=0, atol=1e-12)
+    scratch = few_shot_accuracy(Bench(stream, [0, 5], one.fleet.problem, what), nets, replace(what, rule=Scratch()))
+    assert torch.equal(scratch, ours)  # these networks are the random draws
+
+
+def test_distillation_is_its_formula_and_gradient():
+    """alpha CE(y, softmax(v)) + (1 - alpha) tau^2 KL(softmax(u / tau), softmax(v / tau)); d/dv by hand."""
+    net, problem, batch = episode()
+    random = generator("teacher")
+    u = 3 * torch.randn(12, 3, dtype=DOUBLE, generator=random)
+    rules = {"teacher": u[None], "teacher_place": torch.arange(12)[None]}
+    problem = replace(problem, rules=rules)
+    batch = batch._replace(row=torch.arange(12))
+    alpha, tau = 0.3, 2.5
+    part = Distillation(alpha, tau)
+    gradient, loss = torch.func.grad_and_value(lambda p: part.objective(problem, p, {}, batch)[0])({"net": net})
+    v = plain_forward(net, batch.x)
+    p, q = (u / tau).softmax(1), (v / tau).softmax(1)
+    hard = -v.log_softmax(1)[torch.arange(12), batch.y].mean()
+    soft = (p * (p.log() - q.log())).sum(1).mean()
+    torch.testing.assert_close(loss, alpha * hard + (1 - alpha) * tau**2 * soft)
+    by_hand = (alpha * (v.softmax(1) - F.one_hot(batch.y, 3)) + (1 - alpha) * tau * (q - p)) / 12  # d loss / d v
+    torch.testing.assert_close(gradient["net"]["head.bias"], by_hand.sum(0))
+    features = problem.model.features(net, batch.x)
+    torch.testing.assert_close(gradient["net"]["head.weight"], features.T @ by_hand)
+
+
+def test_divergence_leaves_closed_classes_out():
+    random = generator("divergence")
+    u, v = (torch.randn(4, 5, dtype=DOUBLE, generator=random) for _ in range(2))
+    allowed = torch.tensor([True, True, False, True, False]).expand(4, -1)
+    ours = divergence(u, v, allowed, 2.0)
+    kept = [0, 1, 3]
+    theirs = F.kl_div((v[:, kept] / 2).log_softmax(1), (u[:, kept] / 2).softmax(1), reduction="none").sum(1)
+    torch.testing.assert_close(ours, theirs)
