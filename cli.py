@@ -627,14 +627,14 @@ def reproduce(
     device: Device = "auto",
     table_only: Annotated[bool, typer.Option("--table-only", help="write the page from what is kept")] = False,
 ) -> None:
-    """Run published rows again: protocol, ours, theirs, verdict. Finished cells are kept, so it can be cut off.
+    """Run published tables again: protocol, ours, theirs, verdict. Finished cells are kept, so it can be cut off.
 
     Example: lifelong reproduce split-mnist-class-er
     """
     import torch
 
     from lifelong import terminal
-    from lifelong.reference import reproduce as again
+    from lifelong.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
     for line in again(name, data_root, record, page, device, table_only):

@@ -1,0 +1,1 @@
+"""Rows of tables, published or aimed at, run again by `lifelong reproduce`."""

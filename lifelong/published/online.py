@@ -1,0 +1,146 @@
+"""Fifty unseen characters online, class after class (Javed and White, 2019): what a start's features are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from torch.utils._pytree import tree_map
+
+from lifelong.expression import parse
+from lifelong.loop import device_of
+from lifelong.meta.online import online_accuracy
+from lifelong.meta.pretraining import Course, pretrain
+from lifelong.meta.stage import Meta, Study
+from lifelong.meta.start import Start, study_of
+from lifelong.published.rows import Cell, about_machine, gathered, mean_and_error, own_cells
+from scenarios.datasets import load_table
+from scenarios.episodes import pool
+
+SEEDS = (0, 1, 2)
+CLASSES, RUNS = 50, 10
+NET = "Conv4(32, halving='stride')"
+SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)  # of meta-training, at which the online accuracy is taken
+STRATEGIES = ("FineTuning()", "Replay(size=150)", "EWC(strength=100.0, online=True)")
+PROTOCOL = (
+    f"the trunk of `{NET}` learns from Omniglot's 868 background characters and is frozen; a new head sees {CLASSES} "
+    "unseen characters, 15 images each, one image at a time and class after class, once; accuracy on the 5 other images "
+    f"of every character after the last. {RUNS} draws of the characters, the same for all starts; the learning rate of "
+    "each start and strategy is the best of a grid on 5 other draws, widened until the best lies inside. OML and "
+    "supervised pre-training pass the same number of images forward and backward"
+)
+
+
+@dataclass
+class Snapshots:
+    """Keeps what was learned at some iterations."""
+
+    at: tuple[int, ...]
+    kept: dict[int, Meta]
+
+    def restore(self, course: Course) -> Course:
+        """From the start on."""
+        self.boundary(course)
+        return course
+
+    def boundary(self, course: Course) -> None:
+        """A copy, where it is wanted."""
+        if course.iteration in self.at:
+            self.kept[course.iteration] = tree_map(lambda leaf: leaf.clone(), course.meta)
+
+
+@dataclass(frozen=True)
+class OnlineRow:
+    """A start's row: the stage as text; "random" learns nothing."""
+
+    method: str
+    stage: str
+    setting = "omniglot-online"
+    on_request = False
+
+    @property
+    def name(self) -> str:
+        """As the command line names it."""
+        return f"{self.setting}-{self.method}"
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """One start at a time."""
+        return tuple((seed,) for seed in SEEDS)
+
+    def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
+        """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
+        stage, model = parse(self.stage, "initialisations"), parse(NET, "models")
+        background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
+        study = study_of(stage, model, background, evaluation).to(device_of(device))
+        snapshots = Snapshots(tuple(round(share * stage.iterations) for share in SHARES), {})
+        learned = pretrain(stage, study, seeds, episodes=0, keeper=snapshots)
+        snapshots.kept[stage.iterations] = learned.meta
+        own = pool(evaluation).to(study.device)
+        test = Study(model, own, own, evaluation.shape)
+
+        def online(meta: Meta, strategies: tuple[str, ...]) -> list[dict[str, Any]]:
+            return online_accuracy(test, Start(meta, {}, seeds), CLASSES, list(strategies), RUNS)
+
+        last = online(learned.meta, STRATEGIES)
+        curve = [[i * stage.images, _only(online(meta, STRATEGIES[:1]))] for i, meta in sorted(snapshots.kept.items())]
+        return {
+            "stage": repr(stage),
+            "images": stage.images * stage.iterations if self.method != "random" else 0,
+            "accuracy": [round(last[0]["mean"], 6)],
+            "by strategy": [{row["method"]: round(row["mean"], 6) for row in last}],
+            "rates": [{row["method"]: row["rates"][0] for row in last}],
+            "per draw": last[0]["per draw"],
+            "curve": curve,
+            **about_machine(device),
+        }
+
+    def shown(self, cell: Cell) -> str:
+        """A cell in a few words."""
+        return f"{100 * mean(cell['accuracy']):.2f} %"
+
+    def verdict(self, cells: list[Cell]) -> str:
+        """The row in a line."""
+        return mean_and_error([100 * value for value in gathered(cells, self).values()])
+
+
+def _only(rows: list[dict[str, Any]]) -> float:
+    return round(rows[0]["mean"], 6)
+
+
+ROWS = (
+    OnlineRow("random", "Pretrained(batch=64, iterations=0)"),
+    OnlineRow("supervised", "Pretrained(batch=64, iterations=5625, outer=Adam(0.001))"),
+    OnlineRow("oml", "OML(iterations=8000, outer=Adam(0.001))"),
+)
+
+
+def page_lines(cells: list[Cell]) -> list[str]:
+    """The page's section: the table, differences paired over starts, the curve."""
+    lines = ["## Fifty characters online", "", f"Protocol: {PROTOCOL}.", ""]
+    names = list(dict.fromkeys(name for row in ROWS for c in own_cells(cells, row) for name in c["by strategy"][0]))
+    lines += [
+        "| start | images | " + " | ".join(f"`{name}`" for name in names) + " | starts |",
+        "|---|---:|" + "---:|" * (len(names) + 1),
+    ]
+    for row in ROWS:
+        own = own_cells(cells, row)
+        by = [
+            mean_and_error([100 * c["by strategy"][0][name] for c in own if name in c["by strategy"][0]])
+            for name in names
+        ]
+        images = str(own[0]["images"]) if own else "–"
+        lines.append("| " + " | ".join([row.method, images, *by, str(len(own))]) + " |")
+    random, supervised, oml = (gathered(cells, row) for row in ROWS)
+    for name, other in (("random", random), ("supervised", supervised)):
+        shared = sorted(set(oml) & set(other))
+        if shared:
+            gap = mean_and_error([100 * (oml[s] - other[s]) for s in shared])
+            lines += ["", f"OML − {name}, online (the empty strategy), paired over starts: {gap} points."]
+    lines += ["", f"Along meta-training, `{STRATEGIES[0]}`:", "", "| images | supervised | oml |", "|---:|---:|---:|"]
+    curves = [[dict(cell["curve"]) for cell in own_cells(cells, row)] for row in ROWS[1:]]
+    for images in sorted({i for own in curves for curve in own for i in curve}):
+        points = [[100 * curve[images] for curve in own if images in curve] for own in curves]
+        lines.append(f"| {images} | " + " | ".join(mean_and_error(own) if own else "" for own in points) + " |")
+    return lines

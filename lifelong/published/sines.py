@@ -1,0 +1,98 @@
+"""Sine regression (Finn, Abbeel and Levine, 2017): the error after one gradient step on 10 points of a new wave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from torch.utils._pytree import tree_map
+
+from lifelong.expression import parse
+from lifelong.loop import device_of
+from lifelong.meta.maml import MAML
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.start import study_of_sines
+from lifelong.meta.testing import scored
+from lifelong.model import MLP
+from lifelong.published.rows import Cell, about_machine, gathered, mean_and_error
+
+SEEDS = (0, 1, 2)
+POINTS, WAVES = 10, 600
+RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+TESTED = MAML(steps=1, rate=0.02, shot=POINTS)
+PROTOCOL = (
+    "waves a sin(x − p), a in [0.1, 5], p in [0, π], x in [−5, 5]; two hidden layers of 40; 500 points an iteration, "
+    "20,000 iterations of Adam at 0.002. Both starts are tested alike: one step of gradient descent on 10 points of each "
+    f"of {WAVES} new waves, the mean square error on 100 others; the step's rate is the best of {RATES} on further waves"
+)
+
+
+@dataclass(frozen=True)
+class SineRow:
+    """A start's row: the stage as text."""
+
+    method: str
+    stage: str
+    setting = "sines"
+    on_request = False
+
+    @property
+    def name(self) -> str:
+        """As the command line names it."""
+        return f"{self.setting}-{self.method}"
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """One fleet."""
+        return (SEEDS,)
+
+    def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
+        """Learn a start with each seed, choose its rate, test it."""
+        stage = parse(self.stage, "initialisations")
+        study = study_of_sines(stage, MLP(40, 40)).to(device_of(device))
+        learned = pretrain(stage, study, seeds, episodes=0)
+        rates, errors, widths = [], [], []
+        for s in range(len(seeds)):
+            meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
+
+            def error(rate: float, query: int, meta=meta):
+                return scored(replace(TESTED, rate=rate), study, meta, study.validation, shot=POINTS, query=query,
+                              episodes=WAVES)  # fmt: skip
+
+            # another number of queries: other waves
+            rates.append(min(RATES, key=lambda rate: float(error(rate, 50).scores.mean())))
+            tested = error(rates[-1], 100)
+            errors.append(round(float(tested.scores.mean()), 6))
+            widths.append(round(tested.half_width, 6))
+        return {
+            "stage": repr(stage), "rates": rates, "error": errors, "half_width": widths, **about_machine(device)
+        }  # fmt: skip
+
+    def shown(self, cell: Cell) -> str:
+        """A cell in a few words."""
+        return f"mean square error {mean(cell['error']):.3f}"
+
+    def verdict(self, cells: list[Cell]) -> str:
+        """The row in a line."""
+        return mean_and_error(list(gathered(cells, self, "error").values()), 3)
+
+
+ROWS = (
+    SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, tasks=25, iterations=20000, outer=Adam(0.002))"),
+    SineRow("pretrained", "Pretrained(batch=500, iterations=20000, outer=Adam(0.002))"),
+)
+
+
+def page_lines(cells: list[Cell]) -> list[str]:
+    """The page's section."""
+    lines = ["## Sine regression", "", f"Protocol: {PROTOCOL}.", ""]
+    lines += ["| start | mean square error | seeds | rates |", "|---|---:|---:|---|"]
+    for row in ROWS:
+        errors, rates = gathered(cells, row, "error"), gathered(cells, row, "rates")
+        chosen = ", ".join(f"{rate:g}" for rate in sorted(set(rates.values())))
+        lines.append(f"| {row.method} | {row.verdict(cells)} | {len(errors)} | {chosen} |")
+    maml, pretrained = (gathered(cells, row, "error").values() for row in ROWS)
+    if maml and pretrained:
+        share = mean(maml) / mean(pretrained)
+        lines += ["", f"MAML's error is {share:.3f} of pre-training's (aim: at most 0.2)."]
+    return lines
