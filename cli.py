@@ -333,7 +333,7 @@ def _side_by_side(
     about = side_by_side.as_json(comparison, request)
     folder = default_folder(out, request)
     side_by_side.save(about, folder)
-    print(json.dumps(about)) if as_json else terminal.output.print(terminal.readings_table(about, lines))
+    print(json.dumps(about)) if as_json else terminal.output.print(*terminal.readings_tables(about, lines))
     terminal.errors.print(f"saved in {folder}", soft_wrap=True, highlight=False)
     if report:
         write(report, readings_page(folder).encode())

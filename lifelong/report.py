@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -20,7 +21,7 @@ from lifelong.run_folder import Loaded
 COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395"]
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.wide{overflow-x:auto}
-td:first-child,th:first-child{text-align:left}code,pre{background:#f5f5f5;padding:.1em .3em;white-space:pre-wrap}
+td:first-child,th:first-child,.words td:nth-child(2),.words th:nth-child(2),.words td:last-child{text-align:left}code,pre{background:#f5f5f5;padding:.1em .3em;white-space:pre-wrap}
 h2{margin-top:2em}.note{color:#666}"""
 
 
@@ -169,17 +170,18 @@ def readings_page(path: Path) -> str:
 
     about, lines = load_lines(path)
     shots, scenario = tuple(about["shots"]), html.escape(about["request"]["scenario"])
-    figure = go.Figure()
-    for i, line in enumerate(lines):
-        if line.few_shot is None:
-            continue
+    figure, drawn = go.Figure(), [line for line in lines if line.few_shot is not None]
+    greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), cycle(COLOURS)
+    for i, line in enumerate(drawn):
         each = [metrics.estimate(line.few_shot[:, k]) for k in range(len(shots))]
-        bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each]}
-        name = f"{line.reading}: {line.method}"
-        dash = "dot" if line.reading in ("floor", "ceiling") else "solid"
-        style = {"color": COLOURS[i % len(COLOURS)], "dash": dash}
-        figure.add_trace(go.Scatter(x=list(shots), y=[100 * e.mean for e in each], error_y=bars, name=name, line=style))
-    figure.update_xaxes(title="rows of each class of a held-out task", type="category")
+        bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
+        bound = line.reading in ("floor", "ceiling")
+        style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}
+        x = [k + 0.03 * (i - len(drawn) / 2) for k in range(len(shots))]  # side by side, so that bars can be told apart
+        name, y = f"{line.reading}: {line.method}", [100 * e.mean for e in each]
+        figure.add_trace(go.Scatter(x=x, y=y, error_y=bars, name=name, line=style))
+    ticks = {"tickvals": list(range(len(shots))), "ticktext": [str(shot) for shot in shots]}
+    figure.update_xaxes(title="rows of each class of a held-out task", **ticks)
     figure.update_yaxes(title="accuracy, %")
     data = str(_plain(figure, 480).to_json()).replace("</", "<\\/")
     draw = f"<script>{{const f={data};Plotly.newPlot('plot1',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>"
@@ -188,7 +190,7 @@ def readings_page(path: Path) -> str:
             [
                 f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {scenario}</title><style>{STYLE}</style>",
                 f"<script>{get_plotlyjs()}</script><body><h1>{scenario}, read four ways</h1><p class=note>{html.escape(caption(about))}</p>",
-                _table(head(shots), [row(line, shots) for line in lines]),
+                f"<div class=words>{_table(head(shots), [row(line, shots) for line in lines])}</div>",
                 f"<h2>Held-out tasks</h2><div id=plot1 class=plot></div>{draw}",
                 f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(about['request'], indent=2))}</pre></details>",
             ]

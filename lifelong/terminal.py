@@ -239,25 +239,27 @@ def tested_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def readings_table(about: dict[str, Any], lines: list[Any]) -> Table:
-    """One stream read four ways; a narrow terminal leaves out the last columns."""
+def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
+    """One stream read four ways; on a narrow page what it cost and saw is a table of its own."""
     from lifelong.side_by_side import caption, head, row
 
     shots = tuple(about["shots"])
-    columns = head(shots)
-    shown = len(columns) if output.width >= 150 else len(columns) - 1 if output.width >= 110 else len(columns) - 4
-    table = Table(title=caption(about), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, column in enumerate(columns[:shown]):
-        text = i < 2 or column == "sees"
-        table.add_column(column, justify="left" if text else "right", overflow="fold", min_width=10 if i == 0 else None)
-    before = ""
+    names, rows = head(shots), []
     for line in lines:
         cells = row(line, shots)
         cells[1] = cells[1].replace(line.method, _short(line.method))
-        if output.width < 100:
-            cells = [cell.replace(" ± ", "±") for cell in cells]
-        if before and line.reading != before:
-            table.add_section()
-        before = line.reading
-        table.add_row(*cells[:shown])
-    return table
+        rows.append([cell.replace(" ± ", "±") for cell in cells] if output.width < 100 else cells)
+    count, first = len(names), names.index("seconds")
+    parts = [list(range(count))] if output.width >= 150 else [list(range(first)), [0, 1, *range(first, count)]]
+    tables = []
+    for part, title in zip(parts, (caption(about), "what it took, and was allowed to see"), strict=False):
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for i in part:
+            justify = "left" if names[i] in ("reading", "method", "sees") else "right"
+            table.add_column(names[i], justify=justify, overflow="fold", min_width=10 if i == 0 else None)
+        for i, cells in enumerate(rows):
+            if i and cells[0] != rows[i - 1][0]:
+                table.add_section()
+            table.add_row(*(cells[j] for j in part))
+        tables.append(table)
+    return tables

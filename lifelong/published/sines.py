@@ -22,7 +22,7 @@ RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 TESTED = MAML(steps=1, rate=0.02, shot=POINTS)
 PROTOCOL = (
     "waves a sin(x − p), a in [0.1, 5], p in [0, π], x in [−5, 5]; two hidden layers of 40; 500 points an iteration, "
-    "20,000 iterations of Adam at 0.002. Both starts are tested alike: one step of gradient descent on 10 points of each "
+    "20,000 iterations of Adam from 0.002 linearly to 0. Both starts are tested alike: one step of gradient descent on 10 points of each "
     f"of {WAVES} new waves, the mean square error on 100 others; the step's rate is the best of {RATES} on further waves"
 )
 
@@ -78,8 +78,8 @@ class SineRow:
 
 
 ROWS = (
-    SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, tasks=25, iterations=20000, outer=Adam(0.002))"),
-    SineRow("pretrained", "Pretrained(batch=500, iterations=20000, outer=Adam(0.002))"),
+    SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, tasks=25, iterations=20000, outer=Adam(0.002, schedule='linear'))"),
+    SineRow("pretrained", "Pretrained(batch=500, iterations=20000, outer=Adam(0.002, schedule='linear'))"),
 )
 
 
