@@ -410,7 +410,7 @@ def meta_test(
         rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, data_root, device)
     else:
         rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device)
-    print(json.dumps(rows)) if as_json else terminal.output.print(terminal.tested_table(rows))
+    print(json.dumps(rows)) if as_json else terminal.output.print(*terminal.tested(rows))
 
 
 @app.command()
@@ -495,6 +495,7 @@ def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the 
     if csv:
         print("".join(one.to_csv() for one in loaded), end="")
     elif len(loaded) == 1:
+        terminal.output.print(loaded[0].name, highlight=False, markup=False)
         terminal.show(loaded[0].result, terminal.output)
     else:
         terminal.output.print(

@@ -170,10 +170,10 @@ def readings_page(path: Path) -> str:
 
     about, lines = load_lines(path)
     shots, scenario = tuple(about["shots"]), html.escape(about["request"]["scenario"])
-    figure, drawn = go.Figure(), [line for line in lines if line.few_shot is not None]
+    figure, drawn = go.Figure(), [(line, line.few_shot) for line in lines if line.few_shot is not None]
     greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), cycle(COLOURS)
-    for i, line in enumerate(drawn):
-        each = [metrics.estimate(line.few_shot[:, k]) for k in range(len(shots))]
+    for i, (line, few_shot) in enumerate(drawn):
+        each = [metrics.estimate(few_shot[:, k]) for k in range(len(shots))]
         bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
         bound = line.reading in ("floor", "ceiling")
         style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}
@@ -201,7 +201,7 @@ def readings_page(path: Path) -> str:
 
 def names_of(runs: list[Loaded]) -> list[str]:
     """A short name for each run: its method, with the setting or the folder where methods repeat."""
-    methods = [run.request.method for run in runs]
+    methods = [run.name for run in runs]
     return [m if methods.count(m) == 1 else f"{m} ({run.path.name})" for m, run in zip(methods, runs, strict=True)]
 
 

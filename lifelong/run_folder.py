@@ -191,6 +191,9 @@ def read_request(path: Path) -> Request:
         raise RunError(f"{path / 'run.json'} is damaged, or of another version of lifelong") from None
 
 
+OVERLAP = " (overlap allowed)"  # a start's data may share classes or rows with what it is tested on
+
+
 class Loaded:
     """A finished run, read back: `result`, `request`, `learner`, `params`, and `predict`."""
 
@@ -200,6 +203,13 @@ class Loaded:
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
         tensors, about = load_tensors(path / "results.safetensors")
         self.result = _result(tensors, about)
+
+    @property
+    def name(self) -> str:
+        """What learned, from which start, and whether that start may have seen the stream's classes."""
+        start = read_json(self.path / "run.json").get("start", {})
+        origin = "" if self.request.init == "Random()" else f" from {self.request.init}"
+        return self.request.method + origin + (OVERLAP if start.get("overlap allowed") else "")
 
     def to_csv(self) -> str:
         """The accuracies as lines of text."""

@@ -19,6 +19,7 @@ from rich.text import Text
 from lifelong import metrics
 from lifelong.loop import Event
 from lifelong.result import Result
+from lifelong.run_folder import OVERLAP
 
 output = Console()
 errors = Console(stderr=True)
@@ -132,15 +133,16 @@ def _short(method: str) -> str:
     from lifelong.expression import ExpressionError, parse
     from lifelong.strategy import parts_of
 
+    method, origin, rest = method.partition(" from ")
     try:
         parts = parts_of(parse(method, "strategies"))
     except ExpressionError:
-        return method
+        return method + origin + rest
     words = []
     for part in parts:
         changed = [f"{f.name}={getattr(part, f.name)!r}" for f in fields(part) if getattr(part, f.name) != f.default]
         words.append(f"{type(part).__qualname__}({', '.join(changed)})")
-    return " + ".join(words) or "FineTuning()"
+    return (" + ".join(words) or "FineTuning()") + origin + rest
 
 
 def _difference(a: Result, b: Result, digits: int) -> str:
@@ -210,33 +212,37 @@ def start_table(about: dict[str, Any]) -> Table:
     return table
 
 
-def tested_table(rows: list[dict[str, Any]]) -> Table:
-    """Starts and how they did: few-shot episodes, or classes learned online."""
+def tested(rows: list[dict[str, Any]]) -> list[Any]:
+    """Starts and how they did, few-shot episodes or classes learned online; and how each of them answers."""
     online = "classes" in rows[0]
-    title = (
-        "accuracy on new images after the last class, %" if online else "few-shot episodes, the same for every start"
-    )
-    table = Table(title=f"{title}; mean ± half-width of the 95 % interval", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("start", overflow="fold")
-    table.add_column("classes" if online else "episodes")
-    table.add_column("method" if online else "mode", overflow="fold")
-    for column in ("value", "interval over", "rate" if online else "difference"):
-        table.add_column(column, justify="right")
+    over = ", ".join(dict.fromkeys(row["interval over"] for row in rows))
+    if online:
+        what = f"{rows[0]['classes']} classes online, accuracy on new images after the last, %"
+    else:
+        what = f"{rows[0]['episodes']} few-shot episodes, the same for every start"
+    title = f"{what}; mean ± half-width of the 95 % interval over {over}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns = ("start", "method", "value", "rate") if online else ("start", "episodes", "mode", "value", "difference")
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column in ("value", "rate", "difference") else "left", overflow="fold"
+        )
+    notes: dict[str, None] = {}
     for row in rows:
-        scale = 1.0 if row.get("measure") == "mean square error" else 100.0
-        width = row["half width"]
+        scale, width = 1.0 if row.get("measure") == "mean square error" else 100.0, row["half width"]
         value = f"{scale * row['mean']:.2f}" + ("" if width is None else f" ± {scale * width:.2f}")
+        name = row["start"] + (OVERLAP if row["overlap allowed"] else "")
         if online:
-            last = ", ".join(f"{rate:.3g}" for rate in row["rates"] if rate) or "–"
-            cells = [str(row["classes"]), row["method"], value, row["interval over"], last]
-        else:
-            kind = f"{row['way']}-way {row['shot']}-shot" if row["way"] else f"{row['shot']} points"
-            mode = f"{row['mode']}, {row['norm']} norm; {row['answered by']}"
-            gap = row.get("difference")
-            last = "" if gap is None else f"{scale * gap:+.2f} ± {scale * row['difference half width']:.2f}"
-            cells = [f"{row['episodes']} x {kind}, {row['data']}", mode, value, row["interval over"], last]
-        table.add_row(row["start"], *cells)
-    return table
+            rates = ", ".join(dict.fromkeys(f"{rate:.3g}" for rate in row["rates"] if rate)) or "–"
+            table.add_row(name, _short(row["method"]), value, rates)
+            continue
+        kind = f"{row['way']}-way {row['shot']}-shot" if row["way"] else f"{row['shot']} points"
+        gap = row.get("difference")
+        last = "" if gap is None else f"{scale * gap:+.2f} ± {scale * row['difference half width']:.2f}"
+        table.add_row(name, f"{kind}, {row['data']}", row["mode"], value, last)
+        norm = "no norm" if row["norm"] == "none" else f"{row['norm']} norm"
+        notes[f"{row['start']}: {norm}; answers by {row['answered by']}"] = None
+    return [table, *(Text(note) for note in notes)]
 
 
 def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:

@@ -29,6 +29,7 @@ from scenarios.stream import Stream, Table
 RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
 SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
 WIDENINGS = 4
+MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
 
 
@@ -60,7 +61,7 @@ def online_accuracy(study: Study, start: Start, classes: int, strategies: list[s
             rate = best_rate(learner, stream, searches)
             found.setdefault(text, []).append((final_accuracy(learner, stream, seeds, [rate])[0], rate))
         means = NearestClassMean(model=MLP())
-        found.setdefault(repr(means), []).append((final_accuracy(means, stream, seeds, [0.0])[0], 0.0))
+        found.setdefault(MEANS, []).append((final_accuracy(means, stream, seeds, [0.0])[0], 0.0))
     return [_row(name, classes, values) for name, values in found.items()]
 
 

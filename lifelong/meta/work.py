@@ -137,7 +137,7 @@ def few_shot_rows(
                            episodes=episodes, inductive=inductive)
                     for seed in start.seeds
                 ]  # fmt: skip
-                rows.append(_row(path, study, name or source_name(source), found))
+                rows.append(_row(path, start, study, name or source_name(source), found))
                 key = f"{name}{found[0].mode}{found[0].way}{found[0].shot}"
                 scores = torch.stack([one.scores for one in found]).mean(0)
                 if key in first:
@@ -153,12 +153,13 @@ def source_name(source: Any) -> str:
     return source.table.name if isinstance(source, Pool) else SINES
 
 
-def _row(path: Path, study: Study, source: str, found: list[Scored]) -> dict[str, Any]:
+def _row(path: Path, start: Start, study: Study, source: str, found: list[Scored]) -> dict[str, Any]:
     one = found[0]
     means = torch.stack([t.scores.mean() for t in found])
     several = len(found) > 1
     return {
         "start": path.name,
+        "overlap allowed": start.about["overlap allowed"],
         "data": source,
         "measure": "mean square error" if study.regression else "accuracy",
         "way": 0 if study.regression else one.way,
@@ -185,5 +186,6 @@ def online_rows(
         if study.regression:
             raise StageError(f"{path} was learned for regression, and --online tells classes apart")
         for found in online_accuracy(study, start, classes, strategies, runs):
-            rows.append({"start": path.name, "data": source_name(study.train), **found})
+            shared = start.about["overlap allowed"]
+            rows.append({"start": path.name, "overlap allowed": shared, "data": source_name(study.train), **found})
     return rows

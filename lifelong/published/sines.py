@@ -78,7 +78,10 @@ class SineRow:
 
 
 ROWS = (
-    SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, tasks=25, iterations=20000, outer=Adam(0.002, schedule='linear'))"),
+    SineRow(
+        "maml",
+        "MAML(steps=1, rate=0.02, shot=10, query=10, tasks=25, iterations=20000, outer=Adam(0.002, schedule='linear'))",
+    ),
     SineRow("pretrained", "Pretrained(batch=500, iterations=20000, outer=Adam(0.002, schedule='linear'))"),
 )
 
