@@ -94,7 +94,7 @@ def prototypes(net, x, y, query, way):
 def reptile_inner(net, params, x, y, steps, batch, rng):
     """Adam without momentum from given parameters; batches in random orders, or whole."""
     own = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
-    optimiser = torch.optim.Adam(own.values(), 1e-3, betas=(0.0, 0.999))
+    optimiser = torch.optim.Adam(own.values(), 3e-3, betas=(0.0, 0.999))
     order = []
     for _ in range(steps):
         if batch:
