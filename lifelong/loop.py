@@ -16,6 +16,7 @@ from lifelong.feed import Feed, in_iterations
 from lifelong.files import Stopped as Stopped
 from lifelong.fleet import Fleet, random_start
 from lifelong.learner import AnyLearner, Learner, State
+from lifelong.model import mixes_rows
 from lifelong.problem import Problem, Start
 from lifelong.result import Result, joined
 from lifelong.strategy import parts_of
@@ -106,6 +107,10 @@ def check_request(
         raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
     if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    if mixes_rows(learner.model):
+        raise ScenarioError(
+            f"{learner.model!r} scores rows by those beside them, which is for episodes: take norm='group' for a stream"
+        )
     device_of(device)
     if what := asked(few_shot):
         support(stream, seeds, what.shots[-1])

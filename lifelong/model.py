@@ -43,6 +43,11 @@ class Model(Protocol):
         ...
 
 
+def mixes_rows(model: Model) -> bool:
+    """Whether a row's scores depend on the rows beside it, as with batch norm by the statistics of the rows at hand."""
+    return getattr(model, "norm", "") == "batch"
+
+
 def chosen(net: Net, words: str) -> Net:
     """The parameters that words select: "all", "head", "trunk" (all but the head), or names with * and commas.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from lifelong.meta.stage import StageError
 from lifelong.meta.start import load_start
+from lifelong.model import MLP
 from lifelong.run_folder import load
+from scenarios.catalogue import build, find
 
 MODEL = ("--model", "MLP(12)")
 STAGE = "ProtoNet(way=2, query=2, iterations=6, data='{}')"
@@ -85,6 +89,7 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
         (("pretrain", "split-digits", "--init", "MAML(data='{arrays}')", "--output", "{tmp}/x.txt"), ".safetensors"),
         (("pretrain", "sines", "--init", "ProtoNet()", "--output", "{tmp}/x.safetensors"), "regression"),
         (("meta-test", "{tmp}/nothing.safetensors"), "no such file"),
+        (("run", "split-digits", "--model", "Conv4(norm='batch')"), "norm='group'"),
         (("compare", "split-digits", "--readings", "meta,transfr"), "did you mean 'transfer'"),
         (("compare", "split-digits", "--readings", "all", "--setting", "class"), "--setting task"),
         (("compare", "split-digits(tasks=3)", "--readings", "all"), "needs 4 or more"),
@@ -105,5 +110,8 @@ def test_a_start_for_another_network_is_refused(cli, arrays, tmp_path):
     cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     done = cli("run", "split-digits", "--model", "MLP(13)", "--init", str(file), "--out", str(tmp_path / "runs"))
     assert done.returncode == 2 and "another network" in done.stderr and done.stderr.count("\n") == 1
+    about = load_start(file).about | {"model": "Conv4()"}
+    with pytest.raises(StageError, match="another network"):
+        replace(load_start(file), about=about).fitting(MLP(12), build(find("split-digits")))
     again = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     assert again.returncode == 2 and "exists already" in again.stderr

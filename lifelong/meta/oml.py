@@ -12,6 +12,7 @@ from lifelong.adaptation import OnFeatures, batch_of, loss_of
 from lifelong.learner import Learner, State
 from lifelong.meta.online_head import online_head
 from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
+from lifelong.model import mixes_rows
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
 from scenarios.episodes import Pool
@@ -58,7 +59,7 @@ class OML(Stage):
         """Classes only, enough of them, and a network that scores each image by itself."""
         if not isinstance(study.train, Pool):
             raise StageError("OML tells classes apart, and this is a regression: use MAML or Reptile")
-        if getattr(study.model, "norm", "") == "batch":
+        if mixes_rows(study.model):
             raise StageError("OML learns from one image at a time, which batch norm cannot: use norm='group'")
         half = len(study.train.classes) // 2
         least = max(-(-self.way // study.train.turns), -(-self.remember // study.train.turns))

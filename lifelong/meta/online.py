@@ -20,7 +20,7 @@ from lifelong.loop import Session
 from lifelong.meta.stage import Meta, StageError, Study, params_of
 from lifelong.meta.start import Start
 from lifelong.metrics import estimate
-from lifelong.model import MLP
+from lifelong.model import MLP, mixes_rows
 from lifelong.problem import scaled
 from scenarios.episodes import Pool
 from scenarios.split import class_by_class
@@ -49,7 +49,7 @@ def online_accuracy(study: Study, start: Start, classes: int, strategies: list[s
     that is widened until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over
     draws where there is one start.
     """
-    if getattr(study.model, "norm", "") == "batch":
+    if mixes_rows(study.model):
         raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]

@@ -108,6 +108,8 @@ class Start:
         if shape != stream.table.shape:
             raise StageError(f"the start learned from rows of shape {shape}, and the stream's are {stream.table.shape}")
         with_trunk(model.init(shape, stream.classes, generator(0, "model")), self.one["net"])
+        if repr(model) != self.about["model"]:  # other norms, other activations: the same shapes mean something else
+            raise StageError(f"the start is for another network: {self.about['model']}, and this one is {model!r}")
         data = self.about["data"]
         if data == stream.table.name and not self.about["overlap allowed"]:
             raise StageError(f"the start learned from {data}, which the stream tests on: learn it from other classes")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lifelong.meta.stage import Meta, Source, Stage, Study
+from lifelong.model import mixes_rows
 from scenarios.episodes import Episode
 from scenarios.stream import generator
 
@@ -51,7 +52,7 @@ def scored(
     Episodes are functions of (source, way, shot, query, number) alone, so that starts are compared on the same ones.
     inductive: where the network normalises rows together (batch norm), each query is normalised with the support only.
     """
-    together = getattr(study.model, "norm", "") == "batch"
+    together = mixes_rows(study.model)
     way = way or stage.tests_way
     shot = shot if shot >= 0 else stage.tests_shot
     if not study.regression and hasattr(source, "count"):

@@ -26,6 +26,7 @@ from lifelong.meta.start import (
 )
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
+from lifelong.model import mixes_rows
 from lifelong.request import Request
 from scenarios.datasets import load_table
 from scenarios.episodes import Pool, Sines, check_apart, pool
@@ -129,7 +130,7 @@ def few_shot_rows(
     for path in paths:
         start, stage, study = _opened(path, data, root, device)
         sources = {"inside": study.train, "outside": study.validation} if study.regression else {data: study.train}
-        both = getattr(study.model, "norm", "") == "batch"
+        both = mixes_rows(study.model)
         for name, source in sources.items():
             for inductive in (False, True) if both else (True,):
                 found = [
