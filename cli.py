@@ -391,6 +391,9 @@ def meta_test(
     online: Annotated[int, typer.Option(help="instead: learn so many classes one after another, image by image")] = 0,
     strategy: Annotated[list[str] | None, typer.Option(help="with --online, as in 'Replay(size=200)'")] = None,
     runs: Annotated[int, typer.Option(help="with --online: draws of the classes")] = 10,
+    optimiser: Annotated[
+        str, typer.Option(help="with --online: of the head, as in 'SGD()'; its rate is chosen from a grid")
+    ] = "Adam()",
     device: Device = "auto",
     threads: Threads = 1,
     data_root: DataRoot = "",
@@ -407,7 +410,7 @@ def meta_test(
 
     torch.set_num_threads(threads)
     if online:
-        rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, data_root, device)
+        rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, optimiser, data_root, device)
     else:
         rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device)
     print(json.dumps(rows)) if as_json else terminal.output.print(*terminal.tested(rows))

@@ -6,14 +6,13 @@ that table, learned by the house's own step. Draws of the classes and learning r
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.adaptation import GivenRates
 from lifelong.expression import parse
 from lifelong.learner import AnyLearner, Learner, NearestClassMean
 from lifelong.loop import Session
@@ -21,6 +20,7 @@ from lifelong.meta.stage import Meta, StageError, Study, params_of
 from lifelong.meta.start import Start
 from lifelong.metrics import estimate
 from lifelong.model import MLP, mixes_rows
+from lifelong.optimisers import Optimiser
 from lifelong.problem import scaled
 from scenarios.episodes import Pool
 from scenarios.split import class_by_class
@@ -33,6 +33,32 @@ MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
 
 
+@dataclass(frozen=True)
+class Rated:
+    """An optimiser whose learning rate is part of its state, so that it can differ within a fleet: `rule` has rate 1."""
+
+    rule: Optimiser
+    at_task: str = "kept"
+
+    def init(self, params: Any) -> Any:
+        """Rate 1, and the rule's own state."""
+        return {"rate": torch.ones_like(tree_leaves(params)[0].flatten()[0]), "rule": self.rule.init(params)}
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner: what the rule would do to zeros, times the rate."""
+        zeros = tree_map(torch.zeros_like, params)
+        step, own = self.rule.update(zeros, gradients, state["rule"], progress)
+        moved = tree_map(lambda p, d: p + state["rate"] * d, params, step)
+        return moved, {"rate": state["rate"], "rule": own}
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet."""
+        step = tree_map(torch.zeros_like, params)
+        self.rule.update_(step, gradients, state["rule"], progress)
+        for p, d in zip(tree_leaves(params), tree_leaves(step), strict=True):
+            p.add_(state["rate"].view(-1, *[1] * (p.ndim - 1)) * d)
+
+
 def features_table(study: Study, meta: Meta) -> Table:
     """The study's table with every row replaced by its features [N, F]."""
     assert isinstance(study.train, Pool)
@@ -42,10 +68,12 @@ def features_table(study: Study, meta: Meta) -> Table:
     return replace(table, x=torch.cat(pieces))
 
 
-def online_accuracy(study: Study, start: Start, classes: int, strategies: list[str], runs: int) -> list[dict[str, Any]]:
+def online_accuracy(
+    study: Study, start: Start, classes: int, strategies: list[str], runs: int, optimiser: str = "Adam()"
+) -> list[dict[str, Any]]:
     """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
 
-    For each strategy and start the learning rate with the best mean over other draws of classes is taken from a grid
+    optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best mean over other draws of classes is taken from a grid
     that is widened until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over
     draws where there is one start.
     """
@@ -53,11 +81,12 @@ def online_accuracy(study: Study, start: Start, classes: int, strategies: list[s
         raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]
+    rule = Rated(replace(parse(optimiser, "optimisers"), rate=1.0))
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
         stream = class_by_class(features_table(study, start.of(seed).one), classes)
         for text, strategy in zip(strategies, parsed, strict=True):
-            learner = Learner(MLP(), strategy, GivenRates())
+            learner = Learner(MLP(), strategy, rule)
             rate = best_rate(learner, stream, searches)
             found.setdefault(text, []).append((final_accuracy(learner, stream, seeds, [rate])[0], rate))
         means = NearestClassMean(model=MLP())
@@ -99,9 +128,8 @@ def final_accuracy(learner: AnyLearner, stream: Stream, seeds: list[int], rates:
     one = Session(learner, stream, members)
     state = one.first_state()
     if isinstance(learner, Learner):
-        rate = torch.tensor(rates, device=one.device).repeat_interleave(len(seeds))
-        own = tree_map(lambda r: rate.view(-1, *[1] * (r.ndim - 1)).to(r.dtype), state.optimiser)
-        state = state._replace(optimiser=own)
+        rate = torch.tensor(rates, device=one.device).repeat_interleave(len(seeds)).to(state.optimiser["rate"])
+        state = state._replace(optimiser={**state.optimiser, "rate": rate})
     for task in range(one.tasks):
         for batch in one.feed.batches(task):
             state, _ = one.fleet.step(state, batch, 0.0)

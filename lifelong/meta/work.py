@@ -178,7 +178,14 @@ def _row(path: Path, start: Start, study: Study, source: str, found: list[Scored
 
 
 def online_rows(
-    paths: list[Path], data: str, classes: int, strategies: list[str], runs: int, root: str, device: str
+    paths: list[Path],
+    data: str,
+    classes: int,
+    strategies: list[str],
+    runs: int,
+    optimiser: str,
+    root: str,
+    device: str,
 ) -> list[dict[str, Any]]:
     """The online test of each start with each strategy, nearest class means beside it."""
     rows = []
@@ -186,7 +193,7 @@ def online_rows(
         start, _, study = _opened(path, data, root, device)
         if study.regression:
             raise StageError(f"{path} was learned for regression, and --online tells classes apart")
-        for found in online_accuracy(study, start, classes, strategies, runs):
+        for found in online_accuracy(study, start, classes, strategies, runs, optimiser):
             shared = start.about["overlap allowed"]
             rows.append({"start": path.name, "overlap allowed": shared, "data": source_name(study.train), **found})
     return rows

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
+from lifelong.meta.online import Rated
 from lifelong.meta.online_head import online_head
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.protonet import ProtoNet
@@ -276,3 +277,24 @@ def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
         return torch.func.vmap(torch.func.grad(loss, (0, 1, 2)))(weight, bias, x, y)
 
     torch.testing.assert_close(gradients(online_head), gradients(chain))
+
+
+@pytest.mark.parametrize("rule", [SGD, Adam], ids=lambda rule: rule.__name__)
+def test_a_rate_in_the_state_is_the_rate_in_the_record(rule):
+    """Alone and as a fleet whose members have rates of their own, over three steps."""
+    random, rates = generator("rates", 0), (0.5, 0.01)
+    params = {"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)}
+    gradients = [{"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)} for _ in range(3)]
+    rated, none = Rated(rule(1.0)), torch.zeros((), dtype=DOUBLE)
+    states = [rated.init({"w": params["w"][s]}) | {"rate": torch.tensor(r, dtype=DOUBLE)} for s, r in enumerate(rates)]
+    fleet, fleet_state = tree_map(torch.clone, params), tree_map(lambda *s: torch.stack(s), *states)
+    for given in gradients:
+        rated.update_(fleet, given, fleet_state, 0.0)
+    for s, rate in enumerate(rates):
+        own = theirs = {"w": params["w"][s]}
+        state, their_state = states[s], rule(rate).init(own)
+        for given in gradients:
+            own, state = rated.update(own, {"w": given["w"][s]}, state, none)
+            theirs, their_state = rule(rate).update(theirs, {"w": given["w"][s]}, their_state, none)
+        torch.testing.assert_close(own, theirs)
+        torch.testing.assert_close(fleet["w"][s], theirs["w"])
