@@ -76,9 +76,9 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     import torch
 
     from lifelong import terminal
+    from lifelong.adaptation.few_shot import read_shots
     from lifelong.loop import run
-    from lifelong.meta.work import learn_for_run
-    from lifelong.transfer.few_shot import read_shots
+    from lifelong.start_files import learn_for_run
 
     request = folder.request
     torch.set_num_threads(request.threads)
@@ -176,10 +176,10 @@ def run(
 
 def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     """A new folder, made only once the request is known to be sound."""
+    from lifelong.adaptation.few_shot import read_shots
     from lifelong.loop import check_request
     from lifelong.request import default_folder
     from lifelong.run_folder import RunFolder
-    from lifelong.transfer.few_shot import read_shots
 
     learner, stream, _ = request.build()
     check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
@@ -194,8 +194,8 @@ def _dry_run(request: Request) -> None:
     import torch
 
     from lifelong import terminal
+    from lifelong.adaptation.few_shot import read_shots
     from lifelong.loop import check_request, cost
-    from lifelong.transfer.few_shot import read_shots
 
     torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
@@ -364,7 +364,7 @@ def pretrain(
     import torch
 
     from lifelong import terminal
-    from lifelong.meta.work import Work
+    from lifelong.start_files import Work
 
     torch.set_num_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
@@ -406,7 +406,7 @@ def meta_test(
     import torch
 
     from lifelong import terminal
-    from lifelong.meta.work import few_shot_rows, online_rows
+    from lifelong.start_files import few_shot_rows, online_rows
 
     torch.set_num_threads(threads)
     if online:

@@ -45,7 +45,7 @@ def vocabulary(kind: str) -> dict[str, Any]:
 
         return {"Random": _random, **_discovered("lifelong.meta", Stage)}
     if kind == "rules":
-        from lifelong.transfer.rules import RULES
+        from lifelong.adaptation.rules import RULES
 
         return {rule.__name__: rule for rule in RULES}
     found: dict[str, Any] = {"FineTuning": FineTuning}

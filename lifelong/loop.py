@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from lifelong.adaptation.few_shot import Bench, FewShot, asked, support
 from lifelong.evaluation import Examiner
 from lifelong.feed import Feed, in_iterations
 from lifelong.files import Stopped as Stopped
@@ -20,7 +21,6 @@ from lifelong.model import mixes_rows
 from lifelong.problem import Problem, Start
 from lifelong.result import Result, joined
 from lifelong.strategy import parts_of
-from lifelong.transfer.few_shot import Bench, FewShot, asked, support
 from scenarios.stream import ScenarioError, Stream, generator, rules
 
 POINTS = 100  # stretches of a task over which the training loss is averaged

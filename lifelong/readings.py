@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
-from lifelong.adaptation import nearest_means
+from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.steps import nearest_means
 from lifelong.feed import in_iterations
 from lifelong.learner import AnyLearner, Learner, NearestClassMean, State
 from lifelong.loop import Session, check_request
@@ -29,7 +30,6 @@ from lifelong.model import Net
 from lifelong.problem import Problem
 from lifelong.result import Result
 from lifelong.strategy import FineTuning, Strategy
-from lifelong.transfer.few_shot import Bench, Cases, FewShot
 from scenarios.baselines import isolate, joint
 from scenarios.episodes import Episode
 from scenarios.stream import ScenarioError, Stream

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lifelong.adaptation.few_shot import FewShot
 from lifelong.files import write
 from lifelong.learner import Learner
 from lifelong.meta.stage import Stage
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError
-from lifelong.transfer.few_shot import FewShot
 
 VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
 
@@ -38,8 +38,8 @@ def comparison_of(
     request: Request, strategies: list[str], readings: str, stage: str, shots: str, say: Say
 ) -> Comparison:
     """The comparison that the words ask for; a tenth of the training rows validates unless the scenario says otherwise."""
+    from lifelong.adaptation.few_shot import read_shots
     from lifelong.expression import parse, read_call
-    from lifelong.transfer.few_shot import read_shots
 
     name, options = read_call(request.scenario)
     if "validation" not in options:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lifelong import side_by_side
+from lifelong.adaptation.few_shot import FewShot
 from lifelong.learner import Learner
 from lifelong.meta.protonet import ProtoNet
 from lifelong.model import MLP
@@ -17,7 +18,6 @@ from lifelong.readings import READINGS, Comparison
 from lifelong.report import readings_page
 from lifelong.request import Request
 from lifelong.strategies.replay import Replay
-from lifelong.transfer.few_shot import FewShot
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs

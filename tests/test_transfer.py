@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch.utils._pytree import tree_map
 
 from lifelong import metrics
+from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy, read_shots
+from lifelong.adaptation.rules import Block, FullFineTuning, Scratch, TransferError
 from lifelong.checks import _Killed, equal, tiny
 from lifelong.expression import parse, vocabulary
 from lifelong.learner import Learner, NearestClassMean
@@ -24,11 +26,9 @@ from lifelong.run_folder import load
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.replay import Replay
 from lifelong.transfer.distillation import Distillation, distil, fewer
-from lifelong.transfer.few_shot import Bench, FewShot, few_shot_accuracy, read_shots
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
 from lifelong.transfer.rates import choose_rate
 from lifelong.transfer.readings import joint_upto, learned, transfer_reading
-from lifelong.transfer.rules import Block, FullFineTuning, Scratch, TransferError
 from lifelong.transfer.terminal import show_transfer, transfer_json
 from scenarios.baselines import isolate, joint
 from scenarios.refusal import Refusal

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation import FirstOrder, GivenRates, MeanSquares, OnFeatures, adapted, batch_of, loss_of
+from lifelong.adaptation.steps import FirstOrder, GivenRates, MeanSquares, OnFeatures, adapted, batch_of, loss_of
 from lifelong.learner import Learner, State
 from lifelong.meta.stage import Meta, Stage, StageError, Study, in_chunks, params_of
 from lifelong.model import chosen

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.adaptation import OnFeatures, batch_of, loss_of
+from lifelong.adaptation.steps import OnFeatures, batch_of, loss_of
 from lifelong.learner import Learner, State
 from lifelong.meta.online_head import online_head
 from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of

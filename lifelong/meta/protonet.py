@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.adaptation import nearest_means
+from lifelong.adaptation.steps import nearest_means
 from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
 from lifelong.problem import scaled
 from scenarios.episodes import Episode

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation import MeanSquares, batch_of
+from lifelong.adaptation.steps import MeanSquares, batch_of
 from lifelong.learner import Learner
 from lifelong.meta.stage import Meta, Stage, Study, params_of
 from lifelong.optimisers import SGD, Adam, Optimiser

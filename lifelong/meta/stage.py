@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lifelong.adaptation import batch_of, episode_problem, loss_of, nearest_means
+from lifelong.adaptation.steps import batch_of, episode_problem, loss_of, nearest_means
 from lifelong.model import Model, Net
 from lifelong.optimisers import Adam, Optimiser
 from lifelong.problem import Params, Problem, scaled

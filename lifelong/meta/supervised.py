@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.adaptation import batch_of, loss_of
+from lifelong.adaptation.steps import batch_of, loss_of
 from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
 from scenarios.episodes import Episode
 

@@ -42,5 +42,5 @@ class L2SP(Strategy):
         return {**grads, "net": pulled}
 
     def phases(self, learner: Learner, steps: int) -> tuple[tuple[Learner, int], ...]:
-        """As a rule of transfer, see `lifelong.transfer.rules`: all weights train, under this pull."""
+        """As a rule of transfer, see `lifelong.adaptation.rules`: all weights train, under this pull."""
         return ((replace(learner, strategy=learner.strategy + self), steps),)

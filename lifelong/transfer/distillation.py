@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lifelong.adaptation.rules import TransferError
 from lifelong.feed import in_iterations
 from lifelong.fleet import Fleet
 from lifelong.learner import Learner, State
@@ -17,7 +18,6 @@ from lifelong.problem import Batch, Memory, Outputs, Params, Problem
 from lifelong.result import Result, joined
 from lifelong.strategies.lwf import soft_cross_entropy
 from lifelong.strategy import Strategy, StrategyError, require
-from lifelong.transfer.rules import TransferError
 from scenarios.baselines import joint
 from scenarios.stream import Recipe, Stream, Table, Task, generator
 

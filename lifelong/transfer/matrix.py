@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.rules import Rule, Scratch, TransferError
 from lifelong.feed import in_iterations
 from lifelong.learner import Learner
 from lifelong.loop import Session, check_request, device_of, wants_descriptor
 from lifelong.metrics import Estimate, estimate
 from lifelong.model import Net
-from lifelong.transfer.few_shot import Bench, Cases, FewShot
 from lifelong.transfer.rates import GRID, ChosenRates, choose_rate
 from lifelong.transfer.readings import learned
-from lifelong.transfer.rules import Rule, Scratch, TransferError
 from scenarios.stream import Stream
 
 

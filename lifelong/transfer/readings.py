@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lifelong.adaptation.rules import TransferError
 from lifelong.feed import in_iterations
 from lifelong.fleet import random_start
 from lifelong.learner import AnyLearner, State
 from lifelong.loop import Course, run
 from lifelong.problem import Start
 from lifelong.result import Result
-from lifelong.transfer.rules import TransferError
 from scenarios.baselines import joint
 from scenarios.stream import Stream
 

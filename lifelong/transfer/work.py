@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
+from lifelong.adaptation.few_shot import FewShot, read_shots
+from lifelong.adaptation.rules import TransferError
 from lifelong.expression import parse
 from lifelong.learner import Learner
 from lifelong.request import Request, RequestError
 from lifelong.result import Result
 from lifelong.run_folder import load
 from lifelong.transfer.distillation import Distillation, distil_run
-from lifelong.transfer.few_shot import FewShot, read_shots
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
-from lifelong.transfer.rules import TransferError
 
 RULES = ("Scratch()", "FullFineTuning()", "LinearProbe()")
 

@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation import batch_of, episode_problem
+from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy
+from lifelong.adaptation.rules import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
+from lifelong.adaptation.steps import batch_of, episode_problem
 from lifelong.checks import tiny
 from lifelong.learner import Learner
 from lifelong.loop import Session
@@ -18,8 +20,6 @@ from lifelong.optimisers import SGD, Adam
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.l2sp import L2SP
 from lifelong.transfer.distillation import Distillation, divergence
-from lifelong.transfer.few_shot import Bench, FewShot, few_shot_accuracy
-from lifelong.transfer.rules import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
 from scenarios.split import split
 from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from lifelong.adaptation import OnFeatures, adapted
+from lifelong.adaptation.steps import OnFeatures, adapted
 from lifelong.learner import Learner
 from lifelong.model import Net
 from lifelong.problem import Batch, Problem

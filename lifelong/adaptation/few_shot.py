@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.adaptation import batch_of
+from lifelong.adaptation.rules import FullFineTuning, Rule, Scratch, TransferError, adapted_net
+from lifelong.adaptation.steps import batch_of
 from lifelong.fleet import Fleet, random_start
 from lifelong.learner import Learner, State
 from lifelong.model import Net
 from lifelong.optimisers import Adam, Optimiser
 from lifelong.problem import Batch, Problem
 from lifelong.strategy import FineTuning
-from lifelong.transfer.rules import FullFineTuning, Rule, Scratch, TransferError, adapted_net
 from scenarios.stream import Stream, Task, generator
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
