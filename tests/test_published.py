@@ -1,0 +1,80 @@
+"""Tables run again: what is kept, what is missing, and that the committed page says what the record holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lifelong.published import reproduce as tables
+from lifelong.published.rows import cells_of, done, gathered, mean_and_error
+from scenarios.refusal import Refusal
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@dataclass(frozen=True)
+class Fake:
+    method: str
+    chunks: tuple = ((0, 1), (2,))
+    asked: list = field(default_factory=list)
+    setting: str = "fake"
+    on_request: bool = False
+
+    @property
+    def name(self):
+        return f"fake-{self.method}"
+
+    def measure(self, seeds, data_root, device):
+        self.asked.append(seeds)
+        return {"accuracy": [seed / 10 for seed in seeds]}
+
+    def shown(self, cell):
+        return str(cell["accuracy"])
+
+    def verdict(self, cells):
+        return mean_and_error(list(gathered(cells, self).values()))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    rows = (Fake("a"), Fake("b"), Fake("heavy", on_request=True))
+    monkeypatch.setattr(tables, "ROWS", rows)
+
+    def again(name=""):
+        return list(tables.reproduce(name, "", tmp_path / "record.json", tmp_path / "page.md", "cpu"))
+
+    return rows, again, tmp_path / "record.json"
+
+
+def test_what_is_missing_is_run_once_first_chunks_first(run):
+    rows, again, record = run
+    lines = again()
+    order = [(cell["method"], cell["seeds"]) for cell in cells_of(record)]
+    assert order == [("a", [0, 1]), ("b", [0, 1]), ("a", [2]), ("b", [2])]
+    assert lines[-1] == "fake-b: 0.10 ± 0.06" and done(cells_of(record), rows[0]) == {0, 1, 2}
+    again()
+    assert rows[0].asked == [(0, 1), (2,)] and rows[2].asked == []
+    again("fake-heavy")
+    assert rows[2].asked == [(0, 1), (2,)]
+
+
+def test_a_damaged_record_and_an_unknown_row_are_refused(run):
+    _, again, record = run
+    with pytest.raises(Refusal, match="fake-a"):
+        again("fake-aa")
+    record.write_text('[{"setting"')
+    with pytest.raises(Refusal, match="damaged"):
+        again()
+    assert record.read_text() == '[{"setting"'
+
+
+def test_rows_have_names_of_their_own():
+    names = [row.name for row in tables.ROWS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_committed_page_is_that_of_the_committed_record(tmp_path):
+    tables.write_page(cells_of(DOCS / "reference.json"), tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == (DOCS / "reference.md").read_text()
