@@ -115,7 +115,8 @@ def compare_table(results: dict[str, Result]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold", min_width=20)
     for column in ("average accuracy", "forgetting", "learning accuracy", "difference"):
-        table.add_column(column, justify="right")
+        head = column if output.width >= 90 else column.replace(" ", "\n")
+        table.add_column(head, justify="right", no_wrap=True)
     if output.width >= 90:
         table.add_column("seconds", justify="right", no_wrap=True)
     for name, result in results.items():
