@@ -181,7 +181,7 @@ def main():
     seconds = time.process_time() - began
     mean, width = accuracy(chosen.method, net, Characters(*images[1], range(tables[1].classes), 1))
     cell = {"setting": "omniglot-5-way-1-shot", "method": f"loop {chosen.method}", "seeds": [chosen.seed],
-            "accuracy": [round(float(mean), 6)], "half_width": [round(float(width), 6)], "processor seconds": round(seconds, 1)}  # fmt: skip
+            "accuracy": [round(float(mean), 6)], "half_width": [round(float(width), 6)], "training seconds": round(seconds, 1)}  # fmt: skip
     append(chosen.record, cell)
     print(chosen.method, chosen.seed, f"{mean:.4f} ± {width:.4f} in {seconds:.0f} s")
 
