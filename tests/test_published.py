@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
+from lifelong.expression import parse
+from lifelong.meta.stage import Stage
 from lifelong.published import reproduce as tables
 from lifelong.published.rows import cells_of, done, gathered, mean_and_error
 from scenarios.refusal import Refusal
@@ -70,9 +73,14 @@ def test_a_damaged_record_and_an_unknown_row_are_refused(run):
     assert record.read_text() == '[{"setting"'
 
 
-def test_rows_have_names_of_their_own():
+def test_rows_have_names_of_their_own_and_words_that_can_be_read():
     names = [row.name for row in tables.ROWS]
     assert len(set(names)) == len(names)
+    for row in tables.ROWS:
+        assert isinstance(parse(getattr(row, "stage", "Random()"), "initialisations"), Stage | FunctionType), row
+        assert parse(getattr(row, "model", "MLP()"), "models") and parse(
+            getattr(row, "strategy", "FineTuning()"), "strategies"
+        )
 
 
 def test_the_committed_page_is_that_of_the_committed_record(tmp_path):
