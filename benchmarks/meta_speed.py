@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
+from lifelong.meta.pretraining import recorded
 from lifelong.meta.stage import Study
 from lifelong.model import Conv4
 from scenarios.datasets import load_table
@@ -26,8 +27,8 @@ from scenarios.stream import generator
 
 TASKS, RATE = 16, 0.4
 NOTES = {
-    "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
-    "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images.",
+    "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; ours recorded once and played back, as pre-training does; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
+    "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images; called as they are, and both recorded and played back.",
 }
 
 
@@ -112,8 +113,9 @@ def against_peers(images: Pool) -> dict[str, float]:
             for sx, sy, qx, qy in zip(drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y, strict=True)
         ]
         higher, torchopt = (Torch(meta["net"]) for _ in range(2))
+        play = recorded(lambda m, d, s=stage: s.gradient(study, m, d))
         work = {
-            "ours": lambda s=stage, m=meta, d=drawn: s.gradient(study, m, d),
+            "ours": lambda play=play, m=meta, d=drawn: play(m, d),
             "higher": by_higher(higher, tasks, steps),
             "TorchOpt": by_torchopt(torchopt, tasks, steps),
         }
@@ -125,7 +127,7 @@ def against_peers(images: Pool) -> dict[str, float]:
             gap = float((theirs.T - own).norm() / own.norm())
             print(f"  {name}, {steps} inner steps: relative gap of the gradients {gap:.1e}", flush=True)
             assert gap < 1e-2, name
-        seconds = interleaved(work, 2)
+        seconds = interleaved(work, 3)
         ratios[f"ours at {steps} inner steps, ms"] = 1e3 * seconds["ours"]
         ratios |= {f"{name} / ours at {steps} inner steps": seconds[name] / seconds["ours"] for name in list(work)[1:]}
     return ratios
@@ -137,19 +139,22 @@ def parts(images: Pool) -> dict[str, float]:
     stage = MAML(steps=1, rate=RATE, tasks=TASKS, query=1)
     meta, drawn, chance = stage.init(study, generator(0)), stage.draw(study, generator(1)), generator(2)
     grouped = Study(Conv4(32, halving="stride"), images, images, (28, 28))
-    work = {"episodes": lambda: stage.draw(study, chance), "MAML": lambda: stage.gradient(study, meta, drawn)}
+    maml = recorded(lambda m, d: stage.gradient(study, m, d))
+    work = {"episodes": lambda: stage.draw(study, chance), "MAML": lambda: maml(meta, drawn)}
     for kind, fields in {"OML": {}, "OML's inner loop": {"query": 1, "remember": 1}}.items():
         for cached in (True, False):
             own = OML(way=20, shot=5, cached=cached, **fields)
             first, line = own.init(grouped, generator(0)), own.draw(grouped, generator(1))
-            work[f"{kind}, {cached}"] = lambda own=own, first=first, line=line: own.gradient(grouped, first, line)
-    seconds = interleaved(work, 1)
-    return {
-        "episodes, share": seconds["episodes"] / (seconds["episodes"] + seconds["MAML"]),
-        "OML's inner loop, encoder inside / cached": seconds["OML's inner loop, False"]
-        / seconds["OML's inner loop, True"],
-        "OML's whole meta-gradient, encoder inside / cached": seconds["OML, False"] / seconds["OML, True"],
-    }
+            plain = lambda m, d, own=own: own.gradient(grouped, m, d)  # noqa: E731
+            for way, call in (("called", plain), ("recorded", recorded(plain))):
+                work[f"{kind}, {way}, {cached}"] = lambda call=call, first=first, line=line: call(first, line)
+    seconds = interleaved(work, 3)
+    ratios = {"episodes, share": seconds["episodes"] / (seconds["episodes"] + seconds["MAML"])}
+    for kind in ("OML's inner loop", "OML"):
+        for way in ("called", "recorded"):
+            name = f"{kind}, {way}"
+            ratios[f"{name}: encoder inside / cached"] = seconds[f"{name}, False"] / seconds[f"{name}, True"]
+    return ratios
 
 
 def main() -> None:

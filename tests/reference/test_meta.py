@@ -13,7 +13,7 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.online import Rated
 from lifelong.meta.online_head import online_head
-from lifelong.meta.pretraining import pretrain
+from lifelong.meta.pretraining import pretrain, recorded
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
 from lifelong.meta.stage import Study
@@ -255,7 +255,7 @@ def test_batch_norm_is_torchs_with_any_sign_of_scale_and_twice_differentiable(ha
 def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
     """Under vmap over seeds and trajectories, gradients of features, weights and biases too."""
     random = generator("online", 0)
-    x, y = torch.randn(3, 2, 6, 5, dtype=DOUBLE, generator=random), torch.randint(4, (3, 2, 6), generator=random)
+    x, y = torch.randn(3, 2, 37, 5, dtype=DOUBLE, generator=random), torch.randint(4, (3, 2, 37), generator=random)
     weight = torch.randn(3, 5, 4, dtype=DOUBLE, generator=random)
     bias = torch.randn(3, 4, dtype=DOUBLE, generator=random)
 
@@ -298,3 +298,14 @@ def test_a_rate_in_the_state_is_the_rate_in_the_record(rule):
             theirs, their_state = rule(rate).update(theirs, {"w": given["w"][s]}, their_state, none)
         torch.testing.assert_close(own, theirs)
         torch.testing.assert_close(fleet["w"][s], theirs["w"])
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_recorded_gradient_is_the_gradient_to_the_bit(stage):
+    play = recorded(lambda meta, drawn: stage.gradient(STUDY, meta, drawn))
+    meta = stage.init(STUDY, generator("start"))
+    for word in range(3):
+        drawn = drawn_by(stage, word=word)
+        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn), stage.gradient(STUDY, meta, drawn))]
+        assert all(torch.equal(a, b) for a, b in zip(*leaves, strict=True))
+        meta = tree_map(lambda p: p + 0.01, meta)
