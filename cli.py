@@ -277,7 +277,15 @@ def compare(
         "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
+    if meta and not readings:
+        raise Refusal("--meta is the stage of the meta reading: it goes with --readings")
     if readings:
+        given = {
+            "--learner": bool(learner), "--baselines": bool(baselines), "--init": init != "Random()",
+            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile,
+        }  # fmt: skip
+        for word in (word for word, is_given in given.items() if is_given):
+            raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")
         request = _request(scenario, seeds, **common)
         return _side_by_side(request, strategy or [], readings, meta, out, report, as_json)
     from lifelong.request import method_of, read_baselines

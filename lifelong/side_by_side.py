@@ -13,6 +13,7 @@ from torch import Tensor
 from lifelong.adaptation.few_shot import FewShot
 from lifelong.files import write
 from lifelong.learner import Learner
+from lifelong.loop import device_of
 from lifelong.meta.stage import Stage
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
@@ -54,6 +55,7 @@ def comparison_of(
     assert isinstance(learner, Learner)
     parsed = tuple(parse(text, "strategies") for text in strategies if text != "FineTuning()")
     what = FewShot(read_shots(shots) or (1, 5, 10))
+    stream = stream.to(device_of(request.device))
     return Comparison(stream, learner, list(request.seeds), parsed, meta, read_readings(readings), what, say)
 
 

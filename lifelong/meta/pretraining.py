@@ -55,7 +55,7 @@ class Tidings(NamedTuple):
 @dataclass(frozen=True)
 class Learned:
     """What a stage learned for S seeds: meta, every leaf [S, ...]; losses [S, iterations]; validated: iterations and
-    accuracies [S, episodes] (in regression, mean squares); seconds of the outer loop, processor and wall."""
+    accuracies [S, episodes] (in regression, mean squares); wall seconds of the outer loop."""
 
     stage: Stage
     meta: Meta
