@@ -11,33 +11,23 @@ import pytest
 from lifelong.expression import parse
 from lifelong.meta.stage import Stage
 from lifelong.published import reproduce as tables
-from lifelong.published.rows import cells_of, done, gathered, mean_and_error
+from lifelong.published.rows import Row, cells_of, done
 from scenarios.refusal import Refusal
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 @dataclass(frozen=True)
-class Fake:
+class Fake(Row):
     method: str
     chunks: tuple = ((0, 1), (2,))
     asked: list = field(default_factory=list)
     setting: str = "fake"
     on_request: bool = False
 
-    @property
-    def name(self):
-        return f"fake-{self.method}"
-
     def measure(self, seeds, data_root, device):
         self.asked.append(seeds)
         return {"accuracy": [seed / 10 for seed in seeds]}
-
-    def shown(self, cell):
-        return str(cell["accuracy"])
-
-    def verdict(self, cells):
-        return mean_and_error(list(gathered(cells, self).values()))
 
 
 @pytest.fixture
@@ -56,7 +46,7 @@ def test_what_is_missing_is_run_once_first_chunks_first(run):
     lines = again()
     order = [(cell["method"], cell["seeds"]) for cell in cells_of(record)]
     assert order == [("a", [0, 1]), ("b", [0, 1]), ("a", [2]), ("b", [2])]
-    assert lines[-1] == "fake-b: 0.10 ± 0.06" and done(cells_of(record), rows[0]) == {0, 1, 2}
+    assert lines[-1] == "fake-b: 10.00 ± 5.77" and done(cells_of(record), rows[0]) == {0, 1, 2}
     again()
     assert rows[0].asked == [(0, 1), (2,)] and rows[2].asked == []
     again("fake-heavy")

@@ -14,11 +14,10 @@ from lifelong.meta.pretraining import pretrain
 from lifelong.meta.stage import Study
 from lifelong.meta.start import study_of
 from lifelong.meta.testing import scored
-from lifelong.published.rows import Cell, about_machine, mean_and_error, own_cells
+from lifelong.published.rows import Cell, Row, about_machine, mean_and_error, own_cells
 from scenarios.datasets import load_table
 from scenarios.episodes import pool
 
-SEEDS = (0, 1, 2)
 EPISODES = 600
 NET = "Conv4(32, norm='batch', halving='stride')"
 PAPER_NET = "Conv4(64, norm='batch', halving='stride')"
@@ -31,7 +30,7 @@ PROTOCOL = (
 
 
 @dataclass(frozen=True)
-class FewShotRow:
+class FewShotRow(Row):
     """A row: the stage as text, what is aimed at with it, and what is published with which differences."""
 
     method: str
@@ -42,16 +41,6 @@ class FewShotRow:
     model: str = NET
     on_request: bool = False
     setting = "omniglot-5-way-1-shot"
-
-    @property
-    def name(self) -> str:
-        """As the command line names it."""
-        return f"{self.setting}-{self.method}"
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """One seed at a time."""
-        return tuple((seed,) for seed in SEEDS)
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed, and test it on the same episodes as all others."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from torch.utils._pytree import tree_map
@@ -14,11 +13,10 @@ from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import Course, pretrain
 from lifelong.meta.stage import Meta, Study
 from lifelong.meta.start import Start, study_of
-from lifelong.published.rows import Cell, about_machine, gathered, mean_and_error, own_cells
+from lifelong.published.rows import Cell, Row, about_machine, gathered, mean_and_error, own_cells
 from scenarios.datasets import load_table
 from scenarios.episodes import pool
 
-SEEDS = (0, 1, 2)
 CLASSES, RUNS = 50, 10
 NET = "Conv4(32, halving='stride')"
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)  # of meta-training, at which the online accuracy is taken
@@ -55,23 +53,12 @@ class Snapshots:
 
 
 @dataclass(frozen=True)
-class OnlineRow:
+class OnlineRow(Row):
     """A start's row: the stage as text; "random" learns nothing."""
 
     method: str
     stage: str
     setting = "omniglot-online"
-    on_request = False
-
-    @property
-    def name(self) -> str:
-        """As the command line names it."""
-        return f"{self.setting}-{self.method}"
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """One start at a time."""
-        return tuple((seed,) for seed in SEEDS)
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
@@ -99,14 +86,6 @@ class OnlineRow:
             "curve": curve,
             **about_machine(device),
         }
-
-    def shown(self, cell: Cell) -> str:
-        """A cell in a few words."""
-        return f"{100 * mean(cell['accuracy']):.2f} %"
-
-    def verdict(self, cells: list[Cell]) -> str:
-        """The row in a line."""
-        return mean_and_error([100 * value for value in gathered(cells, self).values()])
 
 
 def _only(rows: list[dict[str, Any]]) -> float:

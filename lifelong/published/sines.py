@@ -14,9 +14,8 @@ from lifelong.meta.pretraining import pretrain
 from lifelong.meta.start import study_of_sines
 from lifelong.meta.testing import scored
 from lifelong.model import MLP
-from lifelong.published.rows import Cell, about_machine, gathered, mean_and_error
+from lifelong.published.rows import SEEDS, Cell, Row, about_machine, gathered, mean_and_error
 
-SEEDS = (0, 1, 2)
 POINTS, WAVES = 10, 600
 RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 TESTED = MAML(steps=1, rate=0.02, shot=POINTS)
@@ -28,18 +27,12 @@ PROTOCOL = (
 
 
 @dataclass(frozen=True)
-class SineRow:
+class SineRow(Row):
     """A start's row: the stage as text."""
 
     method: str
     stage: str
     setting = "sines"
-    on_request = False
-
-    @property
-    def name(self) -> str:
-        """As the command line names it."""
-        return f"{self.setting}-{self.method}"
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:

@@ -8,7 +8,7 @@ import torch
 
 from lifelong.loop import run
 from lifelong.metrics import average_accuracy, estimate, learning_accuracy
-from lifelong.published.rows import Cell, about_machine, gathered, mean_and_error
+from lifelong.published.rows import Cell, Row, about_machine, gathered, mean_and_error
 from lifelong.request import Request
 
 SOURCE = "van de Ven, Tuytelaars and Tolias (2022), Three types of incremental learning, Nature Machine Intelligence 4"
@@ -21,7 +21,7 @@ CHUNK = 5  # seeds of a fleet
 
 
 @dataclass(frozen=True)
-class SplitMnistRow:
+class SplitMnistRow(Row):
     """A published cell: the method as text, the published mean and standard error of the mean, in percent."""
 
     method: str
@@ -30,7 +30,6 @@ class SplitMnistRow:
     error: float
     strategy: str = "FineTuning()"
     baseline: str = ""
-    on_request = False
 
     @property
     def name(self) -> str:
@@ -64,10 +63,6 @@ class SplitMnistRow:
             "learning_accuracy": [] if self.baseline else [round(v, 6) for v in learning_accuracy(result).tolist()],
             **about_machine(device),
         }
-
-    def shown(self, cell: Cell) -> str:
-        """A cell in a few words."""
-        return f"{100 * sum(cell['accuracy']) / len(cell['accuracy']):.2f} %"
 
     def verdict(self, cells: list[Cell]) -> str:
         """The row in a line."""
