@@ -91,18 +91,11 @@ def prototypes(net, x, y, query, way):
     return -(queries[:, None] - means[None]).pow(2).sum(2)
 
 
-def reptile_inner(net, params, x, y, steps, batch, rng):
-    """Adam without momentum from given parameters; batches in random orders, or whole."""
+def reptile_inner(net, params, x, y, batches):
+    """Adam without momentum from given parameters, on one batch of rows after another."""
     own = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
     optimiser = torch.optim.Adam(own.values(), 3e-3, betas=(0.0, 0.999))
-    order = []
-    for _ in range(steps):
-        if batch:
-            if len(order) < batch:
-                order += rng.sample(range(len(x)), len(x))
-            rows, order = order[:batch], order[batch:]
-        else:
-            rows = list(range(len(x)))
+    for rows in batches:
         loss = F.cross_entropy(functional(net, own, x[rows]), y[rows])
         optimiser.zero_grad()
         loss.backward()
@@ -110,52 +103,73 @@ def reptile_inner(net, params, x, y, steps, batch, rng):
     return own
 
 
+def drawn(method, characters, rng):
+    """An iteration's tasks: support and queries with labels, and for Reptile the batches of rows in a random order."""
+    if method == "protonet":
+        return [(*characters.task(20, 1, 5, rng), None)]
+    if method != "reptile":
+        return [(*characters.task(5, 1, 1, rng), None) for _ in range(16)]
+    tasks = []
+    for _ in range(5):
+        task = characters.task(5, 10, 1, rng)
+        order = rng.sample(range(50), 50)
+        tasks.append((*task, [order[i : i + 10] for i in range(0, 50, 10)]))
+    return tasks
+
+
+def meta_gradient(method, net, tasks):
+    """Leave the gradient of an iteration in the network's parameters; Reptile's is p - mean p_k."""
+    params = dict(net.named_parameters())
+    net.zero_grad()
+    for x, y, query, target, batches in tasks:
+        if method == "reptile":
+            moved = reptile_inner(net, params, x, y, batches)
+            for n, p in params.items():
+                own = (p - moved[n]).detach() / len(tasks)
+                p.grad = own if p.grad is None else p.grad + own
+            continue
+        if method == "protonet":
+            scores = prototypes(net, x, y, query, int(y.max()) + 1)
+        else:
+            own = adapted(net, params, x, y, *inner(method, params), method != "first-order-maml")
+            scores = functional(net, own, query)
+        (F.cross_entropy(scores, target) / len(tasks)).backward()
+
+
+def inner(method, params):
+    """Steps, rate, and the names of what moves, of the inner loop."""
+    return (5, 0.4, ["head.weight", "head.bias"]) if method == "anil" else (1, 0.4, list(params))
+
+
 def train(method, characters, seed):
     """The outer loop."""
     torch.manual_seed(1000 + seed)
     rng, net, iterations = random.Random(1000 + seed), Net(), ITERATIONS[method]
-    outer = torch.optim.Adam(net.parameters(), 1e-3)
-    every = [n for n, _ in net.named_parameters()]
+    outer = torch.optim.SGD(net.parameters(), 1.0) if method == "reptile" else torch.optim.Adam(net.parameters(), 1e-3)
     for i in range(iterations):
-        params = dict(net.named_parameters())
         if method == "reptile":
-            moved = []
-            for _ in range(5):
-                x, y, _, _ = characters.task(5, 10, 1, rng)
-                moved.append(reptile_inner(net, params, x, y, 5, 10, rng))
-            with torch.no_grad():
-                for n, p in params.items():
-                    p += (1 - i / iterations) * (torch.stack([m[n] for m in moved]).mean(0) - p)
-            continue
-        outer.zero_grad()
-        if method == "protonet":
-            x, y, query, target = characters.task(20, 1, 5, rng)
-            F.cross_entropy(prototypes(net, x, y, query, 20), target).backward()
-        else:
-            names = ["head.weight", "head.bias"] if method == "anil" else every
-            for _ in range(16):
-                x, y, query, target = characters.task(5, 1, 1, rng)
-                own = adapted(net, params, x, y, 5 if method == "anil" else 1, 0.4, names, method != "first-order-maml")
-                (F.cross_entropy(functional(net, own, query), target) / 16).backward()
+            outer.param_groups[0]["lr"] = 1 - i / iterations
+        meta_gradient(method, net, drawn(method, characters, rng))
         outer.step()
     return net
 
 
-def accuracy(method, net, characters, episodes=600):
-    """Mean over episodes of 5 ways, 1 shot, 15 queries each, which pass together."""
-    rng, right = random.Random(7), []
+def answers(method, net, x, y, query):
+    """Scores of queries, which pass together, after learning from a support."""
     params = dict(net.named_parameters())
+    if method == "protonet":
+        return prototypes(net, x, y, query, 5)
+    if method == "reptile":
+        return functional(net, reptile_inner(net, params, x, y, [list(range(len(x)))] * 50), query)
+    return functional(net, adapted(net, params, x, y, *inner(method, params), False), query)
+
+
+def accuracy(method, net, characters, episodes=600):
+    """Mean over episodes of 5 ways, 1 shot, 15 queries each."""
+    rng, right = random.Random(7), []
     for _ in range(episodes):
         x, y, query, target = characters.task(5, 1, 15, rng)
-        if method == "protonet":
-            with torch.no_grad():
-                scores = prototypes(net, x, y, query, 5)
-        elif method == "reptile":
-            scores = functional(net, reptile_inner(net, params, x, y, 50, 0, rng), query)
-        else:
-            names = ["head.weight", "head.bias"] if method == "anil" else list(params)
-            scores = functional(net, adapted(net, params, x, y, 5 if method == "anil" else 1, 0.4, names, False), query)
-        right.append((scores.argmax(1) == target).float().mean().item())
+        right.append((answers(method, net, x, y, query).argmax(1) == target).float().mean().item())
     return np.mean(right), 1.96 * np.std(right) / len(right) ** 0.5
 
 
