@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -113,9 +114,9 @@ def against_peers(images: Pool) -> dict[str, float]:
             for sx, sy, qx, qy in zip(drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y, strict=True)
         ]
         higher, torchopt = (Torch(meta["net"]) for _ in range(2))
-        play = recorded(lambda m, d, s=stage: s.gradient(study, m, d))
+        play = recorded(partial(stage.gradient, study))
         work = {
-            "ours": lambda play=play, m=meta, d=drawn: play(m, d),
+            "ours": partial(play, meta, drawn),
             "higher": by_higher(higher, tasks, steps),
             "TorchOpt": by_torchopt(torchopt, tasks, steps),
         }
@@ -139,15 +140,15 @@ def parts(images: Pool) -> dict[str, float]:
     stage = MAML(steps=1, rate=RATE, tasks=TASKS, query=1)
     meta, drawn, chance = stage.init(study, generator(0)), stage.draw(study, generator(1)), generator(2)
     grouped = Study(Conv4(32, halving="stride"), images, images, (28, 28))
-    maml = recorded(lambda m, d: stage.gradient(study, m, d))
-    work = {"episodes": lambda: stage.draw(study, chance), "MAML": lambda: maml(meta, drawn)}
+    maml = recorded(partial(stage.gradient, study))
+    work = {"episodes": partial(stage.draw, study, chance), "MAML": partial(maml, meta, drawn)}
     for kind, fields in {"OML": {}, "OML's inner loop": {"query": 1, "remember": 1}}.items():
         for cached in (True, False):
             own = OML(way=20, shot=5, cached=cached, **fields)
             first, line = own.init(grouped, generator(0)), own.draw(grouped, generator(1))
-            plain = lambda m, d, own=own: own.gradient(grouped, m, d)  # noqa: E731
+            plain = partial(own.gradient, grouped)
             for way, call in (("called", plain), ("recorded", recorded(plain))):
-                work[f"{kind}, {way}, {cached}"] = lambda call=call, first=first, line=line: call(first, line)
+                work[f"{kind}, {way}, {cached}"] = partial(call, first, line)
     seconds = interleaved(work, 3)
     ratios = {"episodes, share": seconds["episodes"] / (seconds["episodes"] + seconds["MAML"])}
     for kind in ("OML's inner loop", "OML"):

@@ -52,7 +52,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_tensors` wrote."""
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["about"])  # noqa: SIM118
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["about"])
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -1,7 +1,8 @@
 """Optimisers as frozen records, each in two forms that a test holds equal: pure, and in place on a fleet's tensors.
 
-Fields that all share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to zero; clip: the
-largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each task's end.
+Fields that SGD, Adam and AdamW share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to
+zero; clip: the largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each
+task's end. GivenRates and Rated have the rate in their state, where it can be learned and can differ within a fleet.
 """
 
 from __future__ import annotations
@@ -182,6 +183,58 @@ class AdamW:
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet, with torch's fused kernel."""
         _adam_fused(self, params, gradients, state, progress, torch._fused_adamw_)
+
+
+@dataclass(frozen=True)
+class GivenRates:
+    """Gradient descent whose learning rates are its state, one tensor for each parameter: p <- p - rate x g.
+
+    A state can be learned (Meta-SGD; Li et al., 2017) and can differ within a fleet, where a field cannot.
+    """
+
+    rate: float = 0.1
+    at_task: str = "kept"
+
+    def init(self, params: Any) -> Any:
+        """Every parameter at the same rate."""
+        return tree_map(lambda p: torch.full_like(p, self.rate), params)
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        moved = tree_map(lambda p, g, rate: p - rate * g, params, gradients, state)
+        return moved, state
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet; a rate may also be [S, 1, ...]."""
+        leaves = zip(*map(tree_leaves, (params, gradients, state)), strict=True)
+        for p, g, rate in leaves:
+            p.sub_(rate * g)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An optimiser whose learning rate is part of its state, so that it can differ within a fleet: `rule` has rate 1."""
+
+    rule: Optimiser
+    at_task: str = "kept"
+
+    def init(self, params: Any) -> Any:
+        """Rate 1, and the rule's own state."""
+        return {"rate": torch.ones_like(tree_leaves(params)[0].flatten()[0]), "rule": self.rule.init(params)}
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner: what the rule would do to zeros, times the rate."""
+        zeros = tree_map(torch.zeros_like, params)
+        step, own = self.rule.update(zeros, gradients, state["rule"], progress)
+        moved = tree_map(lambda p, d: p + state["rate"] * d, params, step)
+        return moved, {"rate": state["rate"], "rule": own}
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet."""
+        step = tree_map(torch.zeros_like, params)
+        self.rule.update_(step, gradients, state["rule"], progress)
+        for p, d in zip(tree_leaves(params), tree_leaves(step), strict=True):
+            p.add_(state["rate"].view(-1, *[1] * (p.ndim - 1)) * d)
 
 
 LANES = 16  # floats that a processor's widest vector holds

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation.steps import FirstOrder, GivenRates, MeanSquares, OnFeatures, adapted, batch_of, loss_of
+from lifelong.adaptation.steps import FirstOrder, MeanSquares, OnFeatures, adapted, batch_of, loss_of
 from lifelong.learner import Learner, State
 from lifelong.meta.stage import Meta, Stage, StageError, Study, in_chunks, params_of
 from lifelong.model import chosen
+from lifelong.optimisers import GivenRates
 from lifelong.problem import Params, Problem, scaled
 from lifelong.strategy import FineTuning
 from scenarios.episodes import Episode

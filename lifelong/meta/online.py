@@ -6,12 +6,11 @@ that table, learned by the house's own step. Draws of the classes and learning r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.expression import parse
 from lifelong.learner import AnyLearner, Learner, NearestClassMean
@@ -20,7 +19,7 @@ from lifelong.meta.stage import Meta, StageError, Study, params_of
 from lifelong.meta.start import Start
 from lifelong.metrics import estimate
 from lifelong.model import MLP, mixes_rows
-from lifelong.optimisers import Optimiser
+from lifelong.optimisers import Rated
 from lifelong.problem import scaled
 from scenarios.episodes import Pool
 from scenarios.split import class_by_class
@@ -31,32 +30,6 @@ SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is te
 WIDENINGS = 4
 MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
-
-
-@dataclass(frozen=True)
-class Rated:
-    """An optimiser whose learning rate is part of its state, so that it can differ within a fleet: `rule` has rate 1."""
-
-    rule: Optimiser
-    at_task: str = "kept"
-
-    def init(self, params: Any) -> Any:
-        """Rate 1, and the rule's own state."""
-        return {"rate": torch.ones_like(tree_leaves(params)[0].flatten()[0]), "rule": self.rule.init(params)}
-
-    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
-        """One step of one learner: what the rule would do to zeros, times the rate."""
-        zeros = tree_map(torch.zeros_like, params)
-        step, own = self.rule.update(zeros, gradients, state["rule"], progress)
-        moved = tree_map(lambda p, d: p + state["rate"] * d, params, step)
-        return moved, {"rate": state["rate"], "rule": own}
-
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
-        """One step of a fleet."""
-        step = tree_map(torch.zeros_like, params)
-        self.rule.update_(step, gradients, state["rule"], progress)
-        for p, d in zip(tree_leaves(params), tree_leaves(step), strict=True):
-            p.add_(state["rate"].view(-1, *[1] * (p.ndim - 1)) * d)
 
 
 def features_table(study: Study, meta: Meta) -> Table:

@@ -11,7 +11,6 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
-from lifelong.meta.online import Rated
 from lifelong.meta.online_head import online_head
 from lifelong.meta.pretraining import pretrain, recorded
 from lifelong.meta.protonet import ProtoNet
@@ -21,7 +20,7 @@ from lifelong.meta.start import Checkpoints, study_of_sines
 from lifelong.meta.supervised import MultiTask, Pretrained
 from lifelong.meta.testing import scored
 from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam
+from lifelong.optimisers import SGD, Adam, Rated
 from scenarios.episodes import Episode, pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs

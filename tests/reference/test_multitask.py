@@ -395,7 +395,10 @@ def test_one_hot_gates_over_blocks_are_heads():
         ours = model.head(net, model.features(net, x[b : b + 1]))[0]
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
     first = task == 0
-    loss = lambda own: model.head(own, model.features(own, x[first])).square().sum()  # noqa: E731
+
+    def loss(own):
+        return model.head(own, model.features(own, x[first])).square().sum()
+
     gradient = torch.func.grad(loss)(net)
     assert not gradient["layer1.weight"][:, 4:].any(), "no head learns from another task's rows"
     assert gradient["layer1.weight"][:, :4].any()
