@@ -417,6 +417,10 @@ def meta_test(
     from lifelong.start_files import few_shot_rows, online_rows
 
     torch.set_num_threads(threads)
+    of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
+    of_online = {"--strategy": bool(strategy), "--runs": runs != 10, "--optimiser": optimiser != "Adam()"}
+    for word in (word for word, given in (of_episodes if online else of_online).items() if given):
+        raise Refusal(f"{word} {'does not go' if online else 'goes'} with --online")
     if online:
         rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, optimiser, data_root, device)
     else:

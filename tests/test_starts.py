@@ -89,6 +89,8 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
         (("pretrain", "split-digits", "--init", "MAML(data='{arrays}')", "--output", "{tmp}/x.txt"), ".safetensors"),
         (("pretrain", "sines", "--init", "ProtoNet()", "--output", "{tmp}/x.safetensors"), "regression"),
         (("meta-test", "{tmp}/nothing.safetensors"), "no such file"),
+        (("meta-test", "{tmp}/nothing.safetensors", "--online", "4", "--way", "3"), "--way does not go with --online"),
+        (("meta-test", "{tmp}/nothing.safetensors", "--runs", "3"), "--runs goes with --online"),
         (("run", "split-digits", "--model", "Conv4(norm='batch')"), "norm='group'"),
         (("compare", "split-digits", "--readings", "all", "--learner", "NearestClassMean()"), "--learner does not go"),
         (("compare", "split-digits", "--readings", "all", "--init", "MAML()"), "--init does not go"),
