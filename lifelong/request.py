@@ -126,9 +126,13 @@ class Request:
         from lifelong.meta.stage import Stage
         from lifelong.meta.start import StageStart, load_start, study_of
         from scenarios.datasets import load_table
+        from scenarios.episodes import check_apart
 
         if self.init.endswith(".safetensors"):
-            return load_start(Path(self.init)).fitting(learner.model, stream)
+            start = load_start(Path(self.init)).fitting(learner.model, stream)
+            if not start.about["overlap allowed"]:
+                check_apart(load_table(start.about["data"], self.data_root or None), stream.table)
+            return start
         start = parse(self.init, "initialisations")
         if not isinstance(start, Stage):
             return start

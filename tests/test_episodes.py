@@ -100,6 +100,12 @@ def test_shared_rows_are_refused():
     check_apart(IMAGES, other)
     with pytest.raises(Refusal, match="share 60 rows"):
         check_apart(IMAGES, replace(IMAGES, name="other", x=IMAGES.x.flip(0)))
+    fractions = replace(IMAGES, name="other", x=IMAGES.x / 255)
+    with pytest.raises(Refusal, match="share"):
+        check_apart(IMAGES, fractions)
+    with pytest.raises(Refusal, match="share"):
+        check_apart(fractions, replace(fractions, x=fractions.x.to(torch.float64)))
+    check_apart(IMAGES, replace(fractions, x=fractions.x + 0.3 / 255))
 
 
 def test_sines_follow_their_formula_and_ranges():

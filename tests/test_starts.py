@@ -52,6 +52,17 @@ def test_a_stage_in_the_run_is_the_same_as_its_file(cli, arrays, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_file_that_saw_the_streams_rows_is_refused_whatever_the_data_is_called(cli, arrays, tmp_path):
+    file = str(tmp_path / "start.safetensors")
+    cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", file)
+    run = ("run", f"split(data='{arrays}', tasks=2)", *MODEL, "--iterations", "1", "--out", str(tmp_path / "runs"))
+    done = cli(*run, "--init", file)
+    assert done.returncode == 2 and "share 120 rows" in done.stderr and not (tmp_path / "runs").exists()
+    arrays.unlink()
+    done = cli("run", "split-digits", *MODEL, "--iterations", "1", "--init", file, "--out", str(tmp_path / "runs"))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
 def test_one_start_for_each_seed(cli, arrays, tmp_path):
     text = STAGE.format(arrays).replace(")", ", per_seed=True)")
     done = cli("run", "split-digits", *MODEL, "--init", text, "--iterations", "1", "--seeds", "2",
