@@ -346,6 +346,9 @@ def _side_by_side(
     if report:
         write(report, readings_page(folder).encode())
         terminal.errors.print(f"report: {report}", soft_wrap=True)
+    if comparison.diverged:
+        terminal.refuse("some seeds diverged and were left out; the table says of which methods")
+        raise typer.Exit(1)
 
 
 @app.command()

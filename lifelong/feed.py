@@ -65,7 +65,7 @@ class Feed:
         rows, numbers, firsts = [], [], []
         for s, seed in enumerate(self.seeds):
             row, number = self.pool(s, task)
-            random = generator(seed, "order", task)
+            random = generator(seed, "order", self.stream.chosen[task] if self.stream.chosen else task)
             if self.stream.reading == "joint" and self.stream.sampling != "proportional":
                 order = self._by_task(number, wanted, random)
             else:

@@ -20,10 +20,10 @@ from lifelong.adaptation.few_shot import Bench, Cases, FewShot
 from lifelong.adaptation.steps import nearest_means
 from lifelong.feed import in_iterations
 from lifelong.learner import AnyLearner, Learner, NearestClassMean, State
-from lifelong.loop import Session, check_request
+from lifelong.loop import Session, check_request, wants_descriptor
 from lifelong.meta.maml import MAML
-from lifelong.meta.pretraining import pretrain
-from lifelong.meta.stage import Stage, Study
+from lifelong.meta.pretraining import Course, Diverged, pretrain
+from lifelong.meta.stage import Stage, StageError, Study
 from lifelong.meta.start import with_trunk
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.model import Net
@@ -32,10 +32,21 @@ from lifelong.result import Result
 from lifelong.strategy import FineTuning, Strategy
 from scenarios.baselines import isolate, joint
 from scenarios.episodes import Episode
+from scenarios.split import with_validation
 from scenarios.stream import ScenarioError, Stream
 
 READINGS = ("multi-task", "transfer", "meta", "continual")
 HELD = 2  # tasks at the stream's end that nobody trains on
+VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
+STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
+SET_HERE = (
+    "way",
+    "iterations",
+    "data",
+    "rotations",
+    "per_seed",
+    "allow_overlap",
+)  # fields of a stage that the stream says
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 Say = Callable[[str], None]
 
@@ -75,6 +86,11 @@ class Comparison:
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
 
+    @property
+    def diverged(self) -> bool:
+        """Whether some seed of some line was lost."""
+        return any(not bool(line.final.isfinite().all()) for line in self.lines if line.final is not None)
+
     def __post_init__(self) -> None:
         unknown = [word for word in self.readings if word not in READINGS]
         if unknown:
@@ -85,7 +101,11 @@ class Comparison:
             raise ScenarioError(
                 f"the readings train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
             )
-        self.stream = in_iterations(self.stream, self.seeds)
+        if wants_descriptor(self.learner):
+            raise ScenarioError(
+                "the readings compare networks that are told the task by their head alone: leave Conditioned(...) out"
+            )
+        self.stream = in_iterations(with_validation(self.stream, VALIDATION), self.seeds)
         self.trained = self.stream[: len(self.stream) - HELD]
         assert isinstance(self.trained, Stream)
         for strategy in (FineTuning(), *self.strategies):
@@ -98,7 +118,39 @@ class Comparison:
         table = self.stream.table
         self.row_bytes = table.x[0].numel() * table.x.element_size()
         self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
-        self.way = int(self.rules["classes_of"][0, 0].sum())
+        ways = sorted(set(self.rules["classes_of"].sum(2).flatten().tolist()))
+        if len(ways) > 1:
+            raise ScenarioError(
+                f"the readings compare tasks of equally many classes, and those of {self.stream.name} have {ways[0]} to {ways[-1]}"
+            )
+        self.way = ways[0]
+        if not int(self.rules["count_validation"][:, : self.count].min()):
+            raise ScenarioError(
+                f"a task of {self.stream.name} has too few training rows to hold some out for validation"
+            )
+        if "meta" in self.readings:
+            self.studies = [self._study(s) for s in range(len(self.seeds))]
+            self.stage = self._within_budget(self.stage or STAGE)
+
+    def _within_budget(self, stage: Stage) -> Stage:
+        """The stage with the stream's way, for as long as the budget lasts. Raises StageError where it cannot be read so."""
+        name = type(stage).__name__
+        if not stage.episodic:
+            raise StageError(f"{name} does not learn from episodes alone: name a stage that does, as in 'MAML(shot=5)'")
+        for field_name in SET_HERE:
+            usual = type(stage).__dataclass_fields__[field_name].default
+            if getattr(stage, field_name) not in (usual, self.way if field_name == "way" else usual):
+                raise StageError(
+                    f"{name}({field_name}=...): the meta reading's episodes and their number are the stream's: leave it out"
+                )
+        stage = replace(stage, way=self.way)
+        stage.check(self.studies[0])
+        images = stage.images(self.studies[0])
+        if images > self.budget:
+            raise StageError(
+                f"an iteration of {stage!r} passes {images:,} examples, more than the {self.budget:,} of a reading: make it smaller"
+            )
+        return replace(stage, iterations=self.budget // images)
 
     def learn(self) -> list[Line]:
         """Every reading that was asked for, between its floors and ceilings."""
@@ -119,19 +171,26 @@ class Comparison:
 
     def _add(self, line: Line, nets: Net | None = None) -> None:
         """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""
+        kept = torch.ones(len(self.seeds), dtype=torch.bool) if line.final is None else line.final.isfinite()
         if nets is not None:
-            rate = self._rate(nets)
-            line = replace(line, rate=rate, few_shot=self._held(nets, rate))
+            rate = self._rate(nets, kept) if kept.any() else 0.0
+            few = self._held(nets, rate).masked_fill(~kept[:, None], torch.nan)
+            line = replace(line, rate=rate, few_shot=few)
+        if not kept.all():
+            lost = f"{int((~kept).sum())} of {len(kept)} seeds diverged"
+            line = replace(line, note=f"{line.note}; {lost}" if line.note else lost)
         self.lines.append(line)
 
-    def _rate(self, nets: Net) -> float:
+    def _rate(self, nets: Net, kept: Tensor) -> float:
         """The adaptation's rate with the best mean over the trained tasks' validation rows and all k.
 
         Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a reading.
+        Seeds that are not kept try none.
         """
         cases = self.bench.grid(nets, RATES)
         each = -(-self.count // len(self.seeds))
         wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
+        wanted &= kept.to(wanted.device)[cases.seed]
         cases = Cases(*(value[wanted] for value in cases))
         scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
         return RATES[int(torch.stack(scores).view(len(scores), len(RATES), -1).mean((0, 2)).argmax())]
@@ -247,14 +306,18 @@ class Comparison:
 
     def _meta(self) -> None:
         """Episodes from the training rows of the trained tasks, until N examples have passed."""
-        stage = self.stage or MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
-        stage = replace(stage, way=self.way)
-        stage = replace(stage, iterations=max(1, self.budget // stage.images))
-        studies = [self._study(s) for s in range(len(self.seeds))]
-        began = time.perf_counter()
-        learned = pretrain(stage, studies, self.seeds, episodes=0)
+        stage, began = self.stage, time.perf_counter()
+        assert stage is not None
+        line = Line("meta", type(stage).__name__, stored=self.rows * self.row_bytes)
+        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows,
+                       sees="all trained tasks at once, as episodes")  # fmt: skip
+        try:
+            learned = pretrain(stage, self.studies, self.seeds, episodes=0, keeper=SameDraw(self.bench.random))
+        except Diverged:
+            lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
+            return self._add(replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))))
         seconds, scores = time.perf_counter() - began, []
-        for s, study in enumerate(studies):
+        for s, study in enumerate(self.studies):
             meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
 
             def answers(x: Tensor, labels: Tensor, asked: Tensor, study: Study = study, meta: Any = meta) -> Tensor:
@@ -269,9 +332,7 @@ class Comparison:
             )
             for s in range(len(self.seeds))
         ]
-        line = Line("meta", type(stage).__name__, torch.stack(scores), None, None, seconds, self.rows * self.row_bytes)
-        line = replace(line, passes=stage.images * stage.iterations / self.rows, sees="all trained tasks at once, as episodes",
-                       note=f"final after {shot} rows of each class")  # fmt: skip
+        line = replace(line, final=torch.stack(scores), seconds=seconds, note=f"final after {shot} rows of each class")
         self._add(line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]})
 
     def _study(self, s: int) -> Study:
@@ -279,6 +340,22 @@ class Comparison:
         problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
         source = TaskEpisodes(problem, self.count)
         return Study(self.learner.model, source, source, source.shape)
+
+
+@dataclass(frozen=True)
+class SameDraw:
+    """Begins meta-training from the trunks that the other readings begin from, nets [S, ...]."""
+
+    nets: Net
+
+    def restore(self, course: Course) -> Course:
+        """The course with its trunks replaced."""
+        trunks = {name: value.clone() for name, value in self.nets.items() if not name.startswith("head.")}
+        course.meta = {**course.meta, "net": {**course.meta["net"], **trunks}}
+        return course
+
+    def boundary(self, course: Course) -> None:
+        """Nothing is saved."""
 
 
 class TaskEpisodes:

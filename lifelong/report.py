@@ -173,7 +173,7 @@ def readings_page(path: Path) -> str:
     figure, drawn = go.Figure(), [(line, line.few_shot) for line in lines if line.few_shot is not None]
     greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), cycle(COLOURS)
     for i, (line, few_shot) in enumerate(drawn):
-        each = [metrics.estimate(few_shot[:, k]) for k in range(len(shots))]
+        each = [metrics.estimate(few_shot[:, k], few_shot[:, k].isfinite()) for k in range(len(shots))]
         bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
         bound = line.reading in ("floor", "ceiling")
         style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}

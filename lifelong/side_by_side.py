@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,6 @@ from lifelong.meta.stage import Stage
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError
-
-VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
 
 
 def read_readings(text: str) -> tuple[str, ...]:
@@ -38,14 +37,10 @@ def read_readings(text: str) -> tuple[str, ...]:
 def comparison_of(
     request: Request, strategies: list[str], readings: str, stage: str, shots: str, say: Say
 ) -> Comparison:
-    """The comparison that the words ask for; a tenth of the training rows validates unless the scenario says otherwise."""
+    """The comparison that the words ask for."""
     from lifelong.adaptation.few_shot import read_shots
-    from lifelong.expression import parse, read_call
+    from lifelong.expression import parse
 
-    name, options = read_call(request.scenario)
-    if "validation" not in options:
-        given = ", ".join(f"{key}={value!r}" for key, value in {**options, "validation": VALIDATION}.items())
-        request = replace(request, scenario=f"{name}({given})")
     if request.setting not in ("", "task"):
         raise RequestError("the four readings are compared where the task is told: --setting task")
     learner, stream, _ = replace(request, setting="task").build()
@@ -78,10 +73,10 @@ def row(line: Line, shots: tuple[int, ...], digits: int = 1) -> list[str]:
     """One line as text: percent, seconds, bytes beyond the network."""
 
     def shown(values: Tensor | None) -> str:
-        if values is None:
-            return "–"
-        value = estimate(values)
-        return value.text(digits) if float(values.std()) > 0 else f"{100 * value.mean:.{digits}f}"
+        if values is None or not values.isfinite().any():
+            return "–" if values is None else "diverged"
+        value, same = estimate(values, values.isfinite()), float(values[values.isfinite()].std(correction=0)) == 0
+        return f"{100 * value.mean:.{digits}f}" if same else value.text(digits)
 
     few = [shown(None if line.few_shot is None else line.few_shot[:, i]) for i in range(len(shots))]
     size = f"{line.stored / 1e3:,.0f} kB" if line.stored else "–"
@@ -96,7 +91,7 @@ def as_json(comparison: Comparison, request: Request) -> dict[str, Any]:
 
     def plain(line: Line) -> dict[str, Any]:
         values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
-        return {name: v.tolist() if isinstance(v, Tensor) else v for name, v in values.items()}
+        return {name: _listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
 
     return {
         "request": asdict(request),
@@ -105,9 +100,15 @@ def as_json(comparison: Comparison, request: Request) -> dict[str, Any]:
         "held-out tasks": HELD,
         "shots": list(comparison.what.shots),
         "adaptation": repr(comparison.what),
+        "meta": repr(comparison.stage) if comparison.stage else "",
         "seeds": comparison.seeds,
         "lines": [plain(line) for line in comparison.lines],
     }
+
+
+def _listed(values: Tensor) -> Any:
+    """Numbers seed by seed, null where a seed diverged: JSON has no NaN."""
+    return [_listed(one) for one in values] if values.ndim else (float(values) if values.isfinite() else None)
 
 
 def caption(about: dict[str, Any]) -> str:
@@ -128,11 +129,10 @@ def save(about: dict[str, Any], folder: Path) -> Path:
 def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
     """What `save` kept."""
     about = json.loads((path / "readings.json").read_bytes())
-    tensors = ("final", "forgetting", "few_shot")
-    lines = [
-        Line(
-            **{k: torch.tensor(v, dtype=torch.float64) if k in tensors and v is not None else v for k, v in one.items()}
-        )
-        for one in about["lines"]
-    ]
-    return about, lines
+
+    def seen(name: str, value: Any) -> Any:
+        if name not in ("final", "forgetting", "few_shot") or value is None:
+            return value
+        return torch.tensor(np.array(value, dtype=np.float64))  # null becomes NaN again
+
+    return about, [Line(**{name: seen(name, value) for name, value in one.items()}) for one in about["lines"]]

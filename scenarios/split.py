@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from scenarios.stream import Budget, ScenarioError, Stream, Table, Task, generator
+from scenarios.stream import Budget, Recipe, ScenarioError, Stream, Table, Task, generator
 
 
 def rows_of(table: Table, train: bool) -> Tensor:
@@ -23,6 +23,31 @@ def hold_out(rows: Tensor, fraction: float, *words: object) -> tuple[Tensor, Ten
         return rows, rows[:0]
     order = torch.randperm(len(rows), generator=generator(*words))
     return rows[order[count:].sort().values], rows[order[:count].sort().values]
+
+
+@dataclass(frozen=True)
+class HeldOutRecipe:
+    """A recipe whose tasks validate on a share of their training rows, where it holds out none itself.
+
+    Every row of the table draws a ticket, so that tasks of the same rows hold out the same ones.
+    """
+
+    recipe: Recipe
+    fraction: float
+
+    def tasks(self, table: Table, seed: int) -> list[Task]:
+        """The recipe's tasks."""
+        ticket = torch.rand(len(table.y), generator=generator(seed, "validation"))
+        return [task if len(task.validation) else self._held(task, ticket) for task in self.recipe.tasks(table, seed)]
+
+    def _held(self, task: Task, ticket: Tensor) -> Task:
+        order, count = task.train[ticket[task.train].argsort()], int(len(task.train) * self.fraction)
+        return replace(task, train=order[count:].sort().values, validation=order[:count].sort().values)
+
+
+def with_validation(stream: Stream, fraction: float) -> Stream:
+    """The stream, floor(fraction x n) training rows of each task held out where it holds out none."""
+    return replace(stream, recipe=HeldOutRecipe(stream.recipe, fraction))
 
 
 @dataclass(frozen=True)

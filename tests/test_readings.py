@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,16 +11,21 @@ import torch
 from lifelong import side_by_side
 from lifelong.adaptation.few_shot import FewShot
 from lifelong.learner import Learner
+from lifelong.meta.maml import MAML
+from lifelong.meta.oml import OML
 from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.supervised import Pretrained
 from lifelong.model import MLP
-from lifelong.optimisers import Adam
+from lifelong.optimisers import SGD, Adam
 from lifelong.readings import READINGS, Comparison
 from lifelong.report import readings_page
 from lifelong.request import Request
 from lifelong.strategies.replay import Replay
-from scenarios.split import split
+from scenarios.refusal import Refusal
+from scenarios.split import split, with_validation
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs
+from scenarios.transformed import permuted
 
 LEARNER = Learner(MLP(8), optimiser=Adam(0.01))
 WHAT = FewShot((1, 3), steps=4)
@@ -98,3 +103,75 @@ def test_what_is_kept_is_what_was_shown(whole, tmp_path):
     assert [side_by_side.row(line, shots) for line in loaded] == [side_by_side.row(line, shots) for line in lines]
     page = readings_page(path.parent)
     assert all(word in page for word in READINGS) and "src=" not in page.split("</script>")[-1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (MAML(rotations=True), "rotations"),
+        (MAML(way=3), "way"),
+        (MAML(tasks=64, shot=5, steps=50), "more than the 360"),
+        (MAML(query=200), "query=200"),
+        (Pretrained(), "episodes alone"),
+        (OML(), "episodes alone"),
+    ],
+)
+def test_a_stage_that_a_reading_cannot_honour_is_refused_before_anything_is_learned(stage, said):
+    stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
+    with pytest.raises(Refusal, match=said):
+        Comparison(stream, LEARNER, [0], stage=stage, what=WHAT)
+
+
+def test_tasks_of_unequal_numbers_of_classes_are_refused():
+    @dataclass(frozen=True)
+    class Uneven:
+        recipe: object
+
+        def tasks(self, table, seed):
+            first, *others = self.recipe.tasks(table, seed)
+            return [replace(first, classes=first.classes[:1]), *others]
+
+    stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
+    with pytest.raises(Refusal, match="1 to 2"):
+        Comparison(replace(stream, recipe=Uneven(stream.recipe)), LEARNER, [0], what=WHAT)
+
+
+def test_where_nothing_is_held_out_a_tenth_is(whole):
+    """Of rows that two tasks share, the same ones, so that no task trains on what another validates on."""
+    for stream in (split(TABLE, 5, "task"), permuted(TABLE, 4, "task")):
+        plain, held = (s.tasks_of(3) for s in (stream, with_validation(stream, 0.1)))
+        everything = torch.cat([task.train for task in held])
+        for before, after in zip(plain, held, strict=True):
+            assert len(after.validation) == len(before.train) // 10
+            assert torch.equal(torch.cat([after.train, after.validation]).sort().values, before.train.sort().values)
+            assert not torch.isin(after.validation, everything).any()
+    one, _ = whole
+    assert (
+        one.stream.tasks_of(0)[0].validation.tolist()
+        == split(TABLE, 5, "task", order=tuple(range(10)), validation=0.2).tasks_of(0)[0].validation.tolist()
+    )
+
+
+def test_the_readings_begin_from_the_same_draw():
+    """A stage that learns nothing has the trunk that a run of this seed starts from, and so takes to tasks alike."""
+    _, lines = compared(readings=("meta",), stage=MAML(shot=2, query=2, tasks=2, outer=SGD(1e-30)))
+    random, meta = (next(line for line in lines if word in line.method) for word in ("random", "MAML"))
+    torch.testing.assert_close(meta.few_shot, random.few_shot)
+
+
+def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
+    wild = replace(LEARNER, optimiser=SGD(1e30))
+    stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
+    one = Comparison(stream, wild, [0, 1], what=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
+    lines = one.learn()
+    assert one.diverged
+    lost = [line for line in lines if "2 of 2 seeds diverged" in line.note]
+    assert {"multi-task", "transfer", "meta", "continual"} <= {line.reading for line in lost}
+    about = side_by_side.as_json(one, Request("split-blobs"))
+    assert "NaN" not in json.dumps(about)
+    side_by_side.save(about, tmp_path / "kept")
+    _, again = side_by_side.load_lines(tmp_path / "kept")
+    rows = [side_by_side.row(line, WHAT.shots) for line in again]
+    assert rows == [side_by_side.row(line, WHAT.shots) for line in lines] and "diverged" in rows[3][2:6]
+    kept = replace(lines[3], final=torch.tensor([0.5, torch.nan]), few_shot=None)
+    assert side_by_side.row(kept, WHAT.shots)[2] == "50.0"

@@ -122,20 +122,21 @@ class Bench:
             rules = self.problem.rules
             rows, count = rules[f"rows_{part}"], rules[f"count_{part}"]
             if part == "validation" and int(count.min()) == 0:
-                rows, count = self._spare()
+                rows, count = self._with_spare(rows, count)
             if int(count.min()) == 0:
                 raise TransferError(f"some task has no {part} rows left to answer: ask for fewer shots")
             self._answers[part] = rows, torch.arange(rows.shape[2], device=self.device) < count[:, :, None]
         return self._answers[part]
 
-    def _spare(self) -> tuple[Tensor, Tensor]:
-        """Training rows that no shot shows, at most SPARE of each task, [S, T, N], and their numbers [S, T]."""
-        rows = torch.zeros(len(self.seeds), self.tasks, SPARE, dtype=torch.int64)
-        count = torch.zeros(rows.shape[:2], dtype=torch.int64)
+    def _with_spare(self, held: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Validation rows [S, T, N] and their numbers [S, T]; where a task has none, training rows that no shot shows."""
+        rows = torch.zeros(len(self.seeds), self.tasks, max(SPARE, held.shape[2]), dtype=torch.int64)
+        count = counted.cpu().clone()
         for s, (seed, tasks) in enumerate(zip(self.seeds, self.drawn, strict=True)):
             for t, task in enumerate(tasks):
                 rows[s, t] = task.train[0]
-                own = self._unshown(seed, task, self.support[s, t].cpu())
+                spare = self._unshown(seed, task, self.support[s, t].cpu())
+                own = held[s, t, : int(count[s, t])].cpu() if count[s, t] else spare
                 rows[s, t, : len(own)], count[s, t] = own, len(own)
         return rows[:, :, : max(int(count.max()), 1)].to(self.device), count.to(self.device)
 
@@ -188,7 +189,7 @@ class Bench:
         asked = task.expand(row.shape[0])
         batch = batch_of(problem.x(row, asked), problem.y(row, asked), problem.classes, problem.dtype)
         mask = allowed.expand(row.shape[0], -1)
-        return batch._replace(row=row, task=asked, weight=weight, allowed=mask)
+        return batch._replace(row=row, task=asked, weight=weight, allowed=mask, first_seen=weight > 0)
 
     def grid(self, nets: Net, rates: Sequence[float]) -> Cases:
         """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.

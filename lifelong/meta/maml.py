@@ -30,6 +30,7 @@ class MAML(Stage):
     steps when tested, 0 for `steps`. chunk: tasks that are differentiated together, 0 for all; fewer take less memory.
     """
 
+    any_way = False
     steps: int = 1
     rate: float = 0.4
     order: int = 2
@@ -114,10 +115,10 @@ class MAML(Stage):
         """As in training."""
         return self.shot
 
-    @property
-    def images(self) -> int:
-        """A support image counts at every inner step, and twice where that step is differentiated too."""
-        return self.tasks * self.way * (self.shot * self.steps * self.order + self.query)
+    def images(self, study: Study) -> int:
+        """A support image counts at every inner step that it passes the trunk at, twice where that is differentiated too."""
+        passes = 1 if self.adapts == "head" else self.steps * self.order
+        return self.tasks * self.ways(study) * (self.shot * passes + self.query)
 
     @property
     def answered_by(self) -> str:

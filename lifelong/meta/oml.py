@@ -41,6 +41,7 @@ class OML(Stage):
     trajectory, so its features are computed once; False passes each image through it at its own step, for comparison.
     """
 
+    episodic = False
     way: int = 3
     shot: int = 5
     query: int = 5
@@ -113,8 +114,7 @@ class OML(Stage):
             params = state.params
         return loss_of(problem, params, batch_of(test_x, one.test_y, problem.classes, study.dtype))
 
-    @property
-    def images(self) -> int:
+    def images(self, study: Study) -> int:
         """Every image passes the trunk forward and backward once."""
         return self.tasks * (self.way * (self.shot + self.query) + self.remember)
 

@@ -19,6 +19,10 @@ from scenarios.stream import generator
 WORTH_RECORDING = 200  # iterations from which recording the gradient, some seconds, is won back
 
 
+class Diverged(StageError):
+    """A loss that is no longer finite; its message is one line."""
+
+
 @dataclass
 class Course:
     """Where the outer loop stands: all that a checkpoint holds. Every leaf of meta and optimiser is [S, ...]."""
@@ -78,7 +82,7 @@ def pretrain(
     """Learn a start for each seed, all from one study or each from its own; `validate_every` iterations, and at the end, score it on validation episodes.
 
     Random numbers are functions of (seed, "episode", iteration), so the seeds of a fleet, a start alone, and a resumed
-    outer loop see the same tasks. Raises StageError when the loss is no longer finite.
+    outer loop see the same tasks. Raises Diverged when the loss is no longer finite.
     """
     studies = [study] * len(seeds) if isinstance(study, Study) else list(study)
     study = studies[0]
@@ -97,7 +101,7 @@ def pretrain(
         course.iteration += 1
         course.seconds += time.perf_counter() - began
         if not torch.isfinite(loss).all():
-            raise StageError(f"{stage!r}: the loss is not finite after {course.iteration} iterations: lower its rates")
+            raise Diverged(f"{stage!r}: the loss is not finite after {course.iteration} iterations: lower its rates")
         due = (validate_every and course.iteration % validate_every == 0) or course.iteration == stage.iterations
         if due and episodes:
             course.validated.append((course.iteration, _validate(stage, study, course.meta, len(seeds), episodes)))

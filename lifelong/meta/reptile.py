@@ -26,6 +26,7 @@ class Reptile(Stage):
     at a time. test_steps: steps when tested, on whole supports or `batch` of them.
     """
 
+    any_way = False
     tasks: int = 5
     shot: int = 10
     outer: Optimiser = field(default_factory=lambda: SGD(1.0, schedule="linear"))
@@ -80,10 +81,9 @@ class Reptile(Stage):
         """Its head has one output for each class of an episode."""
         return self.way
 
-    @property
-    def images(self) -> int:
+    def images(self, study: Study) -> int:
         """Every row of every inner batch."""
-        return self.tasks * self.steps * min(self.batch, self.way * self.shot)
+        return self.tasks * self.steps * min(self.batch, self.ways(study) * self.shot)
 
     @property
     def answered_by(self) -> str:

@@ -88,6 +88,9 @@ class Stage:
     per_seed: one start for each seed, else one shared by all. allow_overlap: learn even from rows of the stream.
     """
 
+    episodic = True  # whether episodes are all that it learns from
+    any_way = True  # whether it answers episodes of other numbers of classes than `way`
+
     way: int = 5
     shot: int = 1
     query: int = 1
@@ -150,10 +153,13 @@ class Stage:
         """Support images of each class in the episodes that it is tested on."""
         return 1
 
-    @property
-    def images(self) -> int:
+    def images(self, study: Study) -> int:
         """Images passed forward and backward in one iteration; twice where a step is differentiated twice."""
-        return self.tasks * self.way * (self.shot + self.query)
+        return self.tasks * self.ways(study) * (self.shot + self.query)
+
+    def ways(self, study: Study) -> int:
+        """Classes of an episode; in regression a task's points are of one kind."""
+        return 1 if study.regression else self.way
 
     @property
     def answered_by(self) -> str:

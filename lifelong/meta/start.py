@@ -72,7 +72,7 @@ def about_start(learned: Learned, study: Study) -> dict[str, Any]:
         "overlap allowed": stage.allow_overlap,
         "seeds": list(learned.seeds),
         "iterations": stage.iterations,
-        "images forward and backward": stage.images * stage.iterations,
+        "images forward and backward": stage.images(study) * stage.iterations,
         "validated at": iteration,
         "validation": None if scores is None else scores.mean(1).tolist(),
         "curve": [[i, float(s.mean())] for i, s in learned.validated],

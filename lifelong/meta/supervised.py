@@ -19,6 +19,7 @@ class Pretrained(Stage):
     batch: rows of an iteration, drawn class by class. Loss: cross-entropy over all classes (and their right angles).
     """
 
+    episodic = False
     batch: int = 64
     groups: int = 0
 
@@ -32,11 +33,12 @@ class Pretrained(Stage):
         return {"net": self.fresh(study, 1 if study.regression else len(study.train), generator)}
 
     def draw(self, study: Study, generator: torch.Generator) -> Episode:
-        """One row of each of `batch` classes drawn with equal chances: support_x [batch, 1, ...]."""
+        """One row of each of `batch` classes drawn with equal chances: every field [batch, 1, ...]."""
         if study.regression:
             return study.train.draw(self.batch, 1, 1, 1, generator)
         way = min(self.batch, len(study.train))
-        return study.train.draw(-(-self.batch // way), way, 1, 1, generator)
+        episode = study.train.draw(-(-self.batch // way), way, 1, 1, generator)
+        return Episode(*(part.flatten(0, 1)[: self.batch, None] for part in episode))
 
     def loss(self, study: Study, meta: Meta, drawn: Episode) -> Tensor:
         """Cross-entropy over all classes, or over those of the row's group."""
@@ -56,8 +58,7 @@ class Pretrained(Stage):
             return study.problem(1).logits(params_of(meta), query.to(study.dtype))
         return super().answers(study, meta, support, labels, query, way)
 
-    @property
-    def images(self) -> int:
+    def images(self, study: Study) -> int:
         """The rows of a batch."""
         return self.batch
 

@@ -78,7 +78,7 @@ class OnlineRow(Row):
         curve = [[i * stage.images, _only(online(meta, STRATEGIES[:1]))] for i, meta in sorted(snapshots.kept.items())]
         return {
             "stage": repr(stage),
-            "images": stage.images * stage.iterations if self.method != "random" else 0,
+            "images": stage.images(study) * stage.iterations if self.method != "random" else 0,
             "accuracy": [round(last[0]["mean"], 6)],
             "by strategy": [{row["method"]: round(row["mean"], 6) for row in last}],
             "rates": [{row["method"]: row["rates"][0] for row in last}],

@@ -145,6 +145,26 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
     torch.testing.assert_close(cached, plain)
 
 
+@pytest.mark.parametrize("classes", [12, 5])
+def test_pretraining_draws_as_many_rows_as_it_says(classes):
+    """Of fewer classes than the batch has rows, some are drawn again."""
+    own = pool(TABLE, tuple(range(classes)))
+    study = replace(STUDY, train=own)
+    for stage in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
+        drawn = drawn_by(stage, study)
+        assert len(drawn.support_x) == len(drawn.classes) == stage.images(study) == 8
+        assert torch.isfinite(stage.gradient(study, stage.init(study, generator("start")), drawn)[0])
+
+
+def test_images_are_those_that_pass_the_trunk():
+    waves = study_of_sines(MAML(), MLP(5))
+    assert MAML(shot=3, query=2, steps=2, tasks=4).images(STUDY) == 4 * 5 * (3 * 2 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, order=1).images(STUDY) == 4 * 5 * (3 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, adapts="head").images(STUDY) == 4 * 5 * (3 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4).images(waves) == 4 * (3 * 2 * 2 + 2)
+    assert Reptile(shot=10, batch=20, steps=3, tasks=2).images(waves) == 2 * 3 * 10
+
+
 def test_reptile_after_one_step_of_plain_descent_is_a_gradient():
     """p - p_1 = rate x grad L(p): with one full-batch step Reptile is joint training."""
     stage = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
