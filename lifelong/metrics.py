@@ -188,13 +188,7 @@ def average_anytime_accuracy(result: Result) -> Tensor:
 def learning_curve_area(result: Result) -> Tensor:
     """Mean over tasks of the area under the task's accuracy while it is learned, as a share of 1 (after Chaudhry et al., 2019)."""
     _curve(result)
-    areas = []
-    for j in range(result.tasks):
-        own = result.when[:, 0] == j
-        x = result.when[own][:, 1].to(result.accuracy.dtype)
-        y = result.accuracy[:, own, j]
-        areas.append(torch.trapezoid(y, x, dim=1) / (x[-1] - x[0]))
-    return torch.stack(areas, 1).mean(1)
+    return _areas(result).mean(1)
 
 
 def few_shot_curve(result: Result) -> Tensor:

@@ -147,6 +147,12 @@ class Request:
         return StageStart(start, study, self.seeds)
 
     @property
+    def data(self) -> str:
+        """The data set that the scenario divides, as it was named; empty where the scenario brings its own."""
+        entry, options = self._entry()
+        return str(options.get("data", entry.data))
+
+    @property
     def method(self) -> str:
         """What learns, in a word or two."""
         what = self.learner or self.strategy

@@ -60,7 +60,7 @@ class Work:
         _, stream, start = request.build()
         if not isinstance(start, StageStart):
             raise StageError(f"{request.init} is nothing that learns: name a stage, as in 'ProtoNet()'")
-        return start.stage, start.study.to(device_of(request.device)), stream.table.name
+        return start.stage, start.study.to(device_of(request.device)), request.data or stream.table.name
 
     def learn(self, watch: Watch | None) -> dict[str, Any]:
         """Learn, write the file, and say what it says of itself."""
@@ -139,7 +139,8 @@ def few_shot_rows(
                     for seed in start.seeds
                 ]  # fmt: skip
                 rows.append(_row(path, start, study, name or source_name(source), found))
-                key = f"{name}{found[0].mode}{found[0].way}{found[0].shot}"
+                one = found[0]
+                key = f"{name} {source.hash} {one.mode} {one.way} {one.shot} {one.query}"
                 scores = torch.stack([one.scores for one in found]).mean(0)
                 if key in first:
                     difference = scores - first[key]

@@ -73,6 +73,21 @@ def test_one_start_for_each_seed(cli, arrays, tmp_path):
     assert not torch.equal(*start.meta["net"]["layer0.weight"])
 
 
+def test_meta_test_pairs_only_what_was_asked_the_same(cli, arrays, tmp_path):
+    """Differences stand on the same episodes, and a head of two outputs is not asked three ways."""
+    files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    common = ("--init", f"MAML(way=2, query=2, iterations=2, data='{arrays}')", *MODEL)
+    cli("pretrain", "split-digits", *common, "--output", files[0])
+    np.savez(tmp_path / "other.npz", x=255 - np.load(arrays)["x"], y=np.load(arrays)["y"])
+    cli("pretrain", f"split(data='{tmp_path / 'other.npz'}', tasks=2)", *common, "--output", files[1])
+    rows = json.loads(cli("meta-test", *files, "--episodes", "10", "--json").stdout)
+    assert [row["data"] for row in rows] == ["digits", "other"] and "difference" not in rows[1]
+    refused = cli("meta-test", files[0], "--way", "3")
+    assert refused.returncode == 2 and "--way 2, not 3" in refused.stderr and refused.stderr.count("\n") == 1
+    refused = cli("meta-test", files[0], "--online", "4", "--optimiser", "AdamW()")
+    assert refused.returncode == 2 and "AdamW(weight_decay=0.0)" in refused.stderr
+
+
 def test_meta_test_pairs_starts(cli, arrays, tmp_path):
     for name, iterations in (("a", 6), ("b", 0)):
         text = STAGE.format(arrays).replace("iterations=6", f"iterations={iterations}")

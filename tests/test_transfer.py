@@ -347,6 +347,27 @@ def test_the_command_transfer(cli):
     assert len(held["LinearProbe()"]["2"]["matrix"]) == 5
 
 
+def test_students_of_every_chunk_learn_as_long(cli):
+    """The longest epoch of any seed counts, not that of its chunk: the digits' classes are of unequal sizes."""
+    run = (
+        "run",
+        "split-digits",
+        "--model",
+        "MLP(4)",
+        "--epochs",
+        "1",
+        "--batch",
+        "4",
+        "--seeds",
+        "0,5",
+        "--fleet",
+        "1",
+    )
+    assert cli(*run, "--name", "a")[0] == 0
+    code, _, errors = cli("distil", "runs/a", "--model", "MLP(4)", "--json")
+    assert code == 0, errors
+
+
 def test_the_command_distil(cli):
     assert cli("run", "split-blobs", "--seeds", "3", "--iterations", "5", "--fleet", "2", "--name", "a")[0] == 0
     code, out, errors = cli("distil", "runs/a", "--model", "MLP(5)", "--share", "0.5")

@@ -46,15 +46,17 @@ def online_accuracy(
 ) -> list[dict[str, Any]]:
     """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
 
-    optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best mean over other draws of classes is taken from a grid
-    that is widened until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over
-    draws where there is one start.
+    optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best
+    mean over other draws of classes is taken from a grid that is widened until the winner lies inside. As in the paper
+    these draws are of the same data, so where it has few classes they share some, and their test images; nothing but
+    the rate is chosen by them. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
+    is one start. Raises StageError for an optimiser that does more at a step than its rule times a rate.
     """
     if mixes_rows(study.model):
         raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]
-    rule = Rated(replace(parse(optimiser, "optimisers"), rate=1.0))
+    rule = _rule(optimiser)
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
         stream = class_by_class(features_table(study, start.of(seed).one), classes)
@@ -65,6 +67,16 @@ def online_accuracy(
         means = NearestClassMean(model=MLP())
         found.setdefault(MEANS, []).append((final_accuracy(means, stream, seeds, [0.0])[0], 0.0))
     return [_row(name, classes, values) for name, values in found.items()]
+
+
+def _rule(text: str) -> Rated:
+    """The head's optimiser with its rate in its state, where members of a fleet may differ in it."""
+    rule = parse(text, "optimisers")
+    for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task", "kept")):
+        if getattr(rule, name) != usual:
+            fitting = f"{type(rule).__name__}({name}={usual!r})"
+            raise StageError(f"the online test's head learns at one rate, by its gradient alone: write {fitting}")
+    return Rated(replace(rule, rate=1.0))
 
 
 def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.meta.stage import Meta, Source, Stage, Study
+from lifelong.meta.stage import Meta, Source, Stage, StageError, Study
 from lifelong.model import mixes_rows
 from scenarios.episodes import Episode
 from scenarios.stream import generator
@@ -58,6 +58,10 @@ def scored(
     if not study.regression and hasattr(source, "count"):
         query = min(query, int(source.count.min()) - shot)  # type: ignore[union-attr]
     source.check(way, shot, query)
+    if not (stage.any_way or study.regression) and way != stage.tests_way:
+        raise StageError(
+            f"{type(stage).__name__} answers with a head of {stage.tests_way} outputs: --way {stage.tests_way}, not {way}"
+        )
     scores = []
     for first in range(0, episodes, TOGETHER):
         count = min(TOGETHER, episodes - first)

@@ -152,7 +152,7 @@ def distil_run(run: Any, student: Learner, how: Distillation, share: float, iter
     _, stream, _ = run.request.build()
     if iterations:
         stream = replace(stream, budget=replace(stream.budget, iterations=iterations, epochs=0.0))
-    chunks = []
+    stream, chunks = in_iterations(stream, [seed for seeds in run.chunks for seed in seeds]), []
     for chunk, seeds in enumerate(run.chunks):
         teacher, state = run.fleet(chunk)
         chunks.append(distil(teacher, state, stream, seeds, student, how, share))
