@@ -39,14 +39,8 @@ READINGS = ("multi-task", "transfer", "meta", "continual")
 HELD = 2  # tasks at the stream's end that nobody trains on
 VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
 STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
-SET_HERE = (
-    "way",
-    "iterations",
-    "data",
-    "rotations",
-    "per_seed",
-    "allow_overlap",
-)  # fields of a stage that the stream says
+# fields of a stage that the stream and the budget say
+SET_HERE = ("way", "iterations", "data", "rotations", "per_seed", "allow_overlap")
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 Say = Callable[[str], None]
 
@@ -92,6 +86,27 @@ class Comparison:
         return any(not bool(line.final.isfinite().all()) for line in self.lines if line.final is not None)
 
     def __post_init__(self) -> None:
+        self._check_words()
+        self.stream = in_iterations(with_validation(self.stream, VALIDATION), self.seeds)
+        self.count = len(self.stream) - HELD
+        self.trained = self.stream[: self.count]
+        assert isinstance(self.trained, Stream)
+        for strategy in (FineTuning(), *self.strategies):
+            check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
+        self.problem = Session(self.learner, self.stream, self.seeds).fleet.problem
+        self.rules = self.problem.rules
+        self.way = self._equal_ways()
+        self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
+        self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
+        table = self.stream.table
+        self.row_bytes = table.x[0].numel() * table.x.element_size()
+        self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
+        if "meta" in self.readings:
+            self.studies = [self._study(s) for s in range(len(self.seeds))]
+            self.stage = self._within_budget(self.stage or STAGE)
+
+    def _check_words(self) -> None:
+        """Raise ScenarioError for what no data would make right."""
         unknown = [word for word in self.readings if word not in READINGS]
         if unknown:
             raise ScenarioError(f"unknown reading {unknown[0]!r}: there are {', '.join(READINGS)}")
@@ -105,32 +120,17 @@ class Comparison:
             raise ScenarioError(
                 "the readings compare networks that are told the task by their head alone: leave Conditioned(...) out"
             )
-        self.stream = in_iterations(with_validation(self.stream, VALIDATION), self.seeds)
-        self.trained = self.stream[: len(self.stream) - HELD]
-        assert isinstance(self.trained, Stream)
-        for strategy in (FineTuning(), *self.strategies):
-            check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
-        whole = Session(self.learner, self.stream, self.seeds)
-        self.problem, self.rules = whole.fleet.problem, whole.fleet.problem.rules
-        self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
-        self.count = len(self.trained)
-        self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
-        table = self.stream.table
-        self.row_bytes = table.x[0].numel() * table.x.element_size()
-        self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
-        ways = sorted(set(self.rules["classes_of"].sum(2).flatten().tolist()))
+
+    def _equal_ways(self) -> int:
+        """Classes of every task. Raises ScenarioError where tasks differ in them, or have no rows to validate on."""
+        ways, name = sorted(set(self.rules["classes_of"].sum(2).flatten().tolist())), self.stream.name
         if len(ways) > 1:
             raise ScenarioError(
-                f"the readings compare tasks of equally many classes, and those of {self.stream.name} have {ways[0]} to {ways[-1]}"
+                f"the readings compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
             )
-        self.way = ways[0]
         if not int(self.rules["count_validation"][:, : self.count].min()):
-            raise ScenarioError(
-                f"a task of {self.stream.name} has too few training rows to hold some out for validation"
-            )
-        if "meta" in self.readings:
-            self.studies = [self._study(s) for s in range(len(self.seeds))]
-            self.stage = self._within_budget(self.stage or STAGE)
+            raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
+        return ways[0]
 
     def _within_budget(self, stage: Stage) -> Stage:
         """The stage with the stream's way, for as long as the budget lasts. Raises StageError where it cannot be read so."""
