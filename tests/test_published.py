@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType
 
@@ -10,9 +11,11 @@ import pytest
 
 from lifelong.expression import parse
 from lifelong.meta.stage import Stage
+from lifelong.published import few_shot, online, sines
 from lifelong.published import reproduce as tables
 from lifelong.published.rows import Row, cells_of, done
 from scenarios.refusal import Refusal
+from scenarios.synthetic import blobs
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -71,6 +74,30 @@ def test_rows_have_names_of_their_own_and_words_that_can_be_read():
         assert parse(getattr(row, "model", "MLP()"), "models") and parse(
             getattr(row, "strategy", "FineTuning()"), "strategies"
         )
+
+
+def test_rows_measure_what_their_tables_show(monkeypatch):
+    """Each kind of row on a small dish of its data: a cell has what the page reads."""
+
+    def images(name, root):
+        table = blobs(60, 28 * 28, 20, seed=len(name))
+        return replace(table, x=table.x.view(-1, 28, 28))
+
+    small = {"EPISODES": 4, "CLASSES": 4, "RUNS": 2, "SHARES": (0.0, 1.0), "WAVES": 4}
+    for table in (few_shot, online, sines):
+        monkeypatch.setattr(table, "load_table", images, raising=False)
+        for name, value in small.items():
+            if hasattr(table, name):
+                monkeypatch.setattr(table, name, value)
+    for row in (
+        few_shot.FewShotRow("protonet", "ProtoNet(way=5, shot=1, query=5, iterations=2)", 0.0, "", ""),
+        online.OnlineRow("oml", "OML(iterations=2)"),
+        sines.SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, iterations=2)"),
+    ):
+        cell = {"setting": row.setting, "method": row.method, "seeds": [0], **row.measure((0,), "", "cpu")}
+        assert json.loads(json.dumps(cell)) == cell and row.shown(cell)
+        table = next(table for table in tables.TABLES if type(row).__module__ == table.__name__)
+        assert row.verdict([cell]).split()[0] in "\n".join(table.page_lines([cell]))
 
 
 def test_the_committed_page_is_that_of_the_committed_record(tmp_path):
