@@ -117,6 +117,7 @@ class ClassByClassRecipe:
     """The recipe behind `class_by_class`; see there."""
 
     count: int
+    rehearsal: float = 0.0
 
     def tasks(self, table: Table, seed: int) -> list[Task]:
         """One class a task, drawn and ordered by the seed."""
@@ -127,18 +128,27 @@ class ClassByClassRecipe:
             label[own] = t
             rows = torch.nonzero(y == own)[:, 0]
             train, test = rows[rows < table.train_rows], rows[rows >= table.train_rows]
+            if self.rehearsal:
+                if len(train) < 2:
+                    raise ScenarioError(
+                        f"class {own} of {table.name} has {len(train)} training rows: rehearsals need 2"
+                    )
+                train, test = hold_out(train, max(self.rehearsal, 1 / len(train)), seed, "rehearsal", t)
             tasks.append(Task(t, train, train[:0], test, label, (t,)))
         return tasks
 
 
-def class_by_class(table: Table, count: int, budget: Budget | None = None) -> Stream:
+def class_by_class(table: Table, count: int, budget: Budget | None = None, rehearsal: float = 0.0) -> Stream:
     """A stream of single classes, `count` of the table's, drawn anew by each seed; class-incremental.
 
-    By default each training row is seen once, alone (Javed and White, 2019).
+    By default each training row is seen once, alone (Javed and White, 2019). rehearsal: the share of each class's
+    training rows that stands in for its test rows, so that settings can be chosen without a look at those.
     """
     if not 2 <= count <= table.classes:
         raise ScenarioError(
             f"{count} classes cannot be drawn one by one: {table.name} has {table.classes}, ask for 2 ..."
         )
     budget = budget or Budget(epochs=1, batch=1)
-    return Stream(f"one-by-one-{table.name}", table, ClassByClassRecipe(count), "class", count, count, budget=budget)
+    return Stream(
+        f"one-by-one-{table.name}", table, ClassByClassRecipe(count, rehearsal), "class", count, count, budget=budget
+    )

@@ -13,7 +13,7 @@ from lifelong.loop import Session
 from lifelong.model import MLP
 from lifelong.problem import rotate
 from scenarios.datasets import load_table, table_from_arrays
-from scenarios.split import split
+from scenarios.split import class_by_class, split
 from scenarios.stream import Budget, ScenarioError, generator, rules
 from scenarios.synthetic import blobs
 from scenarios.transformed import permuted, rotated
@@ -206,3 +206,15 @@ def test_avalanche_random_transform_is_refused_by_name(avalanche_pieces):
     benchmark = nc_benchmark(train, test, n_experiences=2, task_labels=False, train_transform=RandomCrop(8, 2))
     with pytest.raises(ScenarioError, match="RandomCrop"):
         stream_of(benchmark)
+
+
+def test_a_rehearsal_shows_no_test_row():
+    """What a setting is chosen by is held out of training rows, at least one of each class."""
+    for per_class in (40, 4):
+        table = blobs(6, 3, per_class)
+        plain, rehearsal = (class_by_class(table, 4, rehearsal=share).tasks_of(2) for share in (0.0, 0.2))
+        for task, own in zip(plain, rehearsal, strict=True):
+            assert len(own.test) == max(1, len(task.train) // 5) and not torch.isin(own.test, task.test).any()
+            assert torch.equal(torch.cat([own.train, own.test]).sort().values, task.train)
+    with pytest.raises(ScenarioError, match="rehearsals need 2"):
+        class_by_class(blobs(3, 3, 2), 2, rehearsal=0.2).tasks_of(0)

@@ -27,6 +27,7 @@ from scenarios.stream import Stream, Table
 
 RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
 SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
+HELD = 0.2  # of each class's training images, by which they are scored
 WIDENINGS = 4
 MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
@@ -47,9 +48,8 @@ def online_accuracy(
     """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
 
     optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best
-    mean over other draws of classes is taken from a grid that is widened until the winner lies inside. As in the paper
-    these draws are of the same data, so where it has few classes they share some, and their test images; nothing but
-    the rate is chosen by them. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
+    mean over other draws of classes, scored on training images that they hold out, is taken from a grid that is widened
+    until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
     is one start. Raises StageError for an optimiser that does more at a step than its rule times a rate.
     """
     if mixes_rows(study.model):
@@ -59,10 +59,11 @@ def online_accuracy(
     rule = _rule(optimiser)
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
-        stream = class_by_class(features_table(study, start.of(seed).one), classes)
+        table = features_table(study, start.of(seed).one)
+        stream, rehearsal = class_by_class(table, classes), class_by_class(table, classes, rehearsal=HELD)
         for text, strategy in zip(strategies, parsed, strict=True):
             learner = Learner(MLP(), strategy, rule)
-            rate = best_rate(learner, stream, searches)
+            rate = best_rate(learner, rehearsal, searches)
             found.setdefault(text, []).append((final_accuracy(learner, stream, seeds, [rate])[0], rate))
         means = NearestClassMean(model=MLP())
         found.setdefault(MEANS, []).append((final_accuracy(means, stream, seeds, [0.0])[0], 0.0))

@@ -25,7 +25,8 @@ PROTOCOL = (
     f"the trunk of `{NET}` learns from Omniglot's 868 background characters and is frozen; a new head, by Adam, sees {CLASSES} "
     "unseen characters, 15 images each, one image at a time and class after class, once; accuracy on the 5 other images "
     f"of every character after the last. {RUNS} draws of the characters, the same for all starts; the learning rate of "
-    "each start and strategy is the best of a grid on 5 other draws, widened until the best lies inside. OML and "
+    "each start and strategy is the best of a grid on 5 other draws, scored on 3 training images of each character, "
+    "which these leave out; the grid is widened until the best lies inside. OML and "
     "supervised pre-training pass the same number of images forward and backward"
 )
 PUBLISHED = (
@@ -75,7 +76,9 @@ class OnlineRow(Row):
             return online_accuracy(test, Start(meta, {}, seeds), CLASSES, list(strategies), RUNS)
 
         last = online(learned.meta, STRATEGIES)
-        curve = [[i * stage.images, _only(online(meta, STRATEGIES[:1]))] for i, meta in sorted(snapshots.kept.items())]
+        curve = [
+            [i * stage.images(study), _only(online(meta, STRATEGIES[:1]))] for i, meta in sorted(snapshots.kept.items())
+        ]
         return {
             "stage": repr(stage),
             "images": stage.images(study) * stage.iterations if self.method != "random" else 0,
