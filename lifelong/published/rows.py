@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +18,7 @@ Cell = dict[str, Any]  # what some seeds of a row gave: setting, method, seeds, 
 SEEDS = (0, 1, 2)  # of a row that names no others
 
 
-class Row:
+class Row(ABC):
     """A row of a table; its cells are those of its setting and method. on_request: run only where it is named."""
 
     setting: str
@@ -34,9 +35,9 @@ class Row:
         """Seeds that are run, and recorded, together: one at a time. First chunks of all rows come before second ones."""
         return tuple((seed,) for seed in SEEDS)
 
+    @abstractmethod
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Run some seeds, one cell."""
-        raise NotImplementedError(f"{type(self).__name__} says what its seeds are run on")
 
     def shown(self, cell: Cell) -> str:
         """A cell in a few words."""
