@@ -171,10 +171,11 @@ class Comparison:
 
     def _add(self, line: Line, nets: Net | None = None) -> None:
         """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""
+        line = replace(line, final=None if line.final is None else line.final.cpu())
         kept = torch.ones(len(self.seeds), dtype=torch.bool) if line.final is None else line.final.isfinite()
         if nets is not None:
             rate = self._rate(nets, kept) if kept.any() else 0.0
-            few = self._held(nets, rate).masked_fill(~kept[:, None], torch.nan)
+            few = self._held(nets, rate).cpu().masked_fill(~kept[:, None], torch.nan)
             line = replace(line, rate=rate, few_shot=few)
         if not kept.all():
             lost = f"{int((~kept).sum())} of {len(kept)} seeds diverged"
