@@ -135,8 +135,9 @@ class Bench:
         for s, (seed, tasks) in enumerate(zip(self.seeds, self.drawn, strict=True)):
             for t, task in enumerate(tasks):
                 rows[s, t] = task.train[0]
-                spare = self._unshown(seed, task, self.support[s, t].cpu())
-                own = held[s, t, : int(count[s, t])].cpu() if count[s, t] else spare
+                own = held[s, t, : int(count[s, t])].cpu()
+                if not len(own):
+                    own = self._unshown(seed, task, self.support[s, t].cpu())
                 rows[s, t, : len(own)], count[s, t] = own, len(own)
         return rows[:, :, : max(int(count.max()), 1)].to(self.device), count.to(self.device)
 
