@@ -126,12 +126,10 @@ class Request:
         from lifelong.meta.stage import Stage
         from lifelong.meta.start import StageStart, load_start, study_of
         from scenarios.datasets import load_table
-        from scenarios.episodes import check_apart
 
         if self.init.endswith(".safetensors"):
             start = load_start(Path(self.init)).fitting(learner.model, stream)
-            if not start.about["overlap allowed"]:
-                check_apart(load_table(start.about["data"], self.data_root or None), stream.table)
+            start.check_apart(stream.table, self.data_root or None)
             return start
         start = parse(self.init, "initialisations")
         if not isinstance(start, Stage):

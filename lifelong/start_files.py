@@ -29,7 +29,7 @@ from lifelong.metrics import estimate
 from lifelong.model import mixes_rows
 from lifelong.request import Request
 from scenarios.datasets import load_table
-from scenarios.episodes import Pool, Sines, check_apart, pool
+from scenarios.episodes import Pool, Sines, pool
 
 SINES = "sines"  # a scenario for `pretrain` alone: waves to regress
 
@@ -112,8 +112,7 @@ def _opened(path: Path, data: str, root: str, device: str) -> tuple[Start, Stage
     table = load_table(name, root or None)
     if table.shape != tuple(start.about["shape"]):
         raise StageError(f"{path} learned from rows of shape {start.about['shape']}, and {name} has {table.shape}")
-    if not start.about["overlap allowed"]:
-        check_apart(load_table(start.about["data"], root or None), table)
+    start.check_apart(table, root or None)
     own = pool(table).to(device_of(device))
     return start, stage, Study(model, own, own, table.shape)
 
@@ -140,7 +139,8 @@ def few_shot_rows(
                 ]  # fmt: skip
                 rows.append(_row(path, start, study, name or source_name(source), found))
                 one = found[0]
-                key = f"{name} {source.hash} {one.mode} {one.way} {one.shot} {one.query}"
+                rows_hash = source.table.content_hash() if isinstance(source, Pool) else source.hash
+                key = f"{name} {rows_hash} {one.mode} {one.way} {one.shot} {one.query}"
                 scores = torch.stack([one.scores for one in found]).mean(0)
                 if key in first:
                     difference = scores - first[key]

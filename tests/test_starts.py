@@ -82,6 +82,12 @@ def test_meta_test_pairs_only_what_was_asked_the_same(cli, arrays, tmp_path):
     cli("pretrain", f"split(data='{tmp_path / 'other.npz'}', tasks=2)", *common, "--output", files[1])
     rows = json.loads(cli("meta-test", *files, "--episodes", "10", "--json").stdout)
     assert [row["data"] for row in rows] == ["digits", "other"] and "difference" not in rows[1]
+    (tmp_path / "namesake").mkdir()
+    np.savez(tmp_path / "namesake" / "other.npz", x=np.load(arrays)["x"] // 2, y=np.load(arrays)["y"])
+    namesake = str(tmp_path / "c.safetensors")
+    cli("pretrain", f"split(data='{tmp_path / 'namesake' / 'other.npz'}', tasks=2)", *common, "--output", namesake)
+    rows = json.loads(cli("meta-test", files[1], namesake, "--episodes", "10", "--json").stdout)
+    assert [row["data"] for row in rows] == ["other", "other"] and "difference" not in rows[1]
     refused = cli("meta-test", files[0], "--way", "3")
     assert refused.returncode == 2 and "--way 2, not 3" in refused.stderr and refused.stderr.count("\n") == 1
     refused = cli("meta-test", files[0], "--online", "4", "--optimiser", "AdamW()")

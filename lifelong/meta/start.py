@@ -18,6 +18,7 @@ from lifelong.meta.pretraining import Course, Learned, Tidings, pretrain
 from lifelong.meta.stage import Meta, Stage, StageError, Study
 from lifelong.model import Model, Net
 from lifelong.problem import Params, Problem
+from scenarios.datasets import load_table
 from scenarios.episodes import Pool, Sines, check_apart, pool, split_classes
 from scenarios.stream import ScenarioError, Stream, Table, generator
 
@@ -114,6 +115,11 @@ class Start:
         if data == stream.table.name and not self.about["overlap allowed"]:
             raise StageError(f"the start learned from {data}, which the stream tests on: learn it from other classes")
         return self
+
+    def check_apart(self, table: Table, root: Path | str | None = None) -> None:
+        """Raise a Refusal where the start saw a row of this table, and overlap was not allowed when it was learned."""
+        if not self.about["overlap allowed"]:
+            check_apart(load_table(self.about["data"], root), table)
 
     @property
     def one(self) -> Meta:
