@@ -76,7 +76,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     import torch
 
     from lifelong import terminal
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import run
     from lifelong.start_files import learn_for_run
 
@@ -96,12 +96,12 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
                 start,
                 eval_every=request.eval_every,
                 eval_rows=request.eval_rows,
-                few_shot=read_shots(request.few_shot),
+                probes=few_shot_probes(read_shots(request.few_shot)),
                 device=request.device,
                 fleet=request.fleet,
                 compiled=request.compile,
                 watch=None if quiet else watch,
-                keeper=folder,
+                checkpointer=folder,
             )
     except torch.OutOfMemoryError:
         size = max(1, (request.fleet or len(request.seeds)) // 2)
@@ -176,13 +176,13 @@ def run(
 
 def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     """A new folder, made only once the request is known to be sound."""
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import check_request
     from lifelong.request import default_folder
     from lifelong.run_folder import RunFolder
 
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
@@ -194,12 +194,12 @@ def _dry_run(request: Request) -> None:
     import torch
 
     from lifelong import terminal
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import check_request, cost
 
     torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
     seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"

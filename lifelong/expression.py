@@ -29,7 +29,7 @@ class ExpressionError(Refusal):
 
 def vocabulary(kind: str) -> dict[str, Any]:
     """Everything that may be named: kind is "strategies", "models", "optimisers", "learners", "initialisations" or "rules"."""
-    from lifelong import learner, model, optimisers
+    from lifelong import model, optimisers
     from lifelong.strategy import FineTuning, Strategy
 
     if kind == "models":
@@ -39,7 +39,9 @@ def vocabulary(kind: str) -> dict[str, Any]:
     if kind == "optimisers":
         return {"SGD": optimisers.SGD, "Adam": optimisers.Adam, "AdamW": optimisers.AdamW}
     if kind == "learners":
-        return {"NearestClassMean": learner.NearestClassMean}
+        from lifelong.learner import AnyLearner
+
+        return _discovered("lifelong.learners", AnyLearner)
     if kind == "initialisations":
         from lifelong.meta.stage import Stage
 
@@ -70,9 +72,9 @@ def _discovered(package: str, base: type) -> dict[str, Any]:
 
 def _random() -> Any:
     """The network's own random draw."""
-    from lifelong.fleet import random_start
+    from lifelong.initialisation import Random
 
-    return random_start
+    return Random()
 
 
 def suggest(name: str, known: Any) -> str:
