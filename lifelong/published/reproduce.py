@@ -112,8 +112,9 @@ def _seconds(cells: list[Cell], row: Row) -> float:
 
 def _plan(left: list[Missing]) -> str:
     known = [some.seconds for some in left if some.seconds < math.inf]
-    unknown = f", and {len(left) - len(known)} more of unknown cost" if len(known) < len(left) else ""
-    return f"{len(left)} cells to run: about {sum(known) / 3600:.1f} hours by earlier ones{unknown}"
+    hours = f"about {sum(known) / 3600:.1f} hours by earlier ones" if known else "no earlier ones tell how long"
+    unknown = f", without {len(left) - len(known)} of unknown cost" if 0 < len(known) < len(left) else ""
+    return f"{len(left)} cells to run: {hours}{unknown}"
 
 
 def _measured(some: Missing, data_root: str, device: str) -> Cell:
