@@ -35,7 +35,7 @@ Setting = Annotated[str, typer.Option(help="task, domain or class; default: the 
 Model = Annotated[str, typer.Option(help="as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'")]
 Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
 Init = Annotated[str, typer.Option(help="where the network starts")]
-Seeds = Annotated[str, typer.Option(help="5 is 0 ... 4; 3,4,9; 7:12 is 7 ... 11")]
+Seeds = Annotated[str, typer.Option(help="3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11")]
 Iterations = Annotated[int, typer.Option(help="iterations of each task")]
 Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
@@ -638,13 +638,15 @@ def new(
 @app.command()
 def reproduce(
     name: Annotated[
-        str, typer.Argument(help="a row, as in split-mnist-class-ewc; without it, all that are not done")
+        str,
+        typer.Argument(help="rows: names or their beginnings, as in split-mnist-class-ewc,sines; else all not done"),
     ] = "",
     data_root: DataRoot = "",
     record: Annotated[Path, typer.Option(help="where cells are kept")] = Path("docs/reference.json"),
     page: Annotated[Path, typer.Option(help="the table to write")] = Path("docs/reference.md"),
     device: Device = "auto",
     table_only: Annotated[bool, typer.Option("--table-only", help="write the page from what is kept")] = False,
+    cheap_first: Annotated[bool, typer.Option("--cheap-first", help="by the seconds of earlier cells")] = False,
 ) -> None:
     """Run published tables again: protocol, ours, theirs, verdict. Finished cells are kept, so it can be cut off.
 
@@ -656,7 +658,7 @@ def reproduce(
     from lifelong.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
-    for line in again(name, data_root, record, page, device, table_only):
+    for line in again(name, data_root, record, page, device, table_only, cheap_first):
         terminal.output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
