@@ -423,7 +423,7 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
     path, _, name = target.partition(".py:")
     path = path if path.endswith(".py") else f"{path}.py"
     known = set(CATALOGUE)
-    module = expression.load_file(path)
+    module = expression.load_file(path, named_by_user=True)
     found: list[tuple[str, Any]] = []
     own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     if name and name not in own:
