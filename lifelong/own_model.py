@@ -63,7 +63,8 @@ def asked(maker: type, call: Callable[..., Any], *arguments: Any, **named: Any) 
 def broken(maker: type, words: str, verb: str = "") -> ModelError:
     """A part of the contract that a network does not keep, with the line where its code stands."""
     path = file_of(maker)
-    code = getattr(vars(maker).get(verb) or vars(maker).get("forward") or vars(maker).get("__init__"), "__code__", None)
+    found = vars(maker).get(verb) or vars(maker).get("forward") or vars(maker).get("__init__")
+    code = getattr(inspect.unwrap(found) if inspect.isfunction(found) else None, "__code__", None)
     line = f":{code.co_firstlineno}" if path and code is not None else ""
     return ModelError(f"{path or maker.__qualname__}{line}: {words}")
 
@@ -215,7 +216,7 @@ class Module:
     descriptor = False
 
     def __repr__(self) -> str:
-        return f"{self.name or self.make!r}({', '.join(f'{name}={value!r}' for name, value in self._named.items())})"
+        return f"{self.name or self.make.__name__}({', '.join(f'{name}={value!r}' for name, value in self._named.items())})"
 
     @property
     def _named(self) -> dict[str, Any]:
@@ -379,10 +380,6 @@ def try_out(model: Any, maker: type, net: Net, shape: tuple[int, ...], classes: 
         raise broken(
             maker, "the same rows score differently a second time: no random numbers, nothing kept", "features"
         )
-    alone = scores(net, x[:1])
-    if not getattr(model, "mixes_rows", False) and not _close(first[:1], alone):
-        words = "a row's scores depend on the rows beside it: use group norm, or say `mixes_rows = True` in the class"
-        raise broken(maker, words, "features")
     stacked = {name: torch.stack([value, value]) for name, value in net.items()}
 
     def loss(own: Net, rows: Tensor) -> Tensor:
@@ -390,6 +387,10 @@ def try_out(model: Any, maker: type, net: Net, shape: tuple[int, ...], classes: 
 
     fleet = torch.func.vmap(torch.func.grad(loss))
     asked(maker, fleet, stacked, torch.stack([x, x]))
+    alone = scores(net, x[:1])
+    if not getattr(model, "mixes_rows", False) and not _close(first[:1], alone):
+        words = "a row's scores depend on the rows beside it: use group norm, or say `mixes_rows = True` in the class"
+        raise broken(maker, words, "features")
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
