@@ -418,6 +418,7 @@ def try_out(learner: AnyLearner, tasks: int = 2) -> None:
 
 def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
     """The contract on what a user's file defines: (check, subject, what was seen or "", how to mend it)."""
+    from lifelong.model_checks import check_model, is_model
     from scenarios.catalogue import CATALOGUE, build
 
     path, _, name = target.partition(".py:")
@@ -433,13 +434,17 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
         method = inspect.isclass(value) and (issubclass(value, Strategy) or hasattr(value, "end_task"))
         if (not name or key == name) and method and dataclasses.is_dataclass(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {})))
+        elif (not name or key == name) and is_model(value):
+            found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {}, "models")))
         elif (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy):
             raise Refusal(f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it")
     for key in sorted(set(CATALOGUE) - known) if not name else []:
         found.append((key, build(CATALOGUE[key])))
     if not found:
-        raise Refusal(f"{path}: defines no strategy, learner or registered scenario to check")
+        raise Refusal(f"{path}: defines no strategy, learner, model or registered scenario to check")
     for key, subject in found:
-        rows = check_stream(subject) if isinstance(subject, Stream) else check_learner(subject)
+        model = "features" in dir(subject) and "head" in dir(subject)
+        contract = check_stream if isinstance(subject, Stream) else check_model if model else check_learner
+        rows = contract(subject)
         for check, seen, mend in rows:
             yield check, key, seen, mend
