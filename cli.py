@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -59,10 +60,13 @@ def _request(scenario: str, seeds: str, **fields: Any) -> Request:
 
 @contextmanager
 def _stop_asks(keeper: Any) -> Iterator[None]:
-    """Ctrl-C asks the keeper to stop, at the next place where it can save."""
+    """Ctrl-C asks the keeper to stop, at the next place where it can save; a second one ends the process at once."""
 
     def ask(*_: Any) -> None:
+        if keeper.stop_asked:
+            os._exit(130)  # what was saved is whole: files are written aside and renamed
         keeper.stop_asked = True
+        os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -689,6 +693,9 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
 
 def main() -> None:
     """The console script: errors become one line, and exit codes 0, 1 and 2."""
+    from lifelong.own_code import name_files
+
+    name_files(sys.argv[1:])
     try:
         code = app(standalone_mode=False)
     except Refusal as error:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong import expression
 from lifelong.files import RunError, filled, load_tensors, named, save_tensors, write
 from lifelong.loop import Done, Event, Session, Stepped, Stopped, TaskEnded, TrainingState
 from lifelong.metrics import Estimate, summary
+from lifelong.own_code import FILES, digest_of
 from lifelong.request import Request
 from lifelong.result import Result
 
@@ -64,7 +64,7 @@ class RunFolder:
             "start": self.start or {"made by": self.request.init},
             "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
             "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-            "plugins": dict(expression.FILES),
+            "plugins": dict(FILES),
         }
         write(self.path / "run.json", json.dumps(about, indent=2).encode())
 
@@ -72,8 +72,7 @@ class RunFolder:
         """Refuse a plug-in file that changed since the run began; tell what else differs from then."""
         about = read_json(self.path / "run.json")
         for file, digest in about.get("plugins", {}).items():
-            expression.load_file(file)
-            if expression.FILES[file] != digest:
+            if digest_of(file)[:16] != digest:  # before anything in it is executed
                 raise RunError(f"{file} changed since {self.path} began: put it back, or start a new run")
         now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
         then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}

@@ -65,7 +65,9 @@ def test_a_killed_run_measures_the_same():
         keeper = _Killed(after)
         with pytest.raises(Stopped):
             run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper)
-        assert torch.equal(run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper).few_shot, whole.few_shot)
+        assert torch.equal(
+            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper).few_shot, whole.few_shot
+        )
 
 
 def test_chunks_measure_the_same():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lifelong.batch import FinishedTask
 from lifelong.checks import largest_gap, states, tiny
 from lifelong.learner import Learner
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, run
 from lifelong.model import MLP, Conv4
 from lifelong.optimisers import SGD, Adam, AdamW
-from lifelong.batch import FinishedTask
 from lifelong.problem import Problem, log_softmax
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.fisher import fisher
