@@ -19,6 +19,7 @@ from typing import Any
 from scenarios.refusal import Refusal
 
 STRATEGIES = ("lifelong.strategies", "lifelong.multitask")  # packages whose strategies can be named
+PLACES: dict[str, str] = {}  # where a plug-in file lies that a run named from another folder, by the name it gave
 FILES: dict[str, str] = {}  # path of each plug-in file -> hash of the content that was loaded
 _MODULES: dict[tuple[str, str], Any] = {}
 
@@ -83,7 +84,7 @@ def suggest(name: str, known: Any) -> str:
 
 def load_file(path: str) -> Any:
     """The module in a user's file, loaded once for each content. Raises ExpressionError where it cannot be."""
-    file = Path(path)
+    file = Path(PLACES.get(path, path))
     try:
         content = file.read_bytes()
     except OSError as error:
