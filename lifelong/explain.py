@@ -12,7 +12,7 @@ from rich.text import Text
 from lifelong.fleet import random_start
 from lifelong.loop import prepared_fleet
 from lifelong.request import Request
-from lifelong.storage import in_bytes, stored
+from lifelong.storage import stored
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.lwf import LwF
 from lifelong.strategies.si import SI
@@ -41,13 +41,12 @@ def explain(request: Request) -> Group:
     table = Table(title=f"in the order in which they act; memory on {request.scenario}, one seed", title_justify="left")
     table.add_column("part", overflow="fold")
     table.add_column("what it does", overflow="fold")
-    table.add_column("memory, examples as rows", justify="right")
-    table.add_column("in memory", justify="right")
+    table.add_column("memory", justify="right", no_wrap=True)
     for part, memory in zip(parts, state.memory, strict=True):
         verbs = [f"{verb}: {WHAT[verb]}" for verb in VERBS if verb != "init" and fills(part, verb)]
         kept = [memory, state.params.get(type(part).__name__, {})]  # parameters of its own count as well
         size = stored(kept, stream.table, seeds=1)
-        table.add_row(Text(repr(part)), "\n".join(verbs), in_bytes(size.total), in_bytes(size.tensors))
+        table.add_row(Text(repr(part)), "\n".join(verbs), size.text("\n"))
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]
     order = [
         f"{verb}: " + " → ".join(type(p).__name__ for p in parts if fills(p, verb))

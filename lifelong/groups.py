@@ -84,8 +84,15 @@ def groups_of(runs: Sequence[Loaded]) -> list[RunGroup]:
 
 def names_of(runs: Sequence[Loaded]) -> list[str]:
     """A name for each run of a group that no other has: see `lifelong.labels.row_labels`."""
+    folders = [run.path.name for run in runs]
     rows = [
-        Described(run.request, run.resolved["method"], run.resolved["optimiser"], run.origin, str(run.path))
+        Described(
+            run.request,
+            run.resolved["method"],
+            run.resolved["optimiser"],
+            run.origin,
+            run.path.name if folders.count(run.path.name) == 1 else str(run.path),
+        )
         for run in runs
     ]
     return row_labels(rows)

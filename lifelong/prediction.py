@@ -71,7 +71,8 @@ class Predictor:
 
     def _check_task(self, task: int | None) -> None:
         tasks, rules = self.problem.tasks, self.problem.rules
-        if task is not None and not (isinstance(task, int) and 0 <= task < tasks):
+        whole = isinstance(task, int) and not isinstance(task, bool)
+        if task is not None and not (whole and 0 <= task < tasks):
             raise PredictionError(f"task={task!r}: the run's tasks are 0 ... {tasks - 1}")
         if self.reading == "isolate" and task != tasks - 1:
             raise PredictionError(f"a run of isolate keeps the network of its last task alone: name task={tasks - 1}")

@@ -26,9 +26,9 @@ class Stored(NamedTuple):
         """As if rows were kept themselves."""
         return self.tensors + self.examples
 
-    def text(self) -> str:
-        """As in "17 kB, 13 kB in memory"; only one number where no row numbers are kept."""
-        return in_bytes(self.total) + (f", {in_bytes(self.tensors)} in memory" if self.examples else "")
+    def text(self, between: str = ", ") -> str:
+        """As in "84.0 kB, 20.0 kB in memory": with examples as rows, then as they lie; one number where they agree."""
+        return in_bytes(self.total) + (f"{between}{in_bytes(self.tensors)} in memory" if self.examples else "")
 
 
 def stored(memory: Any, table: Table, seeds: int = 1) -> Stored:
