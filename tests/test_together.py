@@ -46,7 +46,7 @@ def test_compare_brings_the_joint_reading(cli):
 
 
 def test_a_run_brings_the_joint_reading_that_its_strategy_needs(cli, tmp_path):
-    code, out, errors = cli("run", "split-blobs", "--setting", "task", *QUICK, "--strategy", "PCGrad()", "--name", "a")
+    code, _, errors = cli("run", "split-blobs", "--setting", "task", *QUICK, "--strategy", "PCGrad()", "--name", "a")
     assert code == 0 and "--baseline joint" in errors, errors
     assert json.loads((tmp_path / "runs/a/run.json").read_text())["request"]["baseline"] == "joint"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lifelong.expression import suggest
-from lifelong.files import write
+from lifelong.files import make_folder, write
 from lifelong.published import few_shot, online, sines, split_mnist
 from lifelong.published.rows import Cell, Row, append, cells_of, done
 from scenarios.refusal import Refusal
@@ -56,5 +56,5 @@ def write_page(cells: list[Cell], page: Path) -> None:
     ]
     for table in TABLES:
         lines += ["", *table.page_lines(cells)]
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     write(page, ("\n".join(lines) + "\n").encode())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.files import write
+from lifelong.files import make_folder, write
 from scenarios.refusal import Refusal
 
 Cell = dict[str, Any]  # what some seeds of a row gave: setting, method, seeds, accuracy (fractions of 1), ...
@@ -75,7 +75,7 @@ def gathered(cells: list[Cell], row: Row, key: str = "accuracy") -> dict[int, fl
 
 def append(record: Path, cell: Cell) -> None:
     """Add a cell to the record, which is written whole."""
-    record.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(record.parent)
     write(record, (json.dumps([*cells_of(record), cell], indent=1) + "\n").encode())
 
 
