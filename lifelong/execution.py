@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lifelong.adaptation.few_shot import read_shots
-from lifelong.files import RunError, Stopped
+from lifelong.files import RunError, Stopped, held_alone, remove_partials
 from lifelong.loop import Event, check_request, cost, run
 from lifelong.request import Request, default_folder
 from lifelong.result import Result
@@ -37,11 +37,16 @@ def execute(
     out, name: where the new folder is made, see `new_folder`. every: seconds between checkpoints. watch: told a few times
     a second where the run stands; watch_start: the same while a start is learned. Ctrl-C saves and raises Stopped, a
     second one ends at once. A finished folder is not learned again: its summary and status are written from its results.
-    Raises a Refusal for what cannot be run, before anything is written.
+    Raises a Refusal for what cannot be run, before anything is written, and where another process works in the folder.
     """
     folder = work if isinstance(work, RunFolder) else new_folder(work, out, name, every)
-    if folder.finished:
-        return folder.settle()
+    with held_alone(folder.path):
+        remove_partials(folder.path)
+        return folder.settle() if folder.finished else _executed(folder, watch, watch_start)
+
+
+def _executed(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any], None] | None) -> Result:
+    """Learn what a folder lacks, and write what was measured."""
     try:
         with stopping(folder):
             result = _learned(folder, watch, watch_start)

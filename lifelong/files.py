@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from scenarios.refusal import Refusal
+
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None
 
 
 class RunError(Refusal):
@@ -76,6 +82,30 @@ def remove_partials(folder: Path) -> None:
     for path in folder.glob("*.partial"):
         with suppress(OSError):  # it is in nobody's way where it cannot be removed
             path.unlink()
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """A folder that no other process works in meanwhile; a process that is killed lets go of it.
+
+    Raises RunError where another process works in it, or nothing can be written. Where the system has no such locks
+    (Windows), nothing is held.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 - it is held while the folder is
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written ({reason(error)}); what was saved before is as it was") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{folder} is being learned by another process: wait for it, or stop it first") from None
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
 
 
 def digest(path: Path) -> str:

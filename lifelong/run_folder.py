@@ -20,7 +20,6 @@ from lifelong.files import (
     make_folder,
     named,
     read_json,
-    remove_partials,
     save_tensors,
     write,
 )
@@ -60,7 +59,6 @@ class RunFolder:
     def open(cls, path: Path, every: float = 60.0) -> RunFolder:
         """A folder that exists, with the request that its run.json holds."""
         folder = cls(path, read_request(path), every)
-        remove_partials(path)
         about = read_json(path / "run.json")
         folder.start, folder.resolved = about.get("start", {}), about.get("resolved", {})
         return folder

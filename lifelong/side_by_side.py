@@ -14,7 +14,16 @@ from torch import Tensor
 
 from lifelong import user_files
 from lifelong.adaptation.few_shot import FewShot
-from lifelong.files import RunError, Stopped, check_writable, make_folder, read_json, remove_partials, write
+from lifelong.files import (
+    RunError,
+    Stopped,
+    check_writable,
+    held_alone,
+    make_folder,
+    read_json,
+    remove_partials,
+    write,
+)
 from lifelong.labels import method_labels
 from lifelong.learner import Learner
 from lifelong.loop import device_of
@@ -118,7 +127,6 @@ def compare_readings(
         for file in asked.request.files:  # before any of them is read or executed
             file.check()
         kept = load_lines(folder)[1]
-        remove_partials(folder)
     else:
         words = asked.texts
         asked, folder, kept = replace(asked, request=with_files(asked.request, words)), None, []
@@ -128,12 +136,14 @@ def compare_readings(
     check_writable(folder)
     comparison.lines = kept
     comparison.save = lambda: save(as_json(comparison, asked), folder)
-    try:
+    with held_alone(folder):
+        remove_partials(folder)
+        try:
+            comparison.save()
+            comparison.learn()
+        except KeyboardInterrupt:
+            raise Stopped(f"`lifelong resume {folder}` goes on") from None
         comparison.save()
-        comparison.learn()
-    except KeyboardInterrupt:
-        raise Stopped(f"`lifelong resume {folder}` goes on") from None
-    comparison.save()
     return as_json(comparison, asked), comparison.lines, folder
 
 

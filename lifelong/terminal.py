@@ -58,14 +58,18 @@ class Watcher:
             seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
             words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
             errors.print(
-                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True
+                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}",
+                soft_wrap=True,
+                markup=False,
             )
 
     def _picture(self, event: Event, done: int) -> Group:
         total = event.tasks * event.iterations
         since = done - (self.first or 0)
         left = (time.monotonic() - self.began) * (total - done) / since if since else float("nan")
-        bar = Progress(TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"))
+        bar = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(None), TextColumn("{task.percentage:>3.0f} %")
+        )
         bar.add_task(self.title, total=total, completed=done)
         place = f"task {min(event.task + 1, event.tasks)}/{event.tasks}  iteration {event.iteration}/{event.iterations}"
         words = f"{place}  seeds {len(event.seeds)}  left {left:.0f} s" if since else place
@@ -289,6 +293,6 @@ def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
         for i, cells in enumerate(rows):
             if i and cells[0] != rows[i - 1][0]:
                 table.add_section()
-            table.add_row(*(cells[j] for j in part))
+            table.add_row(*(Text(cells[j]) for j in part))
         tables.append(table)
     return tables

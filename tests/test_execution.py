@@ -85,6 +85,25 @@ def test_a_second_interrupt_ends_at_once():
         raise AssertionError("still here")
 
 
+def test_two_processes_do_not_work_in_one_folder(cli, tmp_path):
+    folder = new_folder(PLAIN, tmp_path, "run")
+    with files.held_alone(folder.path):
+        code, out, errors = cli("resume", folder.path)
+    assert (code, out, errors.count("\n")) == (2, "", 1) and "another process" in errors
+    assert cli("resume", folder.path)[0] == 0
+
+
+def test_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
+    """Words of a user's are never read as the marks of a table's colours."""
+    words = ["--seeds", "1", "--iterations", "2", "--device", "cpu", "--strategy", "TaskWeights((1,2,3,4,5))"]
+    code, _, errors = cli("run", "split-blobs", *words, "--name", "[/]")
+    assert code == 0 and "saved in runs/[/]" in errors, errors
+    execute(replace(PLAIN, optimiser="Adam(0.1)"), out=tmp_path, name="[red]")
+    execute(replace(PLAIN, optimiser="Adam(0.1)"), out=tmp_path, name="[bold]")
+    code, out, errors = cli("show", "[red]", "[bold]")
+    assert code == 0 and "[red]" in out and "[bold]" in out, errors
+
+
 def test_a_resumed_run_on_other_data_is_refused(tmp_path, monkeypatch):
     import numpy as np
 
