@@ -169,12 +169,12 @@ class Comparison:
         """Every reading that was asked for, between its floors and ceilings; lines that are there are kept."""
         finished = {(line.reading, line.method): line for line in self.lines}
         self.lines = []
-        for reading, method, learned in self._plan():
+        for reading, method, learn in self._plan():
             if (reading, method) in finished:
                 self.lines.append(finished[reading, method])
                 continue
             self.say(f"{reading}: {method}")
-            self._add(*learned(Line(reading, method)))
+            self._add(*learn(Line(reading, method)))
             self.save()
         return self.lines
 
