@@ -122,13 +122,17 @@ class Learner:
 
     def step(self, problem: Problem, state: State, batch: Batch) -> State:
         """One step, pure: the definition of what a fleet does in place."""
+        return self.step_and_loss(problem, state, batch)[0]
+
+    def step_and_loss(self, problem: Problem, state: State, batch: Batch) -> tuple[State, Tensor]:
+        """One step, and the loss, 0-d, at the parameters before it."""
         step = self.gradients(problem, state, batch)
         moving = self.trained(state.params)
         moving, optimiser = self.optimiser.update(moving, step.gradients, state.optimiser, batch.progress)
         params = merged(state.params, moving)
         if self.sum.needs_previous_params:
             step = step._replace(previous=state.params)
-        return self.finish(problem, State(params, optimiser, state.memory), step)
+        return self.finish(problem, State(params, optimiser, state.memory), step), step.loss
 
     def end_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Every part's `after_task`; the optimiser is kept or started afresh."""
