@@ -380,7 +380,7 @@ def pretrain(
     torch.set_num_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
-    with _stop_asks(work.keeper), terminal.StageWatcher(init.partition("(")[0]) as watch:
+    with _stop_asks(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
         about = work.learn(None if as_json else watch)
     if as_json:
         print(json.dumps(about))
@@ -427,7 +427,8 @@ def meta_test(
     if online:
         rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, optimiser, data_root, device)
     else:
-        rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device)
+        with terminal.EpisodeWatcher() as tell:
+            rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device, tell)
     print(json.dumps(rows)) if as_json else terminal.output.print(*terminal.tested(rows))
 
 

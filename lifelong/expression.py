@@ -41,9 +41,9 @@ def vocabulary(kind: str) -> dict[str, Any]:
     if kind == "learners":
         return {"NearestClassMean": learner.NearestClassMean}
     if kind == "initialisations":
-        from lifelong.meta.stage import Stage
+        from lifelong.meta.initialisation import Initialisation
 
-        return {"Random": _random, **_discovered("lifelong.meta", Stage)}
+        return {"Random": _random, **_discovered("lifelong.meta", Initialisation)}
     if kind == "rules":
         from lifelong.adaptation.rules import RULES
 
@@ -57,13 +57,13 @@ def vocabulary(kind: str) -> dict[str, Any]:
 
 
 def _discovered(package: str, base: type) -> dict[str, Any]:
-    """The public classes of a package's modules that derive from a base."""
+    """The public classes of a package's modules that derive from a base, and can be made."""
     found = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{info.name}")
         for name, value in vars(module).items():
             own = inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
-            if own and value is not base and not name.startswith("_"):
+            if own and value is not base and not name.startswith("_") and not inspect.isabstract(value):
                 found[name] = value
     return found
 

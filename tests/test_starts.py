@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.meta.stage import StageError
-from lifelong.meta.start import load_start
+from lifelong.meta.initialisation import InitialisationError
+from lifelong.meta.learned import load_learned
 from lifelong.model import MLP
 from lifelong.run_folder import load
 from scenarios.catalogue import build, find
@@ -32,13 +32,13 @@ def test_learned_kept_and_put_under_a_run(cli, arrays, tmp_path):
     made = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file), "--json")
     about = json.loads(made.stdout)
     assert made.returncode == 0 and about["classes"] == 6 and about["class split"] and about["validation"]
-    start = load_start(file)
+    start = load_learned(file)
     done = cli("run", "split-digits", *MODEL, "--init", str(file), "--iterations", "1", "--seeds", "2",
                "--optimiser", "SGD(1e-30)", "--name", "a", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     params = load(tmp_path / "a").params
     for seed in range(2):  # a rate of nothing leaves the trunk where the start put it
-        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.one["net"]["layer0.weight"])
+        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.meta_of_seed["net"]["layer0.weight"])
     assert not torch.equal(*params["['net']['head.weight']"])
     assert json.loads((tmp_path / "a" / "run.json").read_text())["start"]["made by"].startswith("ProtoNet(")
 
@@ -68,7 +68,7 @@ def test_one_start_for_each_seed(cli, arrays, tmp_path):
     done = cli("run", "split-digits", *MODEL, "--init", text, "--iterations", "1", "--seeds", "2",
                "--name", "a", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    start = load_start(tmp_path / "a" / "start.safetensors")
+    start = load_learned(tmp_path / "a" / "start.safetensors")
     assert start.about["starts"].startswith("one for each") and start.seeds == (0, 1)
     assert not torch.equal(*start.meta["net"]["layer0.weight"])
 
@@ -147,8 +147,8 @@ def test_a_start_for_another_network_is_refused(cli, arrays, tmp_path):
     cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     done = cli("run", "split-digits", "--model", "MLP(13)", "--init", str(file), "--out", str(tmp_path / "runs"))
     assert done.returncode == 2 and "another network" in done.stderr and done.stderr.count("\n") == 1
-    about = load_start(file).about | {"model": "Conv4()"}
-    with pytest.raises(StageError, match="another network"):
-        replace(load_start(file), about=about).fitting(MLP(12), build(find("split-digits")))
+    about = load_learned(file).about | {"model": "Conv4()"}
+    with pytest.raises(InitialisationError, match="another network"):
+        replace(load_learned(file), about=about).fitting(MLP(12), build(find("split-digits")))
     again = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     assert again.returncode == 2 and "exists already" in again.stderr

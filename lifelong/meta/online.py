@@ -6,22 +6,24 @@ that table, learned by the house's own step. Draws of the classes and learning r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.learner import AnyLearner, Learner, NearestClassMean
 from lifelong.loop import Session
-from lifelong.meta.stage import Meta, StageError, Study, params_of
-from lifelong.meta.start import Start
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import InitialisationError, Meta, params_of
+from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
 from lifelong.model import MLP, mixes_rows
 from lifelong.optimisers import Rated
 from lifelong.problem import scaled
-from scenarios.episodes import Pool
 from scenarios.split import class_by_class
 from scenarios.stream import Stream, Table
 
@@ -33,33 +35,39 @@ MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
 
 
-def features_table(study: Study, meta: Meta) -> Table:
-    """The study's table with every row replaced by its features [N, F]."""
-    assert isinstance(study.train, Pool)
-    table, problem, params = study.train.table, study.problem(1), params_of(meta)
+def features_table(distribution: TaskDistribution, meta: Meta) -> Table:
+    """The distribution's table with every row replaced by its features [N, F]."""
+    table, problem, params = distribution.train.as_table(), distribution.problem(1), params_of(meta)
     with torch.no_grad():
-        pieces = [problem.features(params, scaled(x, study.dtype)) for x in table.x.split(CHUNK)]
+        pieces = [problem.features(params, scaled(x, distribution.dtype)) for x in table.x.split(CHUNK)]
     return replace(table, x=torch.cat(pieces))
 
 
 def online_accuracy(
-    study: Study, start: Start, classes: int, strategies: list[str], runs: int, optimiser: str = "Adam()"
+    distribution: TaskDistribution,
+    start: LearnedInitialisation,
+    classes: int,
+    strategies: list[str],
+    runs: int,
+    optimiser: str = "Adam()",
 ) -> list[dict[str, Any]]:
     """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
 
     optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best
     mean over other draws of classes, scored on training images that they hold out, is taken from a grid that is widened
     until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
-    is one start. Raises StageError for an optimiser that does more at a step than its rule times a rate.
+    is one start. Raises InitialisationError for an optimiser that does more at a step than its rule times a rate.
     """
-    if mixes_rows(study.model):
-        raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
+    if mixes_rows(distribution.model):
+        raise InitialisationError(
+            "the online test shows one image at a time, which batch norm cannot: use norm='group'"
+        )
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]
     rule = _rule(optimiser)
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
-        table = features_table(study, start.of(seed).one)
+        table = features_table(distribution, start.of(seed).meta_of_seed)
         stream, rehearsal = class_by_class(table, classes), class_by_class(table, classes, rehearsal=HELD)
         for text, strategy in zip(strategies, parsed, strict=True):
             learner = Learner(MLP(), strategy, rule)
@@ -76,7 +84,9 @@ def _rule(text: str) -> Rated:
     for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task", "kept")):
         if getattr(rule, name) != usual:
             fitting = f"{type(rule).__name__}({name}={usual!r})"
-            raise StageError(f"the online test's head learns at one rate, by its gradient alone: write {fitting}")
+            raise InitialisationError(
+                f"the online test's head learns at one rate, by its gradient alone: write {fitting}"
+            )
     return Rated(replace(rule, rate=1.0))
 
 
@@ -87,7 +97,7 @@ def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[st
         "method": name,
         "classes": classes,
         "mean": summary.mean,
-        "half width": summary.half_width,
+        "half_width": summary.half_width,
         "interval over": f"{len(values)} starts" if len(values) > 1 else f"{accuracy.shape[1]} draws",
         "rates": [rate for _, rate in values],
         "per draw": accuracy.tolist(),
@@ -96,16 +106,11 @@ def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[st
 
 def best_rate(learner: AnyLearner, stream: Stream, seeds: list[int]) -> float:
     """The learning rate of the highest mean accuracy, from a grid that grows until it lies inside."""
-    rates = list(RATES)
-    scores = dict(zip(rates, final_accuracy(learner, stream, seeds, rates).mean(1).tolist(), strict=True))
-    for _ in range(WIDENINGS):
-        best = max(scores, key=lambda rate: scores[rate])
-        if min(scores) < best < max(scores):
-            break
-        factor = 10**-0.5 if best == min(scores) else 10**0.5
-        more = [best * factor, best * factor**2]
-        scores |= dict(zip(more, final_accuracy(learner, stream, seeds, more).mean(1).tolist(), strict=True))
-    return max(scores, key=lambda rate: scores[rate])
+
+    def score(rates: Sequence[float]) -> Tensor:
+        return final_accuracy(learner, stream, seeds, list(rates)).mean(1)
+
+    return float(select_rate(score, RATES, WIDENINGS).rates)
 
 
 def final_accuracy(learner: AnyLearner, stream: Stream, seeds: list[int], rates: list[float]) -> Tensor:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.adaptation.rules import Rule, Scratch, TransferError
 from lifelong.feed import in_iterations
 from lifelong.learner import Learner
 from lifelong.loop import Session, check_request, device_of, wants_descriptor
 from lifelong.metrics import Estimate, estimate
 from lifelong.model import Net
-from lifelong.transfer.rates import GRID, ChosenRates, choose_rate
+from lifelong.transfer.rates import GRID, choose_rate
 from lifelong.transfer.readings import learned
 from scenarios.stream import Stream
 
@@ -112,7 +113,7 @@ def transfer_matrices(
     return made
 
 
-def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, ChosenRates]:
+def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, SelectedRates]:
     """Accuracy [S, G, T, K] of G sources on every task, at rates chosen for each task and number of shots."""
     count, tasks, shots = len(bench.seeds), bench.tasks, what.shots
     starts = len(next(iter(nets.values()))) // count

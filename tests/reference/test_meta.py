@@ -9,25 +9,28 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.files import Checkpoints
+from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.online_head import online_head
 from lifelong.meta.pretraining import pretrain, recorded
 from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.r2d2 import R2D2
 from lifelong.meta.reptile import Reptile
-from lifelong.meta.stage import Study
-from lifelong.meta.start import Checkpoints, study_of_sines
 from lifelong.meta.supervised import MultiTask, Pretrained
 from lifelong.meta.testing import scored
 from lifelong.model import MLP, Conv4
 from lifelong.optimisers import SGD, Adam, Rated
-from scenarios.episodes import Episode, pool
+from scenarios.episodes import Sines, pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
 DOUBLE = torch.float64
 TABLE = blobs(12, 6, 30)
-STUDY = Study(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), TABLE.shape, DOUBLE)
+TASKS = TaskDistribution(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), DOUBLE)
+HALF = torch.tensor(0.5, dtype=DOUBLE)  # of the outer loop is over
 SMALL = {"way": 3, "shot": 2, "query": 2, "tasks": 4, "iterations": 3}
 SECOND_ORDER = (
     MAML(**SMALL, steps=3, rate=0.3),
@@ -38,18 +41,19 @@ SECOND_ORDER = (
     ProtoNet(way=3, shot=2, query=2, tasks=2),
     Pretrained(batch=8),
     MultiTask(batch=8, groups=3),
+    R2D2(way=3, shot=2, query=2, tasks=2),
 )
-STAGES = (*SECOND_ORDER, MAML(**SMALL, order=1), Reptile(way=3, tasks=2, shot=4, batch=5, inner=SGD(0.1)))
+METHODS = (*SECOND_ORDER, MAML(**SMALL, order=1), Reptile(way=3, tasks=2, shot=4, batch=5, inner=SGD(0.1)))
 
 
-def drawn_by(stage, study=STUDY, word=0):
-    return stage.draw(study, generator("drawn", word))
+def drawn_by(method, tasks=TASKS, word=0):
+    return method.draw(tasks, generator("drawn", word))
 
 
-@pytest.mark.parametrize("stage", SECOND_ORDER, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_gradient_by_finite_differences(stage):
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+@pytest.mark.parametrize("method", SECOND_ORDER, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_gradient_by_finite_differences(method):
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     leaves, spec = tree_flatten(meta)
     random = generator("direction")
     for _ in range(3):
@@ -58,7 +62,7 @@ def test_gradient_by_finite_differences(stage):
 
         def loss(sign, direction=direction, step=step):
             moved = [leaf + sign * step * d for leaf, d in zip(leaves, direction, strict=True)]
-            return stage.loss(STUDY, tree_unflatten(moved, spec), drawn)
+            return method.loss(TASKS, tree_unflatten(moved, spec), drawn, HALF)
 
         numeric = (loss(1) - loss(-1)) / (2 * step)
         exact = sum((g * d).sum() for g, d in zip(tree_flatten(gradient)[0], direction, strict=True))
@@ -67,9 +71,9 @@ def test_gradient_by_finite_differences(stage):
 
 def test_first_order_is_the_gradient_at_the_adapted_parameters():
     """Taken as constants, inner gradients leave d L(p_k) / d p = L'(p_k)."""
-    stage = MAML(**SMALL, steps=2, rate=0.3, order=1)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=2, rate=0.3, order=1)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     expected = plain_maml(meta, drawn, 0.3, 2, first_order=True)[1]
     torch.testing.assert_close(gradient["net"], expected)
     assert not torch.allclose(gradient["net"]["head.weight"], plain_maml(meta, drawn, 0.3, 2)[1]["head.weight"])
@@ -83,7 +87,7 @@ def plain_maml(meta, drawn, rate, steps, first_order=False):
         return (x.flatten(1) @ p["layer0.weight"] + p["layer0.bias"]).relu() @ p["head.weight"] + p["head.bias"]
 
     total = 0.0
-    for x, y, query_x, query_y, _ in zip(*drawn, strict=True):
+    for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
         own = dict(net)
         for _ in range(steps):
             gradients = torch.autograd.grad(
@@ -95,9 +99,9 @@ def plain_maml(meta, drawn, rate, steps, first_order=False):
 
 
 def test_tasks_together_are_tasks_in_a_loop():
-    stage = MAML(**SMALL, steps=3, rate=0.3)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    loss, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=3, rate=0.3)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    loss, gradient = method.gradient(TASKS, meta, drawn, HALF)
     theirs, expected = plain_maml(meta, drawn, 0.3, 3)
     torch.testing.assert_close(loss, theirs)
     torch.testing.assert_close(gradient["net"], expected)
@@ -105,20 +109,20 @@ def test_tasks_together_are_tasks_in_a_loop():
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_chunks_of_tasks_give_the_same_gradient(size):
-    stage = MAML(**SMALL, steps=2, rate=0.3)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    together, chunked = (s.gradient(STUDY, meta, drawn) for s in (stage, replace(stage, chunk=size)))
+    method = MAML(**SMALL, steps=2, rate=0.3)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    together, chunked = (s.gradient(TASKS, meta, drawn, HALF) for s in (method, replace(method, chunk=size)))
     torch.testing.assert_close(chunked, together)
 
 
 def test_maml_without_inner_steps_is_joint_training():
     """At inner rate 0 the meta-gradient is that of all tasks' queries together."""
-    stage = MAML(**SMALL, steps=3, rate=0.0)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=3, rate=0.0)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
     x, y = drawn.query_x.flatten(0, 1).to(DOUBLE), drawn.query_y.flatten()
-    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    loss = F.cross_entropy(TASKS.problem(3).logits({"net": net}, x), y)
     torch.testing.assert_close(
         gradient["net"], dict(zip(net, torch.autograd.grad(loss, list(net.values())), strict=True))
     )
@@ -127,8 +131,8 @@ def test_maml_without_inner_steps_is_joint_training():
 def test_anil_with_the_trunk_passed_once_is_the_plain_one():
     once = MAML(**SMALL, steps=3, rate=0.3, adapts="head")
     plain = replace(once, adapts="head.*")  # the same parameters by another word, which takes the general path
-    meta, drawn = once.init(STUDY, generator("start")), drawn_by(once)
-    torch.testing.assert_close(once.gradient(STUDY, meta, drawn), plain.gradient(STUDY, meta, drawn))
+    meta, drawn = once.init(TASKS, generator("start")), drawn_by(once)
+    torch.testing.assert_close(once.gradient(TASKS, meta, drawn, HALF), plain.gradient(TASKS, meta, drawn, HALF))
 
 
 @pytest.mark.parametrize("model", [MLP(7), Conv4(8, blocks=2, halving="stride")], ids=repr)
@@ -137,11 +141,11 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
     if isinstance(model, Conv4):
         x = torch.rand(60, 6, 6, generator=generator("images"))
         table = replace(TABLE, x=x, y=torch.arange(60) % 12, train_rows=60)
-    own = pool(table)
-    study = Study(model, own, own, table.shape, DOUBLE)
-    stage = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
-    meta, drawn = stage.init(study, generator("start")), drawn_by(stage, study)
-    cached, plain = (s.gradient(study, meta, drawn) for s in (stage, replace(stage, cached=False)))
+    images = pool(table)
+    tasks = TaskDistribution(model, images, images, DOUBLE)
+    method = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
+    meta, drawn = method.init(tasks, generator("start")), drawn_by(method, tasks)
+    cached, plain = (s.gradient(tasks, meta, drawn, HALF) for s in (method, replace(method, cached=False)))
     torch.testing.assert_close(cached, plain)
 
 
@@ -149,71 +153,71 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
 def test_pretraining_draws_as_many_rows_as_it_says(classes):
     """Of fewer classes than the batch has rows, some are drawn again."""
     own = pool(TABLE, tuple(range(classes)))
-    study = replace(STUDY, train=own)
-    for stage in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
-        drawn = drawn_by(stage, study)
-        assert len(drawn.support_x) == len(drawn.classes) == stage.images(study) == 8
-        assert torch.isfinite(stage.gradient(study, stage.init(study, generator("start")), drawn)[0])
+    tasks = replace(TASKS, train=own)
+    for method in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
+        drawn = drawn_by(method, tasks)
+        assert len(drawn.x) == len(drawn.y) == method.images(tasks) == 8
+        assert torch.isfinite(method.gradient(tasks, method.init(tasks, generator("start")), drawn, HALF)[0])
 
 
 def test_images_are_those_that_pass_the_trunk():
-    waves = study_of_sines(MAML(), MLP(5))
-    assert MAML(shot=3, query=2, steps=2, tasks=4).images(STUDY) == 4 * 5 * (3 * 2 * 2 + 2)
-    assert MAML(shot=3, query=2, steps=2, tasks=4, order=1).images(STUDY) == 4 * 5 * (3 * 2 + 2)
-    assert MAML(shot=3, query=2, steps=2, tasks=4, adapts="head").images(STUDY) == 4 * 5 * (3 + 2)
+    waves = distribution_of_source(MAML(), MLP(5), Sines())
+    assert MAML(shot=3, query=2, steps=2, tasks=4).images(TASKS) == 4 * 5 * (3 * 2 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, order=1).images(TASKS) == 4 * 5 * (3 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, adapts="head").images(TASKS) == 4 * 5 * (3 + 2)
     assert MAML(shot=3, query=2, steps=2, tasks=4).images(waves) == 4 * (3 * 2 * 2 + 2)
     assert Reptile(shot=10, batch=20, steps=3, tasks=2).images(waves) == 2 * 3 * 10
 
 
 def test_reptile_after_one_step_of_plain_descent_is_a_gradient():
     """p - p_1 = rate x grad L(p): with one full-batch step Reptile is joint training."""
-    stage = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
-    meta = stage.init(STUDY, generator("start"))
-    episode, order = drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, (episode, order))
+    method = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
+    meta = method.init(TASKS, generator("start"))
+    episode, order = drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, (episode, order), HALF)
     net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
     x, y = episode.support_x.flatten(0, 1).to(DOUBLE), episode.support_y.flatten()
-    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    loss = F.cross_entropy(TASKS.problem(3).logits({"net": net}, x), y)
     expected = torch.autograd.grad(loss, list(net.values()))
     torch.testing.assert_close(gradient["net"], {n: 0.1 * g for n, g in zip(net, expected, strict=True)})
 
 
 def test_prototypes_by_hand():
-    stage, way = ProtoNet(way=3, shot=2, query=2), 3
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    task = Episode(*(value[0] for value in drawn))
-    features = {n: STUDY.problem(way).features(meta, x.to(DOUBLE)) for n, x in task._asdict().items() if "x" in n}
+    method, way = ProtoNet(way=3, shot=2, query=2), 3
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    task = drawn.task(0)
+    features = {n: TASKS.problem(way).features(meta, x.to(DOUBLE)) for n, x in task._asdict().items() if "_x" in n}
     means = torch.stack([features["support_x"][task.support_y == c].mean(0) for c in range(way)])
-    ours = stage.answers(STUDY, meta, task.support_x, task.support_y, task.query_x, way)
+    ours = method.predict(TASKS, meta, task.support, task.query_x, way)
     torch.testing.assert_close(ours, -(torch.cdist(features["query_x"], means) ** 2))
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_a_fleet_of_starts_is_each_alone(stage):
-    stage = replace(stage, iterations=3)
-    fleet = pretrain(stage, STUDY, (1, 4), episodes=0)
-    alone = pretrain(stage, STUDY, (4,), episodes=0)
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_fleet_of_starts_is_each_alone(method):
+    method = replace(method, iterations=3)
+    fleet = pretrain(method, TASKS, (1, 4), episodes=0)
+    alone = pretrain(method, TASKS, (4,), episodes=0)
     torch.testing.assert_close(tree_map(lambda leaf: leaf[1:], fleet.meta), alone.meta, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_stopped_and_resumed_is_the_same(stage, tmp_path):
-    stage = replace(stage, iterations=5)
-    whole = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5)
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_stopped_and_resumed_is_the_same(method, tmp_path):
+    method = replace(method, iterations=5)
+    whole = pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5)
 
     class Cut(Exception):
         pass
 
     class Killed(Checkpoints):
-        def boundary(self, course):
-            super().boundary(course)
-            if course.iteration == 3:
+        def __call__(self, event):
+            super().__call__(event)
+            if event.state.iteration == 3:
                 raise Cut
 
     path = tmp_path / "start.checkpoint.safetensors"
     with pytest.raises(Cut):
-        pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Killed(path, "w", every=0))
-    again = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Checkpoints(path, "w"))
+        pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5, checkpointer=Killed(path, "w", every=0))
+    again = pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5, checkpointer=Checkpoints(path, "w"))
     for a, b in zip(tree_flatten(whole.meta)[0], tree_flatten(again.meta)[0], strict=True):
         assert torch.equal(a, b)
     assert torch.equal(whole.losses, again.losses)
@@ -221,28 +225,29 @@ def test_stopped_and_resumed_is_the_same(stage, tmp_path):
 
 
 def test_zero_shots_are_answered_without_adapting():
-    stage = MAML(way=3, shot=0, query=4, tasks=2, steps=2, iterations=2)
-    learned = pretrain(stage, STUDY, (0,), episodes=0)
-    found = scored(stage, STUDY, tree_map(lambda leaf: leaf[0], learned.meta), STUDY.validation, query=3, episodes=20)
+    method = MAML(way=3, shot=0, query=4, tasks=2, steps=2, iterations=2)
+    learned = pretrain(method, TASKS, (0,), episodes=0)
+    found = scored(method, TASKS, learned.of(0), TASKS.validation, query=3, episodes=20)
     assert found.shot == 0 and 0 <= float(found.scores.mean()) <= 1
 
 
 def test_the_same_episodes_for_every_start():
-    a = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
-    b = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
-    assert all(torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one, two, strict=True))
+    a = [TASKS.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    b = [TASKS.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    leaves = [tree_flatten(episodes)[0] for episodes in (a, b)]
+    assert all(torch.equal(x, y) for x, y in zip(*leaves, strict=True))
 
 
 def test_maml_learns_sines_and_pretraining_does_not():
     """After one step on 10 points the error of MAML is far below that of a net fitted to all waves at once."""
     shared = {"shot": 10, "query": 10, "tasks": 10, "iterations": 400, "outer": Adam(0.005)}
     errors = []
-    for stage in (MAML(**shared, rate=0.02), Pretrained(batch=200, iterations=400, outer=Adam(0.005))):
-        study = study_of_sines(stage, MLP(40, 40))
-        learned = pretrain(stage, study, (0,), episodes=0)
-        meta = tree_map(lambda leaf: leaf[0], learned.meta)
+    for method in (MAML(**shared, rate=0.02), Pretrained(batch=200, iterations=400, outer=Adam(0.005))):
+        waves = distribution_of_source(method, MLP(40, 40), Sines())
+        learned = pretrain(method, waves, (0,), episodes=0)
+        meta = learned.of(0)
         tester = MAML(**shared, rate=0.02)  # both adapt by the same rule
-        errors.append(float(scored(tester, study, meta, study.validation, shot=10, episodes=100).scores.mean()))
+        errors.append(float(scored(tester, waves, meta, waves.validation, shot=10, episodes=100).scores.mean()))
     assert errors[0] < errors[1] / 2
 
 
@@ -319,12 +324,12 @@ def test_a_rate_in_the_state_is_the_rate_in_the_record(rule):
         torch.testing.assert_close(fleet["w"][s], theirs["w"])
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_a_recorded_gradient_is_the_gradient_to_the_bit(stage):
-    play = recorded(lambda meta, drawn: stage.gradient(STUDY, meta, drawn))
-    meta = stage.init(STUDY, generator("start"))
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_recorded_gradient_is_the_gradient_to_the_bit(method):
+    play = recorded(lambda meta, drawn, progress: method.gradient(TASKS, meta, drawn, progress))
+    meta = method.init(TASKS, generator("start"))
     for word in range(3):
-        drawn = drawn_by(stage, word=word)
-        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn), stage.gradient(STUDY, meta, drawn))]
+        drawn = drawn_by(method, word=word)
+        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn, HALF), method.gradient(TASKS, meta, drawn, HALF))]
         assert all(torch.equal(a, b) for a, b in zip(*leaves, strict=True))
         meta = tree_map(lambda p: p + 0.01, meta)
