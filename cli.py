@@ -596,7 +596,7 @@ def explain(
 
 @app.command()
 def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> None:
-    """Run the contract on your own strategy, learner or scenario; one line for each check.
+    """Run the contract on your own strategy, learner, initialisation or scenario; one line for each check.
 
     Example: lifelong check my_idea.py
     """
