@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.episodic import in_chunks
 from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
 from lifelong.metrics import estimate
 from lifelong.model import mixes_rows
 from scenarios.episodes import Episode, TaskSource
 from scenarios.stream import generator
 
-TOGETHER = 10  # episodes that are answered together
-IMAGES = 512  # that pass through a network together where each query is scored apart from the others
+DRAWN = 10  # episodes that are drawn together
+# images that pass through a network together, more would not fit a processor's cache and take up to twice as long: in
+# all, and where each query is answered beside a support of its own
+TOGETHER, APART = 512, 128
 Tell = Callable[[int, int], None]  # episodes that were answered, and how many there will be
 
 
@@ -70,8 +73,8 @@ def scored(
         raise InitialisationError(f"{name} answers with a head of {outputs} outputs: --way {outputs}, not {way}")
     scores, answer = [], _apart if inductive and together else _together
     tell(0, episodes)
-    for first in range(0, episodes, TOGETHER):
-        count = min(TOGETHER, episodes - first)
+    for first in range(0, episodes, DRAWN):
+        count = min(DRAWN, episodes - first)
         words = ("test episodes", source.hash, way, shot, query, first)
         drawn = source.draw(count, way, shot, query, generator(*words))
         with torch.no_grad():
@@ -85,13 +88,14 @@ def scored(
 def _together(
     method: Initialisation, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
 ) -> Iterator[Tensor]:
-    """The scores [T] of some tasks, all queries of each answered together."""
+    """The scores [T] of some tasks at a time, all queries of each answered together."""
 
     def of_task(task: Episode) -> Tensor:
         answers = method.predict(distribution, meta, task.support, task.query_x, way)
         return distribution.score(answers, task.query_y, task.query_weight)
 
-    yield torch.func.vmap(of_task)(drawn)
+    for piece in in_chunks(drawn, max(1, TOGETHER // (drawn.support_x.shape[1] + drawn.query_x.shape[1]))):
+        yield torch.func.vmap(of_task)(piece)
 
 
 def _apart(
@@ -111,6 +115,6 @@ def _apart(
             queries = torch.cat([support.x, row[None]])
             return method.answers(distribution, adapted, support, queries, way)[-1]
 
-        size = max(1, IMAGES // (len(support.y) + 1))
+        size = max(1, APART // (len(support.y) + 1))
         answers = torch.cat([torch.func.vmap(answer)(piece) for piece in task.query_x.split(size)])
         yield distribution.score(answers, task.query_y, task.query_weight)[None]
