@@ -332,13 +332,21 @@ class Sines(TaskSource):
     """
 
     kind = "numbers"
-    name = "sines"
-    shape = (1,)
 
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, math.pi)
     x: tuple[float, float] = (-5.0, 5.0)
     place: str = field(default="cpu", repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """In a word."""
+        return "sines"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One number."""
+        return (1,)
 
     @property
     def outside(self) -> Sines:

@@ -161,6 +161,18 @@ def gradient_is_the_losss(subject: Initialisation) -> None:
                 raise Broken(f"its gradient says {exact:.6g} where its loss has the slope {numeric:.6g}")
 
 
+def follows_its_device(subject: Initialisation) -> None:
+    """Every verb runs where the tasks lie: on the meta device, where a stray tensor or a value read back shows."""
+    small, tasks = subject.small(), tasks_for(subject).to("meta")
+    meta, drawn = _begun(small, tasks), small.draw(tasks, generator("contract", "drawn"))
+    loss, gradient = small.gradient(tasks, meta, drawn, _half().to("meta"))
+    episode = tasks.train.draw(1, small.tests_way, max(small.tests_shot, 2), 2, generator("contract", "asked")).task(0)
+    scores = small.predict(tasks, small.project(meta), episode.support, episode.query_x, small.tests_way)
+    strays = [leaf for leaf in tree_flatten((meta, drawn, loss, gradient, scores))[0] if leaf.device.type != "meta"]
+    if strays:
+        raise Broken(f"of tasks on another device it makes {len(strays)} tensors on the processor")
+
+
 def _half() -> Tensor:
     return torch.tensor(0.5, dtype=DOUBLE)
 
@@ -187,6 +199,11 @@ INITIALISATION_CHECKS = (
         "its gradient is finite, and that of its loss",
         gradient_is_the_losss,
         "Look for detach and for choices by value; where `gradient` is meant to be another, say so in `differentiates`.",
+    ),
+    Check(
+        "it runs where its tasks lie",
+        follows_its_device,
+        "Make tensors on distribution.device, and take no Python decision on the value of one.",
     ),
     Check(
         "permuted queries give permuted answers",

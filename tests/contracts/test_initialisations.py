@@ -127,6 +127,14 @@ class Named(ProtoNet):
 
 
 @dataclass(frozen=True)
+class Stray(ProtoNet):
+    """Makes a tensor on the processor, wherever its tasks lie."""
+
+    def init(self, distribution, generator):
+        return {**super().init(distribution, generator), "own": torch.ones(2, dtype=distribution.dtype)}
+
+
+@dataclass(frozen=True)
 class Detached(ProtoNet):
     """Its answers hide half of the gradient."""
 
@@ -169,6 +177,7 @@ class Counting(ProtoNet):
     ("broken", "said"),
     [
         (Named, "what it learns is saved and loaded to the bit"),
+        (Stray, "it runs where its tasks lie"),
         (Detached, "its gradient is finite, and that of its loss"),
         (Centred, "queries do not help each other"),
         (FirstCounts, "the order of the support does not matter"),
