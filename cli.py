@@ -312,7 +312,7 @@ def pretrain(
     torch.set_num_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
-    with stopping(work.keeper), terminal.StageWatcher(init.partition("(")[0]) as watch:
+    with stopping(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
         about = work.learn(None if as_json else watch)
     if as_json:
         print(json.dumps(about))
@@ -359,7 +359,8 @@ def meta_test(
     if online:
         rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, optimiser, data_root, device)
     else:
-        rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device)
+        with terminal.EpisodeWatcher() as tell:
+            rows = few_shot_rows(starts, data, way, shot, query, episodes, data_root, device, tell)
     print(json.dumps(rows)) if as_json else terminal.output.print(*terminal.tested(rows))
 
 
@@ -533,7 +534,7 @@ def explain(
 
 @app.command()
 def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> None:
-    """Run the contract on your own strategy, learner or scenario; one line for each check.
+    """Run the contract on your own strategy, learner, initialisation or scenario; one line for each check.
 
     Example: lifelong check my_idea.py
     """

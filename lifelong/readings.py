@@ -8,24 +8,24 @@ each class, by the same rule. N = trained tasks x iterations x batch examples pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.adaptation.steps import nearest_means
 from lifelong.learner import AnyLearner, Learner, State
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, check_request, learned
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Initialisation, InitialisationError
 from lifelong.meta.maml import MAML
-from lifelong.meta.pretraining import Course, Diverged, pretrain
-from lifelong.meta.stage import Stage, StageError, Study
-from lifelong.meta.start import with_trunk
+from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.model import Net
 from lifelong.problem import Problem
@@ -33,7 +33,7 @@ from lifelong.result import Result
 from lifelong.storage import row_bytes, stored
 from lifelong.strategy import FineTuning, Strategy
 from scenarios.baselines import isolate, joint
-from scenarios.episodes import Episode
+from scenarios.episodes import Episode, Support, TaskSource, shuffled
 from scenarios.split import with_validation
 from scenarios.stream import ScenarioError, Stream
 
@@ -44,6 +44,7 @@ STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
 # fields of a stage that the stream and the budget say
 SET_HERE = ("way", "iterations", "data", "rotations", "per_seed", "allow_overlap")
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+WIDENINGS = 2
 Say = Callable[[str], None]
 
 
@@ -86,7 +87,7 @@ class Comparison:
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
     names: tuple[str, ...] = ()
-    stage: Stage | None = None
+    stage: Initialisation | None = None
     readings: tuple[str, ...] = READINGS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
@@ -145,22 +146,24 @@ class Comparison:
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
-    def _within_budget(self, stage: Stage) -> Stage:
-        """The stage with the stream's way, for as long as the budget lasts. Raises StageError where it cannot be read so."""
+    def _within_budget(self, stage: Initialisation) -> Initialisation:
+        """The stage with the stream's way, for as long as the budget lasts. Raises InitialisationError where it cannot be read so."""
         name = type(stage).__name__
         if not stage.episodic:
-            raise StageError(f"{name} does not learn from episodes alone: name a stage that does, as in 'MAML(shot=5)'")
+            raise InitialisationError(
+                f"{name} does not learn from episodes alone: name a stage that does, as in 'MAML(shot=5)'"
+            )
         for field_name in SET_HERE:
             usual = type(stage).__dataclass_fields__[field_name].default
             if getattr(stage, field_name) not in (usual, self.way if field_name == "way" else usual):
-                raise StageError(
+                raise InitialisationError(
                     f"{name}({field_name}=...): the meta reading's episodes and their number are the stream's: leave it out"
                 )
         stage = replace(stage, way=self.way)
         stage.check(self.studies[0])
         images = stage.images(self.studies[0])
         if images > self.budget:
-            raise StageError(
+            raise InitialisationError(
                 f"an iteration of {stage!r} passes {images:,} examples, more than the {self.budget:,} of a reading: make it smaller"
             )
         return replace(stage, iterations=self.budget // images)
@@ -229,13 +232,17 @@ class Comparison:
         Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a reading.
         Seeds that are not kept try none.
         """
-        cases = self.bench.grid(nets, RATES)
-        each = -(-self.count // len(self.seeds))
-        wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
-        wanted &= kept.to(wanted.device)[cases.seed]
-        cases = Cases(*(value[wanted] for value in cases))
-        scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
-        return RATES[int(torch.stack(scores).view(len(scores), len(RATES), -1).mean((0, 2)).argmax())]
+
+        def score(rates: Sequence[float]) -> Tensor:
+            cases = self.bench.grid(nets, rates)
+            each = -(-self.count // len(self.seeds))
+            wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
+            wanted &= kept.to(wanted.device)[cases.seed]
+            cases = Cases(*(value[wanted] for value in cases))
+            scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
+            return torch.stack(scores).view(len(scores), len(rates), -1).mean((0, 2))
+
+        return float(select_rate(score, RATES, WIDENINGS).rates)
 
     def _held(self, nets: Net, rate: float) -> Tensor:
         """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
@@ -354,17 +361,19 @@ class Comparison:
         line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
         line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows)
         try:
-            learned = pretrain(stage, self.studies, self.seeds, episodes=0, keeper=SameDraw(self.bench.random))
+            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.bench.random)
         except Diverged:
             lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
             return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))), None
         seconds, scores = time.perf_counter() - began, []
         for s, study in enumerate(self.studies):
-            meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
+            meta = learned.of(s)
 
-            def answers(x: Tensor, labels: Tensor, asked: Tensor, study: Study = study, meta: Any = meta) -> Tensor:
+            def answers(
+                x: Tensor, labels: Tensor, asked: Tensor, study: TaskDistribution = study, meta: Any = meta
+            ) -> Tensor:
                 with torch.no_grad():
-                    return stage.answers(study, meta, x, labels, asked, self.way)
+                    return stage.predict(study, meta, Support(x, labels), asked, self.way)
 
             shot = min(stage.tests_shot, self.what.shots[-1])
             scores.append(torch.stack([self._answered(s, t, shot, answers) for t in range(self.count)]).mean())
@@ -378,76 +387,85 @@ class Comparison:
         line = replace(line, final=torch.stack(scores), seconds=seconds, note=note)
         return line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]}
 
-    def _study(self, s: int) -> Study:
+    def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
         problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
         source = TaskEpisodes(problem, self.count)
-        return Study(self.learner.model, source, source, source.shape)
+        return TaskDistribution(self.learner.model, source, source)
 
 
-@dataclass(frozen=True)
-class SameDraw:
-    """Begins meta-training from the trunks that the other readings begin from, nets [S, ...]."""
-
-    nets: Net
-
-    def restore(self, course: Course) -> Course:
-        """The course with its trunks replaced."""
-        trunks = {name: value.clone() for name, value in self.nets.items() if not name.startswith("head.")}
-        course.meta = {**course.meta, "net": {**course.meta["net"], **trunks}}
-        return course
-
-    def boundary(self, course: Course) -> None:
-        """Nothing is saved."""
-
-
-class TaskEpisodes:
+class TaskEpisodes(TaskSource):
     """A stream's own tasks as episodes: one task each, its classes in random order, rows from its training part."""
 
     def __init__(self, problem: Problem, tasks: int) -> None:
-        self.problem, self.tasks, self.table = problem, tasks, problem.table
+        self.problem, self.tasks = problem, tasks
         rules = problem.rules
-        first = torch.zeros(1, dtype=torch.int64, device=self.table.x.device)
-        self.shape = tuple(problem.x(first, first).shape[1:])
-        self.rows, self.count = [], []  # of each task and class
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self._shape = tuple(problem.x(first, first).shape[1:])
+        self.rows = []  # of each task and class
         for t in range(tasks):
-            own = rules["rows_train"][t, : int(rules["count_train"][t])]
-            y = problem.y(own, torch.full_like(own, t))
+            trained = rules["rows_train"][t, : int(rules["count_train"][t])]
+            y = problem.y(trained, torch.full_like(trained, t))
             classes = torch.nonzero(rules["classes_of"][t])[:, 0].tolist()
-            self.rows.append([own[y == c] for c in classes])
+            self.rows.append([trained[y == c] for c in classes])
         self.way = len(self.rows[0])
 
     def __len__(self) -> int:
         return self.tasks * self.way
 
     @property
+    def name(self) -> str:
+        """The table's."""
+        return self.problem.table.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the network sees a row in its task."""
+        return self._shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the table lies."""
+        return self.problem.table.x.device
+
+    @property
     def hash(self) -> str:
         """Named by what it is: these episodes belong to a stream and a seed."""
-        return f"tasks of {self.table.name}"
+        return f"tasks of {self.name}"
+
+    def queries(self, shot: int, wanted: int) -> int:
+        """Those of the smallest class."""
+        return min(wanted, self._least - shot)
+
+    @property
+    def _least(self) -> int:
+        return min(len(rows) for task in self.rows for rows in task)
 
     def check(self, way: int, shot: int, query: int) -> None:
         """Raise ScenarioError where no such episode can be drawn."""
-        least = min(len(rows) for own in self.rows for rows in own)
-        if shot + query > least:
+        if shot + query > self._least:
             raise ScenarioError(
-                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {least}"
+                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {self._least}"
             )
 
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T episodes, x already as the network sees it in its task."""
-        chosen = torch.randint(self.tasks, (tasks,), generator=generator).tolist()
-        support, queries, classes = [], [], []
-        for t in chosen:
-            order = torch.randperm(self.way, generator=generator)
-            picked = [self._some(self.rows[t][c], shot + query, generator) for c in order.tolist()]
-            rows = torch.stack(picked)  # [W, K + Q]
-            for into, part in ((support, rows[:, :shot]), (queries, rows[:, shot:])):
-                flat = part.flatten()
-                into.append(self.problem.x(flat, torch.full_like(flat, t)))
-            classes.append(order + t * self.way)
-        y = torch.arange(self.way, device=self.table.x.device)
-        labels = [y.repeat_interleave(n).expand(tasks, -1) for n in (shot, query)]
-        return Episode(torch.stack(support), labels[0], torch.stack(queries), labels[1], torch.stack(classes))
+        """T episodes, x already as the network sees it in its task; classes and rows in random order."""
+        numbers = torch.randint(self.tasks, (tasks,), generator=generator)
+        classes = torch.stack([torch.randperm(self.way, generator=generator) for _ in range(tasks)])
+        rows = torch.stack([
+            torch.stack([self._some(self.rows[t][c], shot + query, generator) for c in order])
+            for t, order in zip(numbers.tolist(), classes.tolist(), strict=True)
+        ])  # [T, W, K + Q]  # fmt: skip
+
+        def part(first: int, last: int) -> tuple[Tensor, Tensor]:
+            order = shuffled(tasks, self.way * (last - first), generator).to(self.device)
+            row = rows[:, :, first:last].flatten(1).gather(1, order)
+            task = numbers.to(self.device)[:, None].expand_as(row)
+            x = self.problem.x(row.flatten(), task.flatten()).view(*row.shape, *self.shape)
+            return x, order // max(last - first, 1)
+
+        places = (numbers[:, None] * self.way + classes).to(self.device)
+        return Episode(*part(0, shot), *part(shot, shot + query), places)
 
     @staticmethod
     def _some(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

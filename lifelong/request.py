@@ -179,16 +179,16 @@ class Request:
 
     def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.expression import parse
-        from lifelong.meta.stage import Stage
-        from lifelong.meta.start import StageStart, load_start, study_of
+        from lifelong.meta.initialisation import Initialisation
+        from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
         from scenarios.datasets import load_table
 
         if self.init.endswith(".safetensors"):
-            start = load_start(Path(self._place(self.init))).fitting(learner.model, stream)
+            start = load_learned(Path(self._place(self.init))).fitting(learner.model, stream)
             start.check_apart(stream.table, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
-        if not isinstance(start, Stage):
+        if not isinstance(start, Initialisation):
             return start
         data = start.data or self._entry()[0].background
         if not data:
@@ -199,8 +199,8 @@ class Request:
         table = replace(
             load_table(self._place(data), self._place(self.data_root) or None), name=data
         )  # by which a start's file finds it again
-        study = study_of(start, learner.model, table, stream.table)
-        return StageStart(start, study, self.seeds)
+        distribution = distribution_of(start, learner.model, table, stream.table)
+        return PendingInitialisation(start, distribution, self.seeds)
 
     @property
     def data(self) -> str:

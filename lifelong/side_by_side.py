@@ -27,7 +27,7 @@ from lifelong.files import (
 from lifelong.labels import method_labels
 from lifelong.learner import Learner
 from lifelong.loop import device_of
-from lifelong.meta.stage import Stage
+from lifelong.meta.initialisation import Initialisation
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError, default_folder
@@ -68,8 +68,10 @@ class Asked:
         with user_files.in_place(request.files):
             meta = parse(self.stage, "initialisations") if self.stage else None
             strategies = tuple(parse(text, "strategies") for text in self._strategies)
-        if meta is not None and not isinstance(meta, Stage):
-            raise RequestError(f"--meta {self.stage!r} is nothing that learns: name a stage, as in 'MAML(shot=5)'")
+        if meta is not None and not isinstance(meta, Initialisation):
+            raise RequestError(
+                f"--meta {self.stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'"
+            )
         assert isinstance(learner, Learner)
         what = FewShot(read_shots(request.few_shot) or (1, 5, 10))
         names = method_labels(self._strategies, list(map(repr, strategies)))

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from lifelong import metrics
 from lifelong.groups import RunGroup
-from lifelong.loop import Progress as Event
+from lifelong.loop import Progress as LoopEvent
+from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
 from lifelong.result import Result
 from lifelong.run_folder import OVERLAP
 
@@ -34,7 +35,7 @@ class Watcher:
         self.accuracy: torch.Tensor | None = None
         self.live: Live | None = None
 
-    def __enter__(self) -> Callable[[Event], None]:
+    def __enter__(self) -> Callable[[LoopEvent], None]:
         return self.tell
 
     def __exit__(self, *error: object) -> None:
@@ -42,7 +43,7 @@ class Watcher:
             self.live.stop()
             self.live = None
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: LoopEvent) -> None:
         """Take in what happened."""
         done = event.task * event.iterations + event.iteration
         if self.first is None:
@@ -63,7 +64,7 @@ class Watcher:
                 markup=False,
             )
 
-    def _picture(self, event: Event, done: int) -> Group:
+    def _picture(self, event: LoopEvent, done: int) -> Group:
         total = event.tasks * event.iterations
         since = done - (self.first or 0)
         left = (time.monotonic() - self.began) * (total - done) / since if since else float("nan")
@@ -193,8 +194,7 @@ class StageWatcher:
     """Shows where a start's learning stands: a live line in a terminal, else one plain line for each validation."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.live, self.bar = title, None, None
-        self.said = 0
+        self.title, self.live, self.bar, self.told = title, None, None, 0.0
 
     def __enter__(self) -> Callable[[Any], None]:
         return self.tell
@@ -204,29 +204,72 @@ class StageWatcher:
             self.live.stop()
             self.live = None
 
-    def tell(self, tidings: Any) -> None:
+    def tell(self, event: Event) -> None:
         """Take in what happened."""
-        validation = tidings.validation
-        score = ""
-        if validation is not None:
-            scores = validation.mean(0)
-            score = f"  validation {float(scores.mean()):.4f} ± {1.96 * float(scores.std()) / len(scores) ** 0.5:.4f}"
-        words = f"loss {tidings.loss:.4f}{score}"
+        place, count = event.state.iteration, event.iterations
+        if isinstance(event, Begun):
+            words = f"{self.title}: {count} iterations" + (f", going on after {place}" if place else "")
+            errors.print(words, soft_wrap=True)
         if errors.is_terminal:
-            if self.live is None:
-                columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-                self.live = Progress(
-                    *columns, TimeRemainingColumn(), TextColumn("{task.fields[words]}"), console=errors, transient=True
-                )
-                self.bar = self.live.add_task(self.title, total=tidings.iterations, words="")
-                self.live.start()
-            assert self.bar is not None
-            self.live.update(self.bar, completed=tidings.iteration, words=words)
-        elif tidings.iteration - self.said >= tidings.iterations // 10 or tidings.iteration == tidings.iterations:
-            self.said = tidings.iteration
-            errors.print(
-                f"{self.title}: iteration {tidings.iteration} of {tidings.iterations}, {words}", soft_wrap=True
+            if time.monotonic() - self.told > 0.25 or not isinstance(event, Stepped):
+                self.told = time.monotonic()
+                self._show(event)
+        elif isinstance(event, Validated):
+            errors.print(f"{self.title}: iteration {place} of {count}, {self._words(event)}", soft_wrap=True)
+
+    def _words(self, event: Event) -> str:
+        state = event.state
+        loss = f"loss {float(state.losses[-1].mean()):.4f}" if state.losses else ""
+        if not state.validated:
+            return loss
+        scores = state.validated[-1][1].mean(0)
+        width = metrics.estimate(scores).half_width
+        return f"{loss}  validation {float(scores.mean()):.4f}" + ("" if width is None else f" ± {width:.4f}")
+
+    def _show(self, event: Event) -> None:
+        if self.live is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self.live = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[words]}"), console=errors, transient=True
             )
+            self.bar = self.live.add_task(self.title, total=event.iterations, words="")
+            self.live.start()
+        assert self.bar is not None
+        self.live.update(self.bar, completed=event.state.iteration, words=self._words(event))
+
+
+class EpisodeWatcher:
+    """Shows how many test episodes were answered: a live bar in a terminal, else a plain line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.live: Progress | None = None
+        self.bars: dict[str, Any] = {}
+        self.told = 0.0
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        if errors.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} episodes"),
+            )
+            self.live = Progress(*columns, TimeRemainingColumn(), console=errors, transient=True)
+            self.live.start()
+        return self.tell
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def tell(self, title: str, done: int, wanted: int) -> None:
+        """Take in how far the test of one start is."""
+        if self.live:
+            if title not in self.bars:
+                self.bars[title] = self.live.add_task(title, total=wanted)
+            self.live.update(self.bars[title], completed=done)
+        elif done == 0 or time.monotonic() - self.told > 10:
+            self.told = time.monotonic()
+            errors.print(f"{title}: {done} of {wanted} episodes", soft_wrap=True, highlight=False)
 
 
 def start_table(about: dict[str, Any]) -> Table:
@@ -257,7 +300,7 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
         )
     notes: dict[str, None] = {}
     for row in rows:
-        scale, width = 1.0 if row.get("measure") == "mean square error" else 100.0, row["half width"]
+        scale, width = 1.0 if row.get("measure") == "mean square error" else 100.0, row["half_width"]
         value = f"{scale * row['mean']:.2f}" + ("" if width is None else f" ± {scale * width:.2f}")
         name = row["start"] + (OVERLAP if row["overlap allowed"] else "")
         if online:
@@ -266,7 +309,8 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
             continue
         kind = f"{row['way']}-way {row['shot']}-shot" if row["way"] else f"{row['shot']} points"
         gap = row.get("difference")
-        last = "" if gap is None else f"{scale * gap:+.2f} ± {scale * row['difference half width']:.2f}"
+        spread = row.get("difference_half_width")
+        last = "" if gap is None else f"{scale * gap:+.2f}" + ("" if spread is None else f" ± {scale * spread:.2f}")
         table.add_row(name, f"{kind}, {row['data']}", row["mode"], value, last)
         norm = "no norm" if row["norm"] == "none" else f"{row['norm']} norm"
         notes[f"{row['start']}: {norm}; answers by {row['answered by']}"] = None

@@ -187,12 +187,12 @@ def test_a_run_that_an_earlier_version_wrote_is_grouped_by_its_words(runs, tmp_p
 
 def test_memory_is_counted_in_one_place(cli):
     """What `explain` says, and what the line of `--readings` says, is what one function counts."""
-    from lifelong.fleet import random_start
+    from lifelong.initialisation import Random
     from lifelong.loop import prepared_fleet
 
     request = replace(PLAIN, setting="task", strategy="Replay(size=1000)")
     learner, stream, _ = request.build()
-    _, state = prepared_fleet(learner, stream, [0], random_start)
+    _, state = prepared_fleet(learner, stream, [0], Random())
     size = storage.stored(state.memory, stream.table)
     assert size.examples == 1000 * 20 * 4 and size.tensors == pytest.approx(1000 * (8 + 8 + 4) + 4)
     out = cli("explain", "Replay(size=1000)", "--scenario", "split-blobs")[1]
