@@ -69,23 +69,25 @@ class _DarkReplay(Strategy):
         """Let the stream's rows into the reservoir, with the scores that they had before this step."""
         if not self.size:
             return params, memory
-        batch, logits = step.batch, step.outputs.logits[step.batch.stream]
+        # each time they are shown: at its first sight of a task the network has nothing to say that is worth keeping
+        batch = step.batch.replace(first_seen=step.batch.shown)
+        logits = step.outputs.logits[batch.stream]
         return params, self.memory.insert(memory, batch, batch.draws["ticket"], logits=logits)
 
 
 @dataclass(frozen=True)
 class DER(_DarkReplay):
-    """Keep a uniform sample of all rows seen so far, and the scores that the network gave them then.
+    """Keep a uniform sample of all that was shown so far, each row with the scores that the network gave it then.
 
     loss = L(stream) + alpha x mean over R replayed rows of |h(x') - z'|^2 / C (Buzzega et al., 2020, eq. 5, with the mean
-    over classes that the authors' code takes), z' [C] the scores when the row was first shown, before that step. R is
+    over classes that the authors' code takes), z' [C] the scores when the row was shown, before that step. R is
     rows, or as many as the stream brings; size: M, rows kept; replacement: whether a row may be drawn twice in a step,
     which the authors' code does not.
 
-    The stream's weight stays 1: old rows come on top. The end of a task plays no part. What differs from the source:
-    where a row competes among some classes alone (task-incremental), only their scores are compared, and C is their
-    number, since the others' mean nothing there; and a row enters the reservoir at its first sight in a task, as with
-    `Replay`, while the authors' code offers it again, with newer scores, in each further epoch (they have one on MNIST).
+    The stream's weight stays 1: old rows come on top. The end of a task plays no part. A row that is shown in several
+    epochs is offered to the reservoir each time, as in the authors' code; so it may be kept twice, with other scores.
+    What differs from the source: where a row competes among some classes alone (task-incremental), only their scores
+    are compared, and C is their number, since the others mean nothing there.
     """
 
     size: int = 1000

@@ -41,11 +41,11 @@ def stream_of(setting="class", iterations=12, batch=8, validation=0.0, **options
 
 
 def shown(session):
-    """The rows of each step of each task, and the numbers that the strategy drew there, as a plain loop takes them."""
+    """The rows of each step of each task, each of them new, and the numbers that the strategy drew, for a plain loop."""
     tasks, draws = [], []
     for task in range(session.tasks):
         batches = list(session.feed.batches(task))
-        tasks.append([Rows(b.x[SEED], b.y[SEED], b.allowed[SEED], b.first_seen[SEED]) for b in batches])
+        tasks.append([Rows(b.x[SEED], b.y[SEED], b.allowed[SEED], b.shown[SEED]) for b in batches])
         draws.append([{name: u[SEED] for name, u in b.draws[0].items()} for b in batches])
     return tasks, draws
 
@@ -85,7 +85,7 @@ DARK = [
 
 
 def loop_of(strategy, session):
-    """The plain loop of a strategy on a session's rows; those of a task's first sight alone enter its reservoir."""
+    """The plain loop of a strategy on a session's rows."""
     tasks, draws = shown(session)
     for step in (step for steps in draws for step in steps):
         step.setdefault("place_again", step["place"])  # DER draws but once
@@ -97,7 +97,7 @@ def loop_of(strategy, session):
 
 @pytest.mark.parametrize("strategy, setting", DARK, ids=str)
 def test_dark_replay_is_its_plain_loop(strategy, setting):
-    """More rows are shown than there are, so some come again; the last task sees all others' rows replayed."""
+    """More rows are shown than there are, so some come again, and enter the reservoir again."""
     ours, session = ours_and_session(strategy, stream_of(setting))
     assert gap(ours, loop_of(strategy, session)) < TOLERANCE
     for name in ("alpha", "beta"):
@@ -130,6 +130,13 @@ def test_scores_that_are_compared_are_those_before_the_step():
     assert int(filled.sum()) == len(seen) == 24
     for row, logits in zip(memory["row"][0][filled].tolist(), memory["logits"][0][filled], strict=True):
         torch.testing.assert_close(logits, seen[row], rtol=0, atol=1e-12)
+
+
+def test_a_row_that_only_fills_a_batch_up_is_not_kept():
+    """One pass over 48 rows in batches of 7: the last batch has 6 rows."""
+    stream = replace(stream_of("class"), budget=Budget(epochs=1, batch=7))
+    (memory,) = states(Learner(NET, DER(500), Adam(0.01)), stream, SEEDS, DOUBLE).memory
+    assert memory["ticket"].isfinite().sum(1).tolist() == [len(task.train) * 3 for task in stream[:1]] * 2
 
 
 def test_dark_replay_needs_no_task_ends():
