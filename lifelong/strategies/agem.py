@@ -34,7 +34,7 @@ class AGEM(Strategy):
     replacement: bool = False
     epsilon: float = 0.0
     off = {"per_class": 0}
-    requires = Requirements(task_ends=True, instead="write DERPlusPlus() or Replay(weighting='equal')")
+    requires = Requirements(task_ends=True, instead="write Replay(weighting='equal')")
 
     def __post_init__(self) -> None:
         require(self, self.per_class >= 0 and self.rows >= 0, "per_class and rows must be at least 0")

@@ -13,12 +13,13 @@ from lifelong.expression import parse
 from lifelong.learner import Learner
 from lifelong.learners.random_features import RandomFeaturesRidge
 from lifelong.learners.streaming_lda import StreamingLDA
-from lifelong.loop import Session, learned
+from lifelong.loop import Session, learned, run
 from lifelong.memory import PerClass
 from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam
 from lifelong.strategies.agem import AGEM
 from lifelong.strategies.der import DER, DERPlusPlus
+from scenarios.refusal import Refusal
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs
@@ -385,3 +386,23 @@ def test_a_class_that_was_never_seen_is_not_answered():
         seen = session.feed.rules["classes_of"][SEED].any(0)
         assert bool(scores[:, seen].isfinite().all()) and bool((scores[:, ~seen] == -torch.inf).all())
         assert int(seen.sum()) == 4
+
+
+@pytest.mark.parametrize("text", [
+    "DER(size=-1)", "DER(alpha=-0.1)", "DERPlusPlus(beta=-1.0)", "DERPlusPlus(rows=-2)", "AGEM(per_class=-1)",
+    "AGEM(epsilon=-1e-07)", "StreamingLDA(shrinkage=0.0)", "StreamingLDA(shrinkage=1.5)", "StreamingLDA(features='x')",
+    "RandomFeaturesRidge(ridge=0.0)", "RandomFeaturesRidge(width=0)",
+])  # fmt: skip
+def test_settings_that_mean_nothing_are_refused_in_a_line(text):
+    kind = "learners" if "LDA" in text or "Ridge" in text else "strategies"
+    with pytest.raises(Refusal) as refusal:
+        parse(text, kind)
+    assert "\n" not in str(refusal.value) and text.partition("(")[0] in str(refusal.value)
+
+
+@pytest.mark.parametrize("learner", [
+    Learner(NET, AGEM()), StreamingLDA(model=NET), RandomFeaturesRidge(model=NET),
+], ids=["AGEM", "StreamingLDA", "RandomFeaturesRidge"])  # fmt: skip
+def test_what_needs_task_ends_says_what_to_write_instead(learner):
+    with pytest.raises(Refusal, match="does not say when: write"):
+        run(learner, replace(stream_of("class"), task_ends=False), [0])
