@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lifelong.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.memory import PerClass, drawn, draws_of, replayed
-from lifelong.problem import Problem, log_softmax
+from lifelong.problem import Problem
 from lifelong.strategies.lwf import soft_cross_entropy
 from lifelong.strategy import Requirements, Shapes, Strategy, require
 
-SIZES = 12  # lengths of a step that are tried: 1, 1/2, 1/4 ...
+LENGTHS = 8  # of a step that are tried: 1, 1/2, 1/4 ...
 DAMPING = 1e-6  # keeps a step finite where the loss is flat
 
 
@@ -40,7 +40,7 @@ class BiC(Strategy):
     replacement: bool = True
     temperature: float = 2.0
     pull: float = 0.1
-    steps: int = 20
+    steps: int = 10
     requires = Requirements(settings=("class",), task_ends=True, validation=True)
 
     def __post_init__(self) -> None:
@@ -116,19 +116,30 @@ class BiC(Strategy):
         scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
         label = torch.where(filled, problem.y(row, number), 0)
 
-        def loss(pair: Tensor) -> Tensor:
-            log_p = log_softmax(torch.where(new, pair[0] * scores + pair[1], scores), problem.allowed(number))
-            return -(weight * log_p.gather(1, label[:, None])[:, 0]).sum() + self.pull * pair[1].square() / 2
+        def log_p(pairs: Tensor) -> Tensor:
+            """Log probabilities [L, N, C] by L pairs [L, 2]."""
+            z = torch.where(new, pairs[:, :1, None] * scores + pairs[:, 1:, None], scores)
+            return z.masked_fill(~problem.allowed(number), -torch.inf).log_softmax(2)
+
+        def loss(pairs: Tensor) -> Tensor:
+            surprise = -log_p(pairs).gather(2, label.expand(len(pairs), -1)[..., None])[..., 0]  # [L, N]
+            return (surprise * weight).sum(1) + self.pull * pairs[:, 1].square() / 2
 
         unit = torch.eye(2, dtype=problem.dtype, device=problem.device)
-        length = 0.5 ** torch.arange(SIZES, dtype=problem.dtype, device=problem.device)
-        pair = unit[0]
+        length = 0.5 ** torch.arange(LENGTHS, dtype=problem.dtype, device=problem.device)
+        slopes = torch.stack([scores, torch.ones_like(scores)]) * new  # of z by alpha and by beta, [2, N, C]
+        target = slopes.gather(2, label.expand(2, -1)[..., None])[..., 0]
+        pair, pulled = unit[0], self.pull * unit[1]
         for _ in range(self.steps):
-            curvature = torch.func.hessian(loss)(pair) + DAMPING * unit
-            step = torch.linalg.solve_ex(curvature, torch.func.grad(loss)(pair))[0]
-            tried = pair - length[:, None] * step  # [sizes, 2]
-            best = torch.func.vmap(loss)(tried).argmin()
-            pair = tried.gather(0, best.expand(1, 2))[0]
+            p = log_p(pair[None])[0].exp()
+            mean = (slopes * p).sum(2)  # [2, N]
+            gradient = ((mean - target) * weight).sum(1) + pulled * pair
+            # sums, not matrix products: those may be rounded otherwise in a fleet of another size
+            spread = (slopes[:, None] * slopes * p).sum(3) - mean[:, None] * mean  # [2, 2, N]
+            spread = (spread * weight).sum(2)
+            step = torch.linalg.solve_ex(spread + torch.diag(pulled + DAMPING), gradient)[0]
+            tried = pair - length[:, None] * step  # [L, 2]
+            pair = tried.gather(0, loss(tried).argmin().expand(1, 2))[0]
         return pair
 
 
