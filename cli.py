@@ -541,7 +541,7 @@ def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> N
     import torch
 
     from lifelong import terminal
-    from lifelong.checks import check_target
+    from lifelong.check_files import check_target
 
     torch.set_num_threads(1)
     failures = 0

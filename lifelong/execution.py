@@ -89,7 +89,7 @@ def check(request: Request) -> None:
     learner, stream, _ = request.build()
     check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
-        from lifelong.checks import try_out
+        from lifelong.check_files import try_out
 
         try_out(learner, len(stream))
 

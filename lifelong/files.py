@@ -23,6 +23,9 @@ except ImportError:  # there is none on Windows
     fcntl = None
 
 
+FORMAT = 2  # of run folders and of starts; raised where older ones can no longer be read
+
+
 class RunError(Refusal):
     """A file that cannot be written or read; what was there before is as it was."""
 
@@ -153,6 +156,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def named(tree: Any) -> dict[str, Tensor]:
     """The leaves of a tree by their place in it."""
     return {keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def check_format(about: dict[str, Any], path: Path) -> None:
+    """Raise RunError where a file was written by a version of lifelong whose files cannot be read any more."""
+    if about.get("format") != FORMAT:
+        raise RunError(f"{path} is of an older version of lifelong, whose files cannot be read: learn it again")
 
 
 def filled(template: Any, tensors: dict[str, Tensor], prefix: str, where: Path, kept: str | None = None) -> Any:

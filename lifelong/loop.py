@@ -164,6 +164,9 @@ def check_learner(learner: AnyLearner, stream: Stream) -> None:
         )
     if not stream.task_ends and learner.schedule:
         raise ScenarioError(f"{learner!r} has phases within a task, and this stream does not say when a task ends")
+    if any(needs.hooks for _, needs in requirements) and not learner.model.shows_layers:
+        who = next(who for who, needs in requirements if needs.hooks)
+        raise ScenarioError(f"{who} looks at the layers of the network, and {learner.model!r} does not show them")
     if any(needs.validation for _, needs in requirements):
         who = next(who for who, needs in requirements if needs.validation)
         if any(not len(task.validation) for task in stream.tasks_of(stream.seed)):

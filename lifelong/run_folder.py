@@ -14,7 +14,9 @@ from torch import Tensor
 
 from lifelong import user_files
 from lifelong.files import (
+    FORMAT,
     RunError,
+    check_format,
     filled,
     load_tensors,
     make_folder,
@@ -68,6 +70,7 @@ class RunFolder:
     def describe(self, status: str) -> None:
         """Write run.json: the words as typed, what they stand for, the files that they name, versions, machine, status."""
         about = {
+            "format": FORMAT,
             "request": self.request.as_json(),
             "command": self.request.command,
             "status": status,
@@ -216,6 +219,7 @@ def read_request(path: Path) -> Request:
         if (path / "run.json").exists():
             raise
         raise RunError(f"{path} is not a run: it has no run.json") from error
+    check_format(about, path)
     try:
         held = about["request"]
         files = user_files.from_json(about.get("files", {}), about.get("plugins", {}))
