@@ -507,7 +507,7 @@ def outcome(check: Check, subject: Any) -> str:
     """What a check saw that should not be; empty where it holds."""
     try:
         check.holds(subject)
-    except Broken as broken:
+    except (Broken, Refusal) as broken:
         return str(broken)
     except Exception as error:  # a user's method may raise anything; the line says what
         words = str(error).strip().splitlines()
