@@ -37,8 +37,14 @@ Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
 Init = Annotated[str, typer.Option(help="where the network starts")]
 Seeds = Annotated[str, typer.Option(help="3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11")]
 Iterations = Annotated[int, typer.Option(help="iterations of each task")]
-Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
+Epochs = Annotated[
+    float, typer.Option(help="instead of iterations: passes over each task; 1 is exactly one pass over each task")
+]
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
+Repeats = Annotated[int, typer.Option(help="steps on each batch before the next one comes; default: the scenario's, mostly 1")]
+OrderSeed = Annotated[int, typer.Option(help="one order of classes and tasks for all seeds; -1: each seed's own")]
+StartSeed = Annotated[int, typer.Option(help="one draw of the first weights for all seeds; -1: each seed's own")]
+DataSeed = Annotated[int, typer.Option(help="one order of rows, and of all draws, for all seeds; -1: each seed's own")]
 EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterations")]
 EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
 Shots = Annotated[str, typer.Option(help="before each task, adapt with so many rows of each class, as in 1,5,10")]
@@ -92,7 +98,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
             result = run(
                 learner,
                 stream,
-                request.seeds,
+                request.members,
                 start,
                 eval_every=request.eval_every,
                 eval_rows=request.eval_rows,
@@ -134,9 +140,13 @@ def run(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -157,9 +167,9 @@ def run(
     """
     request = _request(
         scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
-        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
-        eval_rows=eval_rows, few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads,
-        data_root=data_root,
+        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, repeats=repeats,
+        order_seed=order_seed, start_seed=start_seed, data_seed=data_seed, eval_every=eval_every, eval_rows=eval_rows,
+        few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
     )  # fmt: skip
     if dry_run:
         return _dry_run(request)
@@ -182,7 +192,7 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     from lifelong.run_folder import RunFolder
 
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
+    check_request(learner, stream, request.members, request.device, few_shot_probes(read_shots(request.few_shot)))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
@@ -199,8 +209,8 @@ def _dry_run(request: Request) -> None:
 
     torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
-    seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
+    check_request(learner, stream, request.members, request.device, few_shot_probes(read_shots(request.few_shot)))
+    seconds, size = cost(learner, stream, request.members[: request.fleet or None], request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
     terminal.output.print(f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes")
@@ -247,9 +257,13 @@ def compare(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -274,7 +288,8 @@ def compare(
     """
     common = {
         "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
-        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
+        "epochs": epochs, "batch": batch, "repeats": repeats, "order_seed": order_seed, "start_seed": start_seed,
+        "data_seed": data_seed, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
     if meta and not readings:
@@ -282,7 +297,8 @@ def compare(
     if readings:
         given = {
             "--learner": bool(learner), "--baselines": bool(baselines), "--init": init != "Random()",
-            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile,
+            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile, "--order-seed": order_seed >= 0,
+            "--start-seed": start_seed >= 0, "--data-seed": data_seed >= 0,
         }  # fmt: skip
         for word in (word for word, is_given in given.items() if is_given):
             raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")

@@ -22,7 +22,8 @@ class RequestError(Refusal):
 class Request:
     """Every field as text or plain value, so that it survives in JSON and rebuilds the same run.
 
-    Empty text and 0 mean: as the scenario's catalogue entry says.
+    Empty text and 0 mean: as the scenario's catalogue entry says. order_seed, start_seed, data_seed: where they are given,
+    at least 0, every member has this seed for order, start or data, see `scenarios.stream.Seed`; -1: as `seeds` say.
     """
 
     scenario: str
@@ -34,9 +35,13 @@ class Request:
     optimiser: str = ""
     init: str = "Random()"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    order_seed: int = -1
+    start_seed: int = -1
+    data_seed: int = -1
     iterations: int = 0
     epochs: float = 0.0
     batch: int = 0
+    repeats: int = 0
     eval_every: int = 0
     eval_rows: int = 1000
     few_shot: str = ""
@@ -49,6 +54,28 @@ class Request:
     def build(self) -> tuple[Any, Any, Any]:
         """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
         return _built(self)
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
+
+        Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
+        """
+        from scenarios.stream import Seed
+
+        fixed = (self.order_seed, self.start_seed, self.data_seed)
+        if min(fixed) < -1:
+            raise RequestError(
+                "a seed is at least 0; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
+            )
+        if fixed == (-1, -1, -1):
+            return self.seeds
+        if -1 not in fixed and len(self.seeds) > 1:
+            raise RequestError(
+                f"order, start and data are all fixed, so {len(self.seeds)} seeds would run the same: ask for one, as in"
+                " --seeds 1, or leave one of them free"
+            )
+        return tuple(Seed(*(seed if word < 0 else word for word in fixed)) for seed in self.seeds)
 
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
@@ -77,17 +104,18 @@ class Request:
         budget = entry.budget
         if (
             self.threads < 1
-            or min(self.iterations, self.epochs, self.batch, self.eval_every, self.fleet) < 0
+            or min(self.iterations, self.epochs, self.batch, self.repeats, self.eval_every, self.fleet) < 0
             or self.eval_rows < 1
         ):
             raise RequestError(
-                "iterations, epochs, batch, eval-every, eval-rows and fleet cannot be negative, and threads are at least 1"
+                "iterations, epochs, batch, repeats, eval-every, eval-rows and fleet cannot be negative, and threads are"
+                " at least 1"
             )
         if self.iterations and self.epochs:
             raise RequestError("a budget is given in iterations or in epochs, not in both")
         if self.iterations or self.epochs:
             budget = replace(budget, iterations=self.iterations, epochs=self.epochs)
-        return replace(budget, batch=self.batch) if self.batch else budget
+        return replace(budget, batch=self.batch or budget.batch, repeats=self.repeats or budget.repeats)
 
     def _stream(self) -> Any:
         from lifelong.expression import ExpressionError, make, read_call
@@ -142,7 +170,7 @@ class Request:
             )
         table = replace(load_table(data, self.data_root or None), name=data)  # by which a start's file finds it again
         study = study_of(start, learner.model, table, stream.table)
-        return StageStart(start, study, self.seeds)
+        return StageStart(start, study, self.seeds if self.start_seed < 0 else (self.start_seed,))
 
     @property
     def data(self) -> str:

@@ -225,9 +225,9 @@ class Loaded:
         return self.result.to_csv()
 
     @property
-    def chunks(self) -> list[list[int]]:
+    def chunks(self) -> list[list[Any]]:
         """The seeds that ran together."""
-        seeds = list(self.request.seeds)
+        seeds = list(self.request.members)
         size = self.request.fleet or len(seeds)
         return [seeds[first : first + size] for first in range(0, len(seeds), size)]
 
