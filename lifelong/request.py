@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lifelong import user_files
+from lifelong.user_files import UserFile
 from scenarios.refusal import Refusal
 
 BASELINES = ("joint", "isolate")
@@ -24,6 +26,8 @@ class Request:
 
     Empty text and 0 mean: as the scenario's catalogue entry says. order_seed, start_seed, data_seed: where they are given,
     at least 0, every member has this seed for order, start or data, see `scenarios.stream.Seed`; -1: as `seeds` say.
+    files: where the files that the words name lay when the run began; empty before that, when names are looked for from the
+    present folder.
     """
 
     scenario: str
@@ -50,13 +54,59 @@ class Request:
     compile: bool = False
     threads: int = 1
     data_root: str = ""
+    files: tuple[UserFile, ...] = field(default=(), repr=False)
 
     def build(self) -> tuple[Any, Any, Any]:
         """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
-        return _built(self)
+        for file in self.files:  # before any of them is read or executed
+            file.check()
+        with user_files.in_place(self.files):
+            return _built(self)
 
     @property
-    def members(self) -> tuple[Any, ...]:
+    def texts(self) -> tuple[str, ...]:
+        """The fields that may name files."""
+        return (self.scenario, self.strategy, self.learner, self.model, self.optimiser, self.init)
+
+    def with_files(self) -> Request:
+        """The request with the files that it names as they are now, so that it can be built from any folder."""
+        return replace(self, files=user_files.recorded(self.texts, [self.data_root] if self.data_root else []))
+
+    def _place(self, name: str) -> str:
+        """Where a file or folder of this name lies."""
+        return next((file.path for file in self.files if file.name == name), name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The words as they were typed; `files` are kept beside them."""
+        return {name: value for name, value in asdict(self).items() if name != "files"}
+
+    def resolved(self) -> dict[str, Any]:
+        """What the words stand for, defaults filled in: data and their content, stream, learner, budget of a task."""
+        from lifelong.expression import parse
+
+        learner, stream, _ = self.build()
+        entry, options = self._entry()
+        table = stream.table
+        return {
+            "data": {
+                "name": table.name,
+                "content": table.content_hash(),
+                "training rows": table.train_rows,
+                "test rows": len(table.y) - table.train_rows,
+                "classes": table.classes,
+            },
+            "scenario": _described(entry, options),
+            "setting": stream.setting,
+            "reading": stream.reading,
+            "tasks": len(stream),
+            "model": repr(learner.model),
+            "method": repr(learner) if self.learner else repr(learner.strategy),
+            "optimiser": "" if self.learner else repr(parse(self.optimiser or entry.optimiser, "optimisers")),
+            "budget": asdict(stream.budget),
+        }
+
+    @property
+    def members(self) -> list[Any]:
         """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
 
         Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
@@ -69,19 +119,21 @@ class Request:
                 "a seed is at least 0; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
             )
         if fixed == (-1, -1, -1):
-            return self.seeds
+            return list(self.seeds)
         if -1 not in fixed and len(self.seeds) > 1:
             raise RequestError(
                 f"order, start and data are all fixed, so {len(self.seeds)} seeds would run the same: ask for one, as in"
                 " --seeds 1, or leave one of them free"
             )
-        return tuple(Seed(*(seed if word < 0 else word for word in fixed)) for seed in self.seeds)
+        return [Seed(*(seed if word < 0 else word for word in fixed)) for seed in self.seeds]
 
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
         from scenarios.catalogue import CATALOGUE, Entry, find
 
         name, options = read_call(self.scenario)
+        if "data" in options:
+            options["data"] = self._place(str(options["data"]))
         if name.startswith("avalanche:"):
             from scenarios.avalanche import entry_of
 
@@ -123,7 +175,7 @@ class Request:
         from scenarios.catalogue import build
 
         entry, options = self._entry()
-        stream = build(entry, options, self.setting or None, self.data_root or None, self._budget(entry))
+        stream = build(entry, options, self.setting or None, self._place(self.data_root) or None, self._budget(entry))
         if not self.baseline:
             return stream
         try:
@@ -156,8 +208,8 @@ class Request:
         from scenarios.datasets import load_table
 
         if self.init.endswith(".safetensors"):
-            start = load_start(Path(self.init)).fitting(learner.model, stream)
-            start.check_apart(stream.table, self.data_root or None)
+            start = load_start(Path(self._place(self.init))).fitting(learner.model, stream)
+            start.check_apart(stream.table, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
         if not isinstance(start, Stage):
@@ -168,7 +220,9 @@ class Request:
                 f"{self.scenario} declares no background classes: name what the start learns from, as in"
                 f" {type(start).__name__}(data='fashion-mnist')"
             )
-        table = replace(load_table(data, self.data_root or None), name=data)  # by which a start's file finds it again
+        table = replace(
+            load_table(self._place(data), self._place(self.data_root) or None), name=data
+        )  # by which a start's file finds it again
         study = study_of(start, learner.model, table, stream.table)
         return StageStart(start, study, self.seeds if self.start_seed < 0 else (self.start_seed,))
 
@@ -198,11 +252,21 @@ class Request:
         words = ["lifelong", "run", self.scenario]
         for name, default in Request.__dataclass_fields__.items():
             value = getattr(self, name)
-            if name == "scenario" or value == default.default:
+            if name in ("scenario", "files") or value == default.default:
                 continue
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [flag, seeds_text(value) if name == "seeds" else str(value)]
         return shlex.join(words)
+
+
+def _described(entry: Any, options: dict[str, Any]) -> str:
+    """A scenario with the options that are not its maker's defaults, in the order of their names."""
+    import inspect
+
+    usual = {name: field.default for name, field in inspect.signature(entry.make).parameters.items()}
+    chosen = {k: v for k, v in {**entry.options, **options}.items() if k not in ("data", "setting")}
+    words = [f"{name}={value!r}" for name, value in sorted(chosen.items()) if usual.get(name) != value]
+    return f"{entry.name}({', '.join(words)})" if words else entry.name
 
 
 @functools.lru_cache(maxsize=4)

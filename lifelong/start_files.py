@@ -27,6 +27,7 @@ from lifelong.meta.start import (
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
 from lifelong.model import mixes_rows
+from lifelong.own_code import refuse_unnamed
 from lifelong.request import Request
 from scenarios.datasets import load_table
 from scenarios.episodes import Pool, Sines, pool
@@ -102,6 +103,7 @@ class _asked_by:
 def _opened(path: Path, data: str, root: str, device: str) -> tuple[Start, Stage, Study]:
     """A start, the stage that made it, and a study whose training and validation source is what it is tested on."""
     start = load_start(path)
+    refuse_unnamed([start.about["made by"], start.about["model"]], path)
     stage = parse(start.about["made by"], "initialisations")
     model = parse(start.about["model"], "models")
     if start.about["data"] == SINES:

@@ -96,6 +96,7 @@ class OnFeatures:
     model: Model
     descriptor = False
     mixes_rows = False
+    shows_layers = True
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """The head alone has no fresh parameters: take the whole network's."""
