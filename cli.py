@@ -35,8 +35,16 @@ Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
 Init = Annotated[str, typer.Option(help="where the network starts")]
 Seeds = Annotated[str, typer.Option(help="3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11")]
 Iterations = Annotated[int, typer.Option(help="iterations of each task")]
-Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
+Epochs = Annotated[
+    float, typer.Option(help="instead of iterations: passes over each task; 1 is exactly one pass over each task")
+]
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
+Repeats = Annotated[
+    int, typer.Option(help="steps on each batch before the next one comes; default: the scenario's, mostly 1")
+]
+OrderSeed = Annotated[int, typer.Option(help="one order of classes and tasks for all seeds; -1: each seed's own")]
+StartSeed = Annotated[int, typer.Option(help="one draw of the first weights for all seeds; -1: each seed's own")]
+DataSeed = Annotated[int, typer.Option(help="one order of rows, and of all draws, for all seeds; -1: each seed's own")]
 EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterations")]
 EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
 Shots = Annotated[str, typer.Option(help="before each task, adapt with so many rows of each class, as in 1,5,10")]
@@ -90,9 +98,13 @@ def run(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -114,9 +126,9 @@ def run(
     baseline = baseline or _baseline_of(strategy)
     request = _request(
         scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
-        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
-        eval_rows=eval_rows, few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads,
-        data_root=data_root,
+        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, repeats=repeats,
+        order_seed=order_seed, start_seed=start_seed, data_seed=data_seed, eval_every=eval_every, eval_rows=eval_rows,
+        few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
     )  # fmt: skip
     from lifelong import terminal
     from lifelong.execution import estimated, new_folder
@@ -183,9 +195,13 @@ def compare(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -210,7 +226,8 @@ def compare(
     """
     common = {
         "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
-        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
+        "epochs": epochs, "batch": batch, "repeats": repeats, "order_seed": order_seed, "start_seed": start_seed,
+        "data_seed": data_seed, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
     if meta and not readings:
@@ -218,7 +235,8 @@ def compare(
     if readings:
         given = {
             "--learner": bool(learner), "--baselines": bool(baselines), "--init": init != "Random()",
-            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile,
+            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile, "--order-seed": order_seed >= 0,
+            "--start-seed": start_seed >= 0, "--data-seed": data_seed >= 0,
         }  # fmt: skip
         for word in (word for word, is_given in given.items() if is_given):
             raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")

@@ -71,7 +71,7 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
     return run(
         learner,
         stream,
-        request.seeds,
+        request.members,
         start,
         eval_every=request.eval_every,
         eval_rows=request.eval_rows,
@@ -87,7 +87,7 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
 def check(request: Request) -> None:
     """Raise a Refusal for what cannot be run."""
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
+    check_request(learner, stream, request.members, request.device, few_shot_probes(read_shots(request.few_shot)))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.check_files import try_out
 
@@ -106,7 +106,7 @@ def estimated(request: Request) -> str:
     torch.set_num_threads(request.threads)
     check(request)
     learner, stream, _ = request.build()
-    seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
+    seconds, size = cost(learner, stream, request.members[: request.fleet or None], request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
     return f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes"

@@ -28,6 +28,7 @@ class Likeness:
     iterations: int
     epochs: float
     batch: int
+    repeats: int = 1
 
     @classmethod
     def of(cls, resolved: dict[str, Any]) -> Likeness:
@@ -36,13 +37,15 @@ class Likeness:
         return cls(
             data["name"], data["content"], resolved["scenario"], resolved["setting"], resolved["tasks"],
             resolved["model"], budget["iterations"], budget["epochs"], budget["batch"],
+            budget.get("repeats", 1),
         )  # fmt: skip
 
     @property
     def budget(self) -> str:
         """In words."""
         length = f"{self.epochs:g} epochs" if self.epochs else f"{self.iterations:,} iterations"
-        return f"{length} of {self.batch} rows a task"
+        steps = f", {self.repeats} steps on each batch" if self.repeats > 1 else ""
+        return f"{length} of {self.batch} rows a task{steps}"
 
     def title(self, with_content: bool = False, optimiser: str = "") -> str:
         """In one line; with the content's hash where data of one name differ."""

@@ -91,6 +91,9 @@ def _filled(typed: str, words: list[Call], whole: list[Call], alike: list[list[C
 
 # what else a request says that may tell two rows of one group apart, in words
 _DETAILS = {
+    "order_seed": lambda request: f"order {request.order_seed}" if request.order_seed >= 0 else "",
+    "start_seed": lambda request: f"start {request.start_seed}" if request.start_seed >= 0 else "",
+    "data_seed": lambda request: f"data order {request.data_seed}" if request.data_seed >= 0 else "",
     "few_shot": lambda request: f"{request.few_shot or 'no'} shots",
     "eval_every": lambda request: (
         f"evaluated every {request.eval_every}" if request.eval_every else "evaluated at ends"

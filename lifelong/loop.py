@@ -151,7 +151,7 @@ def check_request(
 def check_learner(learner: AnyLearner, stream: Stream) -> None:
     """Raise ScenarioError where a stream lacks what a part of the learner needs."""
     requirements = learner.requirements
-    if stream.reading == "isolate" and requirements:
+    if stream.reading == "isolate" and any(needs.paradigm for _, needs in requirements):
         raise ScenarioError(f"the baseline isolate goes with FineTuning() alone, not with {requirements[0][0]}")
     for who, needs in requirements:
         if missing := needs.missing(stream):
@@ -458,6 +458,7 @@ class Session:
         state.seconds["evaluation"] += time.perf_counter() - began
 
     def _result(self, state: TrainingState) -> Result:
+        numeric = self.feed.rules.get("numeric", torch.zeros(1, self.tasks))
         return Result(
             accuracy=torch.stack(state.accuracy, 1).cpu(),
             when=torch.tensor(state.when),
@@ -469,6 +470,7 @@ class Session:
             reading=self.stream.reading,
             setting=self.stream.setting,
             open=self.stream.open,
+            numbers=tuple(torch.nonzero(numeric[0])[:, 0].tolist()),
             seconds=dict(state.seconds),
             probes={name: torch.stack(values, 1).cpu() for name, values in state.probes.items()},
         )

@@ -24,8 +24,10 @@ class RequestError(Refusal):
 class Request:
     """Every field as text or plain value, so that it survives in JSON and rebuilds the same run.
 
-    Empty text and 0 mean: as the scenario's catalogue entry says. files: where the files that the words name lay when
-    the run began; empty before that, when names are looked for from the present folder.
+    Empty text and 0 mean: as the scenario's catalogue entry says. order_seed, start_seed, data_seed: where they are given,
+    at least 0, every member has this seed for order, start or data, see `scenarios.stream.Seed`; -1: as `seeds` say.
+    files: where the files that the words name lay when the run began; empty before that, when names are looked for from the
+    present folder.
     """
 
     scenario: str
@@ -37,9 +39,13 @@ class Request:
     optimiser: str = ""
     init: str = "Random()"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    order_seed: int = -1
+    start_seed: int = -1
+    data_seed: int = -1
     iterations: int = 0
     epochs: float = 0.0
     batch: int = 0
+    repeats: int = 0
     eval_every: int = 0
     eval_rows: int = 1000
     few_shot: str = ""
@@ -56,11 +62,6 @@ class Request:
             file.check()
         with user_files.in_place(self.files):
             return _built(self)
-
-    @property
-    def members(self) -> list[Any]:
-        """The seeds of its members."""
-        return list(self.seeds)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -104,6 +105,28 @@ class Request:
             "budget": asdict(stream.budget),
         }
 
+    @property
+    def members(self) -> list[Any]:
+        """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
+
+        Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
+        """
+        from scenarios.stream import Seed
+
+        fixed = (self.order_seed, self.start_seed, self.data_seed)
+        if min(fixed) < -1:
+            raise RequestError(
+                "a seed is at least 0; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
+            )
+        if fixed == (-1, -1, -1):
+            return list(self.seeds)
+        if -1 not in fixed and len(self.seeds) > 1:
+            raise RequestError(
+                f"order, start and data are all fixed, so {len(self.seeds)} seeds would run the same: ask for one, as in"
+                " --seeds 1, or leave one of them free"
+            )
+        return [Seed(*(seed if word < 0 else word for word in fixed)) for seed in self.seeds]
+
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
         from scenarios.catalogue import CATALOGUE, Entry, find
@@ -133,17 +156,18 @@ class Request:
         budget = entry.budget
         if (
             self.threads < 1
-            or min(self.iterations, self.epochs, self.batch, self.eval_every, self.fleet) < 0
+            or min(self.iterations, self.epochs, self.batch, self.repeats, self.eval_every, self.fleet) < 0
             or self.eval_rows < 1
         ):
             raise RequestError(
-                "iterations, epochs, batch, eval-every, eval-rows and fleet cannot be negative, and threads are at least 1"
+                "iterations, epochs, batch, repeats, eval-every, eval-rows and fleet cannot be negative, and threads are"
+                " at least 1"
             )
         if self.iterations and self.epochs:
             raise RequestError("a budget is given in iterations or in epochs, not in both")
         if self.iterations or self.epochs:
             budget = replace(budget, iterations=self.iterations, epochs=self.epochs)
-        return replace(budget, batch=self.batch) if self.batch else budget
+        return replace(budget, batch=self.batch or budget.batch, repeats=self.repeats or budget.repeats)
 
     def _stream(self) -> Any:
         from lifelong.expression import ExpressionError, make, read_call
@@ -200,7 +224,7 @@ class Request:
             load_table(self._place(data), self._place(self.data_root) or None), name=data
         )  # by which a start's file finds it again
         distribution = distribution_of(start, learner.model, table, stream.table)
-        return PendingInitialisation(start, distribution, self.seeds)
+        return PendingInitialisation(start, distribution, self.seeds if self.start_seed < 0 else (self.start_seed,))
 
     @property
     def data(self) -> str:

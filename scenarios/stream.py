@@ -38,6 +38,9 @@ class Seed(NamedTuple):
     start: int
     data: int
 
+    def __str__(self) -> str:
+        return f"{self.order}/{self.start}/{self.data}"
+
 
 def seed_of(seed: int | Seed) -> Seed:
     """A plain seed is the same for all three."""
@@ -76,6 +79,8 @@ class Table:
         """SHA-256 of the decoded rows, first 16 hexadecimal digits."""
         digest = hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes())
         digest.update(self.y.cpu().contiguous().numpy().tobytes())
+        if self.targets is not None:
+            digest.update(self.targets.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -100,6 +105,11 @@ class Task:
     angle: float = 0.0
     given: Tensor | None = None
     columns: tuple[int, ...] = ()
+
+    def of_places(self, places: Tensor) -> Task:
+        """The task with some of its training rows, by their places among them."""
+        given = None if self.given is None else self.given[places]
+        return replace(self, train=self.train[places], given=given)
 
 
 class Recipe(Protocol):
@@ -226,6 +236,11 @@ class Stream:
             return replace(self, chosen=chosen)
         return self.tasks_of(self.seed)[index]
 
+    @property
+    def asks_numbers(self) -> bool:
+        """Whether any task asks for numbers."""
+        return any(task.columns for task in self.tasks_of(self.seed))
+
     def wanted(self, tasks: list[Task]) -> list[int]:
         """Rows shown in each phase."""
         return [self.budget.rows(self.schedule.size(tasks, t)) for t in range(len(tasks))]
@@ -243,16 +258,17 @@ def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
     """Which classes compete in each task, bool [T, C].
 
     Task-incremental: the classes of the task (its own head). Otherwise all classes, those seen so far, or those of
-    the current task, as the stream's `open` says.
+    the current task, as the stream's `open` says. Outputs that answer with numbers compete with no class.
     """
     current = torch.zeros(len(tasks), stream.classes, dtype=torch.bool)
     for t, task in enumerate(tasks):
         current[t, list(task.classes)] = True
-    if stream.setting == "task" or stream.open == "current" or any(task.columns for task in tasks):
+    numeric = torch.tensor([bool(task.columns) for task in tasks])
+    if stream.setting == "task" or stream.open == "current":
         return current
-    if stream.open == "seen":
-        return current.cumsum(0) > 0
-    return torch.ones_like(current)
+    classes = current.cumsum(0) > 0 if stream.open == "seen" else torch.ones_like(current)
+    classes = classes & ~current[numeric].any(0)
+    return torch.where(numeric[:, None], current, classes)
 
 
 def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
