@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class Table:
 
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
     y: original class numbers, int64 [N], from 0 to `classes` - 1.
+    labels: what the data call each class, numbers or words, in the order of their numbers; empty: the numbers.
+    Raises ScenarioError for a label that is no class.
     """
 
     name: str
@@ -43,6 +45,22 @@ class Table:
     y: Tensor
     train_rows: int
     classes: int
+    labels: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels and len(self.labels) != self.classes:
+            raise ScenarioError(
+                f"{self.name}: {len(self.labels)} labels are named, and there are {self.classes} classes"
+            )
+        if self.y.device.type != "cpu" or vars(self.y).get("checked_classes") == self.classes:
+            return  # looking at another device would wait for it, and what was checked here does not change there
+        wrong = (self.y < 0) | (self.y >= self.classes)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0, 0])
+            raise ScenarioError(
+                f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
+            )
+        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the table is not checked again
 
     @property
     def shape(self) -> tuple[int, ...]:
