@@ -20,11 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from lifelong.model import Described, ModelError, Net
+from lifelong.model import Described, Hook, ModelError, Net
 from lifelong.own_code import file_of, user_line
 from scenarios.refusal import Refusal
-
-Hook = Callable[[str, Tensor, Tensor], Tensor]
 
 CONTRACT = "write `def __init__(self, shape, classes, ...)`, your own fields after these two"
 ROWS = 3  # rows of the trial that every network passes before anything learns
@@ -122,7 +120,9 @@ def guard(maker: type) -> None:
     for verb in ("init", "features", "head", "head_rows"):
         if method := vars(maker).get(verb):
             setattr(maker, verb, _guarded(maker, verb, method))
-    for name, value in (("descriptor", False), ("mixes_rows", False), ("head_rows", _head_rows)):
+    seen = "at" in inspect.signature(inspect.unwrap(maker.features)).parameters
+    usual = {"descriptor": False, "mixes_rows": False, "shows_layers": seen, "head_rows": _head_rows}
+    for name, value in usual.items():
         if name not in dir(maker):
             setattr(maker, name, value)
     maker.guarded_ = True  # type: ignore[attr-defined]
@@ -214,6 +214,7 @@ class Module:
     fields: Any = ()
     built: dict[Any, _Built] = field(default_factory=dict, compare=False)
     descriptor = False
+    shows_layers = False  # its hook shows torch's own layers, whose weights lie the other way round
 
     def __repr__(self) -> str:
         return f"{self.name or self.make.__name__}({', '.join(f'{name}={value!r}' for name, value in self._named.items())})"

@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
 from lifelong.adaptation.steps import nearest_means
-from lifelong.feed import in_iterations
-from lifelong.learner import AnyLearner, Learner, NearestClassMean, State
-from lifelong.loop import Session, check_request, wants_descriptor
+from lifelong.learner import AnyLearner, Learner, State
+from lifelong.learners.nearest_class_mean import NearestClassMean
+from lifelong.loop import Session, check_request, learned
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Course, Diverged, pretrain
 from lifelong.meta.stage import Stage, StageError, Study
@@ -87,7 +87,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self._check_words()
-        self.stream = in_iterations(with_validation(self.stream, VALIDATION), self.seeds)
+        self.stream = with_validation(self.stream, VALIDATION)
         self.count = len(self.stream) - HELD
         self.trained = self.stream[: self.count]
         assert isinstance(self.trained, Stream)
@@ -116,7 +116,7 @@ class Comparison:
             raise ScenarioError(
                 f"the readings train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
             )
-        if wants_descriptor(self.learner):
+        if self.learner.model.descriptor:
             raise ScenarioError(
                 "the readings compare networks that are told the task by their head alone: leave Conditioned(...) out"
             )
@@ -166,8 +166,8 @@ class Comparison:
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
         one, began = Session(learner, stream, self.seeds), time.perf_counter()
-        result = one.go(0, None, None)
-        return result, one.final, time.perf_counter() - began
+        result, state = learned(one)
+        return result, state, time.perf_counter() - began
 
     def _add(self, line: Line, nets: Net | None = None) -> None:
         """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""

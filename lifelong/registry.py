@@ -55,7 +55,7 @@ KINDS = {
         "model", ("lifelong.model", "lifelong.models", "lifelong.multitask.conditioning"), ("init", "features", "head"), ("Module",)
     ),
     "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("GivenRates", "Rated", "Grouped")),
-    "learners": Kind("learner", ("lifelong.learner", "lifelong.learners"), ("init", "step", "predict"), ("Learner",)),
+    "learners": Kind("learner", ("lifelong.learners",), ("init", "step", "predict")),
     "initialisations": Kind(
         "initialisation", ("lifelong.initialisation", "lifelong.meta"), ("init", "draw", "gradient", "answers"), ("Stage",)
     ),
@@ -123,12 +123,6 @@ def _installed(kind: str, about: Kind) -> Iterator[tuple[str, Any]]:
 
 def _random_start() -> Any:
     """What makes the network's own random draw."""
-    if _is_there("lifelong.initialisation"):
-        return importlib.import_module("lifelong.initialisation").Random
-    from lifelong.fleet import random_start
+    from lifelong.initialisation import Random
 
-    def random() -> Any:
-        """The network's own random draw."""
-        return random_start
-
-    return random
+    return Random

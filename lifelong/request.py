@@ -196,9 +196,8 @@ def read_baselines(text: str) -> list[str]:
 def method_of(strategy: str) -> dict[str, str]:
     """A strategy among others: one that needs tasks learned together brings the joint reading with it."""
     from lifelong.expression import parse
-    from lifelong.strategy import parts_of
 
-    together = any(part.multi_task for part in parts_of(parse(strategy, "strategies")))
+    together = any(part.requires.paradigm == "joint" for part in parse(strategy, "strategies").parts)
     return {"strategy": strategy} | ({"baseline": "joint"} if together else {})
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong import metrics
-from lifelong.loop import Event
+from lifelong.loop import Progress as Event
 from lifelong.result import Result
 from lifelong.run_folder import OVERLAP
 

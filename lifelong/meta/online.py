@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from lifelong.expression import parse
-from lifelong.learner import AnyLearner, Learner, NearestClassMean
+from lifelong.learner import AnyLearner, Learner
+from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session
 from lifelong.meta.stage import Meta, StageError, Study, params_of
 from lifelong.meta.start import Start
