@@ -62,3 +62,8 @@ def processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def most_threads() -> int:
+    """Threads beyond which more make nothing faster, and some systems fail."""
+    return 4 * processors()
