@@ -83,9 +83,10 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import run
     from lifelong.start_files import learn_for_run
+    from lifelong.weighing import use_threads
 
     request = folder.request
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     learner, stream, start = request.build()
     folder.describe("running")
     try:
@@ -186,7 +187,8 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     from lifelong.run_folder import RunFolder
 
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
+    probes = few_shot_probes(read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, probes, request.fleet)
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
@@ -195,15 +197,16 @@ def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
 
 
 def _dry_run(request: Request) -> None:
-    import torch
 
     from lifelong import terminal
     from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import check_request, cost
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
+    probes = few_shot_probes(read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, probes, request.fleet)
     seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
@@ -331,14 +334,14 @@ def _side_by_side(
     request: Request, strategies: list[str], readings: str, meta: str, out: Path, report: Path | None, as_json: bool
 ) -> None:
     """Read one stream four ways, show the table, keep it."""
-    import torch
 
     from lifelong import side_by_side, terminal
     from lifelong.files import write
     from lifelong.report import readings_page
     from lifelong.request import default_folder
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     say = (lambda line: None) if as_json else (lambda line: terminal.errors.print(line, soft_wrap=True))
     comparison = side_by_side.comparison_of(request, strategies, readings, meta, request.few_shot, say)
     lines = comparison.learn()
@@ -376,12 +379,12 @@ def pretrain(
 
     Example: lifelong pretrain split-omniglot --init "ProtoNet(iterations=2000)" --output start.safetensors
     """
-    import torch
 
     from lifelong import terminal
     from lifelong.start_files import Work
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
     with _stop_asks(work.keeper), terminal.StageWatcher(init.partition("(")[0]) as watch:
@@ -418,12 +421,12 @@ def meta_test(
 
     Example: lifelong meta-test start.safetensors --way 5 --shot 1 --episodes 600
     """
-    import torch
 
     from lifelong import terminal
     from lifelong.start_files import few_shot_rows, online_rows
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
     of_online = {"--strategy": bool(strategy), "--runs": runs != 10, "--optimiser": optimiser != "Adam()"}
     for word in (word for word, given in (of_episodes if online else of_online).items() if given):
