@@ -176,9 +176,9 @@ def resume(
         return _readings(path, Path(), None, as_json)
     folder = RunFolder.open(path, checkpoint_every)
     if not folder.finished:
-        import torch
+        from lifelong.weighing import use_threads
 
-        torch.set_num_threads(folder.request.threads)
+        use_threads(folder.request.threads)
         for change in folder.changes():
             _say(f"warning: {change}")
     _finish(folder, as_json)
@@ -321,13 +321,13 @@ def pretrain(
 
     Example: lifelong pretrain split-omniglot --init "ProtoNet(iterations=2000)" --output start.safetensors
     """
-    import torch
 
     from lifelong import terminal
     from lifelong.execution import stopping
     from lifelong.start_files import Work
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
     with stopping(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
@@ -364,12 +364,12 @@ def meta_test(
 
     Example: lifelong meta-test start.safetensors --way 5 --shot 1 --episodes 600
     """
-    import torch
 
     from lifelong import terminal
     from lifelong.start_files import few_shot_rows, online_rows
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
     of_online = {"--strategy": bool(strategy), "--runs": runs != 10, "--optimiser": optimiser != "Adam()"}
     for word in (word for word, given in (of_episodes if online else of_online).items() if given):

@@ -20,6 +20,7 @@ from lifelong.request import Request, default_folder
 from lifelong.result import Result
 from lifelong.run_folder import RunFolder
 from lifelong.start_files import learn_for_run
+from lifelong.weighing import use_threads
 
 Watch = Callable[[Progress], None]
 
@@ -63,7 +64,7 @@ def _executed(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any
 def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any], None] | None) -> Result:
     """Learn the start where it is one that is learned, then the run."""
     request = folder.request
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     learner, stream, start = request.build()
     folder.describe("running")
     folder.start = learn_for_run(start, folder, watch_start)
@@ -87,7 +88,8 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
 def check(request: Request) -> None:
     """Raise a Refusal for what cannot be run."""
     learner, stream, _ = request.build()
-    check_request(learner, stream, request.members, request.device, few_shot_probes(read_shots(request.few_shot)))
+    probes = few_shot_probes(read_shots(request.few_shot))
+    check_request(learner, stream, request.members, request.device, probes, request.fleet)
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.check_files import try_out
 
@@ -103,7 +105,7 @@ def new_folder(request: Request, out: Path | str = "runs", name: str = "", every
 
 def estimated(request: Request) -> str:
     """What a run will take, in words, from a few of its steps."""
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     check(request)
     learner, stream, _ = request.build()
     seconds, size = cost(learner, stream, request.members[: request.fleet or None], request.device)

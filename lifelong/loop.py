@@ -25,6 +25,7 @@ from lifelong.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
 from lifelong.problem import Problem
 from lifelong.result import Result, concatenate
 from lifelong.settings import Setting, fleets_of_settings
+from lifelong.weighing import weigh
 from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
@@ -130,8 +131,9 @@ def check_request(
     seeds: Sequence[int | Seed],
     device: str,
     probes: Sequence[Probe] = (),
+    fleet: int = 0,
 ) -> None:
-    """Refuse what cannot be run, before anything is written."""
+    """Refuse what cannot be run, before anything is written. fleet: how many members learn together, 0 for all."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
     if len(set(seeds)) < len(seeds):
@@ -139,6 +141,7 @@ def check_request(
     budget = stream.budget
     if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    weigh(learner, stream, seeds, device_of(device), fleet)
     for settings in fleets_of_settings(learner):
         check_learner(settings[0].learner, stream)
     device_of(device)
@@ -199,7 +202,7 @@ def run(
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
-    check_request(learner, stream, seeds, device, probes)
+    check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
     options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
     results = []

@@ -11,8 +11,10 @@ from typing import Any
 
 from lifelong import user_files
 from lifelong.user_files import UserFile
+from scenarios.machine import most_threads
 from scenarios.refusal import Refusal
 
+MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
 
 
@@ -163,6 +165,10 @@ class Request:
                 "iterations, epochs, batch, repeats, eval-every, eval-rows and fleet cannot be negative, and threads are"
                 " at least 1"
             )
+        if self.threads > most_threads():
+            raise RequestError(
+                f"--threads {self.threads} is more than this machine can use: take at most {most_threads()}"
+            )
         if self.iterations and self.epochs:
             raise RequestError("a budget is given in iterations or in epochs, not in both")
         if self.iterations or self.epochs:
@@ -298,11 +304,16 @@ def read_seeds(text: str) -> tuple[int, ...]:
     try:
         if "," in text:
             seeds = tuple(int(word) for word in text.split(",") if word.strip())
-        elif ":" in text:
-            first, last = text.split(":")
-            seeds = tuple(range(int(first), int(last)))
         else:
-            seeds = tuple(range(int(text)))
+            first, last = text.split(":") if ":" in text else ("0", text)
+            count = int(last) - int(first)
+            if count > MOST_SEEDS:
+                raise RequestError(
+                    f"--seeds {text[:40]} names {count:,} seeds"[:200] + f": at most {MOST_SEEDS:,} are run"
+                )
+            seeds = tuple(range(int(first), int(last)))
+    except RequestError:
+        raise
     except ValueError:
         raise RequestError(f"--seeds {text!r} cannot be read: write 5 (for 0 ... 4), 3,4,9 or 7:12") from None
     if not seeds or min(seeds) < 0:

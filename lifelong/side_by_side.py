@@ -32,6 +32,7 @@ from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError, default_folder
 from lifelong.storage import in_bytes
+from lifelong.weighing import use_threads
 
 
 def read_readings(text: str) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ def compare_readings(
     else:
         words = asked.texts
         asked, folder, kept = replace(asked, request=with_files(asked.request, words)), None, []
-    torch.set_num_threads(asked.request.threads)
+    use_threads(asked.request.threads)
     comparison = asked.comparison(say)
     folder = folder or default_folder(out, asked.request)
     check_writable(folder)

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ class Table:
     y: original class numbers, int64 [N], from 0 to `classes` - 1. labels: what the data themselves call these classes,
     in that order; empty where they are called by their numbers.
     targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
+    labels: what the data call each class, numbers or words, in the order of their numbers; empty: the numbers.
+    Raises ScenarioError for a label that is no class.
     """
 
     name: str
@@ -64,6 +66,22 @@ class Table:
     classes: int
     labels: tuple[int | str, ...] = ()
     targets: Tensor | None = None
+    labels: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels and len(self.labels) != self.classes:
+            raise ScenarioError(
+                f"{self.name}: {len(self.labels)} labels are named, and there are {self.classes} classes"
+            )
+        if self.y.device.type != "cpu" or vars(self.y).get("checked_classes") == self.classes:
+            return  # looking at another device would wait for it, and what was checked here does not change there
+        wrong = (self.y < 0) | (self.y >= self.classes)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0, 0])
+            raise ScenarioError(
+                f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
+            )
+        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the table is not checked again
 
     @property
     def shape(self) -> tuple[int, ...]:
