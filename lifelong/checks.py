@@ -27,6 +27,7 @@ from lifelong.loop import (
 )
 from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam
+from lifelong.own_code import file_of, user_line, words_of
 from lifelong.problem import Problem
 from lifelong.result import Result
 from lifelong.settings import is_real
@@ -509,7 +510,12 @@ def outcome(check: Check, subject: Any) -> str:
         check.holds(subject)
     except (Broken, Refusal) as broken:
         return str(broken)
-    except Exception as error:  # a user's method may raise anything; the line says what
-        words = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {words[0] if words else ''}"[:300]
+    except Exception as error:  # a user's method may raise anything; the line says what and where
+        path = next(filter(None, map(file_of, classes_of(subject))), "")
+        return (user_line(error, path) if path else words_of(error))[:300]
     return ""
+
+
+def classes_of(subject: Any) -> list[type]:
+    """The class of a subject, and those of the parts of a sum."""
+    return [type(subject), *(type(part) for part in getattr(subject, "parts", ()))]
