@@ -17,16 +17,17 @@ from speed import interleaved, record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.pretraining import recorded
-from lifelong.meta.stage import Study
 from lifelong.model import Conv4
 from scenarios.datasets import load_table
 from scenarios.episodes import Pool, pool
 from scenarios.stream import generator
 
 TASKS, RATE = 16, 0.4
+PROGRESS = torch.zeros(())  # of the outer loop
 NOTES = {
     "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; ours recorded once and played back, as pre-training does; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
     "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images; called as they are, and both recorded and played back.",
@@ -105,7 +106,7 @@ def by_torchopt(net: Torch, tasks: list[tuple[Tensor, ...]], steps: int) -> Call
 def against_peers(images: Pool) -> dict[str, float]:
     """Their seconds over ours at 1 and 5 inner steps; refused where losses or gradients differ."""
     ratios = {}
-    study = Study(Conv4(32, norm="batch"), images, images, (28, 28))
+    study = TaskDistribution(Conv4(32, norm="batch"), images, images)
     for steps in (1, 5):
         stage = MAML(steps=steps, rate=RATE, tasks=TASKS, query=1)
         meta, drawn = stage.init(study, generator(0)), stage.draw(study, generator(1))
@@ -116,7 +117,7 @@ def against_peers(images: Pool) -> dict[str, float]:
         higher, torchopt = (Torch(meta["net"]) for _ in range(2))
         play = recorded(partial(stage.gradient, study))
         work = {
-            "ours": partial(play, meta, drawn),
+            "ours": partial(play, meta, drawn, PROGRESS),
             "higher": by_higher(higher, tasks, steps),
             "TorchOpt": by_torchopt(torchopt, tasks, steps),
         }
@@ -136,19 +137,19 @@ def against_peers(images: Pool) -> dict[str, float]:
 
 def parts(images: Pool) -> dict[str, float]:
     """What episodes cost, and what caching a frozen encoder's features saves."""
-    study = Study(Conv4(32, norm="batch"), images, images, (28, 28))
+    study = TaskDistribution(Conv4(32, norm="batch"), images, images)
     stage = MAML(steps=1, rate=RATE, tasks=TASKS, query=1)
     meta, drawn, chance = stage.init(study, generator(0)), stage.draw(study, generator(1)), generator(2)
-    grouped = Study(Conv4(32, halving="stride"), images, images, (28, 28))
+    grouped = TaskDistribution(Conv4(32, halving="stride"), images, images)
     maml = recorded(partial(stage.gradient, study))
-    work = {"episodes": partial(stage.draw, study, chance), "MAML": partial(maml, meta, drawn)}
+    work = {"episodes": partial(stage.draw, study, chance), "MAML": partial(maml, meta, drawn, PROGRESS)}
     for kind, fields in {"OML": {}, "OML's inner loop": {"query": 1, "remember": 1}}.items():
         for cached in (True, False):
             own = OML(way=20, shot=5, cached=cached, **fields)
             first, line = own.init(grouped, generator(0)), own.draw(grouped, generator(1))
             plain = partial(own.gradient, grouped)
             for way, call in (("called", plain), ("recorded", recorded(plain))):
-                work[f"{kind}, {way}, {cached}"] = partial(call, first, line)
+                work[f"{kind}, {way}, {cached}"] = partial(call, first, line, PROGRESS)
     seconds = interleaved(work, 3)
     ratios = {"episodes, share": seconds["episodes"] / (seconds["episodes"] + seconds["MAML"])}
     for kind in ("OML's inner loop", "OML"):

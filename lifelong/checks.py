@@ -613,28 +613,35 @@ def try_out(learner: AnyLearner, tasks: int = 2) -> None:
 
 def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
     """The contract on what a user's file defines: (check, subject, what was seen or "", how to mend it)."""
+    from lifelong.meta.checks import check_initialisation
+    from lifelong.meta.initialisation import Initialisation
+    from lifelong.model_checks import check_model, is_model
     from scenarios.catalogue import CATALOGUE, build
 
     path, _, name = target.partition(".py:")
     path = path if path.endswith(".py") else f"{path}.py"
     known = set(CATALOGUE)
-    module = expression.load_file(path)
+    module = expression.load_file(path, named_by_user=True)
     found: list[tuple[str, Any]] = []
     own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     if name and name not in own:
         raise Refusal(f"{path}: has no {name!r}: {expression.suggest(name, own)}")
     for key in own:
         value = getattr(module, key)
-        method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner))
+        method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner | Initialisation))
         if (not name or key == name) and method and dataclasses.is_dataclass(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {})))
-        elif (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy):
+        elif (not name or key == name) and is_model(value):
+            found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {}, "models")))
+        elif (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | Initialisation):
             raise Refusal(f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it")
     for key in sorted(set(CATALOGUE) - known) if not name else []:
         found.append((key, build(CATALOGUE[key])))
     if not found:
-        raise Refusal(f"{path}: defines no strategy, learner or registered scenario to check")
+        raise Refusal(f"{path}: defines no strategy, learner, model, initialisation or registered scenario to check")
     for key, subject in found:
-        rows = check_stream(subject) if isinstance(subject, Stream) else check_learner(subject)
+        contracts = {Stream: check_stream, Initialisation: check_initialisation}
+        model = check_model if "features" in dir(subject) and "head" in dir(subject) else check_learner
+        rows = next((check for kind, check in contracts.items() if isinstance(subject, kind)), model)(subject)
         for check, seen, mend in rows:
             yield check, key, seen, mend

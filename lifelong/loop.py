@@ -381,6 +381,10 @@ class Session:
         seeds = tuple(seed.data for seed in self.seeds)
         return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
 
+    def prepared_at_end(self, fleet: Any) -> Any:
+        """What the last evaluation of a stream predicts with, from the fleet's final state."""
+        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, self.feed.length(self.tasks - 1)))
+
     def _prepared(self, state: TrainingState, fleet: Any) -> Any:
         return self.fleet.prepare(fleet, self.feed.prepared(state.task, state.iteration))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from scenarios.refusal import Refusal
@@ -48,6 +48,11 @@ class Model(Protocol):
     @property
     def mixes_rows(self) -> bool:
         """Whether a row's scores depend on the rows beside it."""
+        ...
+
+    @property
+    def shows_layers(self) -> bool:
+        """Whether `at` sees its layers as `Hook` describes them."""
         ...
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
@@ -124,6 +129,7 @@ class MLP:
 
     descriptor = False
     mixes_rows = False
+    shows_layers = True
 
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last hidden layer [B, F]."""
@@ -214,6 +220,7 @@ class Conv4:
         return net
 
     descriptor = False
+    shows_layers = True
 
     @property
     def mixes_rows(self) -> bool:
@@ -253,59 +260,3 @@ class Conv4:
     def head_rows(self, net: Net) -> Tensor:
         """The head's weights, one row for each class [C, F]."""
         return net["head.weight"].T
-
-
-@dataclass(frozen=True)
-class Module:
-    """Any `torch.nn.Module` of the user with two submodules, `features` and `head`; `make(shape, classes)` builds it.
-
-    name: the text that names it, by which two are equal. Refused: batch norm with running statistics, dropout.
-    """
-
-    make: Any = field(compare=False)
-    name: str = ""
-    held: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def __repr__(self) -> str:
-        return self.name or repr(self.make)
-
-    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
-        """Build the module with torch's own random numbers, seeded from the generator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-            module = self.make(shape, classes)
-        for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
-                raise ModelError(
-                    f"{self!r}: batch norm with running statistics cannot be learned as a fleet: use group norm"
-                )
-            if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
-                raise ModelError(f"{self!r}: dropout draws its own random numbers and cannot be learned as a fleet")
-        if not (
-            isinstance(getattr(module, "features", None), nn.Module)
-            and isinstance(getattr(module, "head", None), nn.Module)
-        ):
-            raise ModelError(f"{self!r}: the module needs two submodules, `features` and `head`")
-        self.held["module"] = module
-        return {key: value.detach().clone() for key, value in module.named_parameters()}
-
-    descriptor = False
-    mixes_rows = False
-
-    def _call(self, net: Net, part: str, x: Tensor) -> Tensor:
-        own = {key[len(part) + 1 :]: value for key, value in net.items() if key.startswith(part + ".")}
-        return torch.func.functional_call(getattr(self.held["module"], part), own, (x,))
-
-    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
-        """Features [B, F]; the layers inside are the module's own, and `at` does not see them."""
-        return self._call(net, "features", x).flatten(1)
-
-    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
-        """Scores [B, C]."""
-        return self._call(net, "head", features)
-
-    def head_rows(self, net: Net) -> Tensor:
-        """The head's weights, one row for each class [C, F], where the head is one `nn.Linear`."""
-        if "head.weight" not in net:
-            raise ModelError(f"{self!r}: its head is not one linear layer, so it has no row for each class")
-        return net["head.weight"]

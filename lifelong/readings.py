@@ -8,30 +8,32 @@ each class, by the same rule. N = trained tasks x iterations x batch examples pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.adaptation.steps import nearest_means
 from lifelong.learner import AnyLearner, Learner, State
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, check_request, learned
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Initialisation, InitialisationError
 from lifelong.meta.maml import MAML
-from lifelong.meta.pretraining import Course, Diverged, pretrain
-from lifelong.meta.stage import Stage, StageError, Study
-from lifelong.meta.start import with_trunk
+from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.model import Net
 from lifelong.problem import Problem
 from lifelong.result import Result
+from lifelong.storage import row_bytes, stored
 from lifelong.strategy import FineTuning, Strategy
 from scenarios.baselines import isolate, joint
-from scenarios.episodes import Episode
+from scenarios.episodes import Episode, Support, TaskSource, shuffled
 from scenarios.split import with_validation
 from scenarios.stream import ScenarioError, Stream
 
@@ -42,6 +44,7 @@ STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
 # fields of a stage that the stream and the budget say
 SET_HERE = ("way", "iterations", "data", "rotations", "per_seed", "allow_overlap")
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+WIDENINGS = 2
 Say = Callable[[str], None]
 
 
@@ -49,7 +52,8 @@ Say = Callable[[str], None]
 class Line:
     """One row of the table. final, forgetting [S] or None; few_shot [S, K]: held-out tasks after k rows of each class.
 
-    stored: bytes kept beyond the network, for a seed; passes: over the training rows of the trained tasks, for a seed;
+    stored: bytes kept beyond the network, for a seed, a row number counted as the row that it stands for; in_memory: of
+    these, what the tensors themselves take; passes: over the training rows of the trained tasks, for a seed;
     rate: of the adaptation, chosen on the trained tasks' validation rows; sees: what it was allowed to see.
     """
 
@@ -60,25 +64,35 @@ class Line:
     few_shot: Tensor | None = None
     seconds: float = 0.0
     stored: float = 0.0
+    in_memory: float = 0.0
     passes: float = 0.0
     rate: float = 0.0
     sees: str = ""
     note: str = ""
 
 
+Learning = Callable[[Line], tuple[Line, Net | None]]
+
+
 @dataclass
 class Comparison:
-    """The four readings of a stream, learned one after another; `lines` is the table."""
+    """The four readings of a stream, learned one after another; `lines` is the table.
+
+    names: what the strategies' lines are called, as they were typed; their repr where nothing is given. lines: those that
+    are there already are not learned again. save: called after each line that is learned.
+    """
 
     stream: Stream
     learner: Learner
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
-    stage: Stage | None = None
+    names: tuple[str, ...] = ()
+    stage: Initialisation | None = None
     readings: tuple[str, ...] = READINGS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
+    save: Callable[[], None] = lambda: None
 
     @property
     def diverged(self) -> bool:
@@ -99,7 +113,7 @@ class Comparison:
         self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
         self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
         table = self.stream.table
-        self.row_bytes = table.x[0].numel() * table.x.element_size()
+        self.row_bytes = row_bytes(table)
         self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
         if "meta" in self.readings:
             self.studies = [self._study(s) for s in range(len(self.seeds))]
@@ -132,36 +146,66 @@ class Comparison:
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
-    def _within_budget(self, stage: Stage) -> Stage:
-        """The stage with the stream's way, for as long as the budget lasts. Raises StageError where it cannot be read so."""
+    def _within_budget(self, stage: Initialisation) -> Initialisation:
+        """The stage with the stream's way, for as long as the budget lasts. Raises InitialisationError where it cannot be read so."""
         name = type(stage).__name__
         if not stage.episodic:
-            raise StageError(f"{name} does not learn from episodes alone: name a stage that does, as in 'MAML(shot=5)'")
+            raise InitialisationError(
+                f"{name} does not learn from episodes alone: name a stage that does, as in 'MAML(shot=5)'"
+            )
         for field_name in SET_HERE:
             usual = type(stage).__dataclass_fields__[field_name].default
             if getattr(stage, field_name) not in (usual, self.way if field_name == "way" else usual):
-                raise StageError(
+                raise InitialisationError(
                     f"{name}({field_name}=...): the meta reading's episodes and their number are the stream's: leave it out"
                 )
         stage = replace(stage, way=self.way)
         stage.check(self.studies[0])
         images = stage.images(self.studies[0])
         if images > self.budget:
-            raise StageError(
+            raise InitialisationError(
                 f"an iteration of {stage!r} passes {images:,} examples, more than the {self.budget:,} of a reading: make it smaller"
             )
         return replace(stage, iterations=self.budget // images)
 
     def learn(self) -> list[Line]:
-        """Every reading that was asked for, between its floors and ceilings."""
-        self._floors()
-        alone = self._alone()
-        for reading in self.readings:
-            self.say(f"reading: {reading}")
-            {"multi-task": self._multi_task, "transfer": lambda: self._transfer(alone), "meta": self._meta,
-             "continual": self._continual}[reading]()  # fmt: skip
-        self._ceilings(alone)
+        """Every reading that was asked for, between its floors and ceilings; lines that are there are kept."""
+        finished = {(line.reading, line.method): line for line in self.lines}
+        self.lines = []
+        for reading, method, learn in self._plan():
+            if (reading, method) in finished:
+                self.lines.append(finished[reading, method])
+                continue
+            self.say(f"{reading}: {method}")
+            self._add(*learn(Line(reading, method)))
+            self.save()
         return self.lines
+
+    @property
+    def planned(self) -> int:
+        """How many lines the table will have."""
+        return len(self._plan())
+
+    def _plan(self) -> list[tuple[str, str, Learning]]:
+        """The table's lines in their order: the reading, the method, and what learns it."""
+        strategies = list(zip(("FineTuning()", *self._names()), (FineTuning(), *self.strategies), strict=True))
+        readings: dict[str, list[tuple[str, Learning]]] = {
+            "multi-task": [("joint", self._multi_task)],
+            "transfer": [(f"fine-tuning from each of {self.count} tasks", self._transfer)],
+            "meta": [(type(self.stage).__name__, self._meta)],
+            "continual": [(name, partial(self._continual, strategy)) for name, strategy in strategies],
+        }
+        return [
+            ("floor", "chance", self._chance),
+            ("floor", "nearest class mean (pixels)", self._nearest_means),
+            ("floor", "random start", self._random),
+            *((reading, *line) for reading in self.readings for line in readings[reading]),
+            ("ceiling", "single task, all its rows", self._single),
+            ("ceiling", "joint, held-out tasks too", self._joint_with_held),
+        ]
+
+    def _names(self) -> tuple[str, ...]:
+        return self.names or tuple(map(repr, self.strategies))
 
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
@@ -188,13 +232,17 @@ class Comparison:
         Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a reading.
         Seeds that are not kept try none.
         """
-        cases = self.bench.grid(nets, RATES)
-        each = -(-self.count // len(self.seeds))
-        wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
-        wanted &= kept.to(wanted.device)[cases.seed]
-        cases = Cases(*(value[wanted] for value in cases))
-        scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
-        return RATES[int(torch.stack(scores).view(len(scores), len(RATES), -1).mean((0, 2)).argmax())]
+
+        def score(rates: Sequence[float]) -> Tensor:
+            cases = self.bench.grid(nets, rates)
+            each = -(-self.count // len(self.seeds))
+            wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
+            wanted &= kept.to(wanted.device)[cases.seed]
+            cases = Cases(*(value[wanted] for value in cases))
+            scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
+            return torch.stack(scores).view(len(scores), len(rates), -1).mean((0, 2))
+
+        return float(select_rate(score, RATES, WIDENINGS).rates)
 
     def _held(self, nets: Net, rate: float) -> Tensor:
         """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
@@ -203,20 +251,29 @@ class Comparison:
         scores = [self.bench.accuracy(nets, cases, k).view(-1, HELD).mean(1) for k in self.what.shots]
         return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.what.shots)).mean(0)
 
-    # --- floors and ceilings --------------------------------------------------------------------------------------
+    # --- floors and ceilings: each takes an empty line and gives it with what was learned, and networks to adapt ------
 
-    def _floors(self) -> None:
+    def _chance(self, line: Line) -> tuple[Line, Net | None]:
         few = torch.full((len(self.seeds), len(self.what.shots)), 1 / self.way, dtype=torch.float64)
-        self._add(Line("floor", "chance", few[:, 0], None, few, sees="nothing"))
-        self.say("floor: nearest class mean, random start")
+        return replace(line, final=few[:, 0], few_shot=few, sees="nothing"), None
+
+    def _nearest_means(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(NearestClassMean(model=self.learner.model), self.trained)
         few = torch.stack([self._pixel_means(k) for k in self.what.shots], 1)
-        stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
-        line = Line(
-            "floor", "nearest class mean (pixels)", result.at_task_ends[:, -1].mean(1), None, few, seconds, stored, 1.0
-        )
-        self._add(replace(line, sees="each task once, in order"))
-        self._add(Line("floor", "random start", sees="nothing"), self.bench.random)
+        line = replace(line, final=result.at_task_ends[:, -1].mean(1), few_shot=few, seconds=seconds, passes=1.0)
+        return replace(self._storing(line, state), sees="each task once, in order"), None
+
+    def _random(self, line: Line) -> tuple[Line, Net | None]:
+        return replace(line, sees="nothing"), self.bench.random
+
+    def _storing(self, line: Line, state: State) -> Line:
+        """The line with the bytes of a final state's memory."""
+        size = stored(state.memory, self.stream.table, len(self.seeds))
+        return replace(line, stored=size.total, in_memory=size.tensors)
+
+    def _storing_rows(self, line: Line) -> Line:
+        """The line of what needs all training rows of the trained tasks at once."""
+        return replace(line, stored=self.rows * self.row_bytes, in_memory=self.rows * self.row_bytes)
 
     def _pixel_means(self, shot: int) -> Tensor:
         """Accuracy [S] of nearest class means of pixels on the held-out tasks."""
@@ -244,6 +301,7 @@ class Comparison:
         )
         return (scores.argmax(1) == truth).to(torch.float64).mean()
 
+    @cached_property
     def _alone(self) -> tuple[list[State], Tensor, float]:
         """Each trained task alone: N / T' examples each; final states, own accuracy [S, T'], seconds."""
         states, scores, seconds = [], [], 0.0
@@ -256,74 +314,66 @@ class Comparison:
             scores.append(result.at_task_ends[:, -1, 0])
         return states, torch.stack(scores, 1), seconds
 
-    def _ceilings(self, alone: tuple[list[State], Tensor, float]) -> None:
-        """All the data of the task at hand: alone; and all tasks at once, the held-out ones among them."""
-        self.say("ceilings: single task, joint")
+    def _single(self, line: Line) -> tuple[Line, Net | None]:
+        """All the data of the task at hand."""
         held = self.stream[self.count :]
         assert isinstance(held, Stream)
-        own, _, seconds = self._learned(self.learner, isolate(held))
-        single = own.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
+        learned, _, seconds = self._learned(self.learner, isolate(held))
+        single = learned.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
         few = single[:, None].expand(-1, len(self.what.shots))
-        line = Line("ceiling", "single task, all its rows", alone[1].mean(1), None, few, alone[2] + seconds)
-        self._add(replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows))
+        line = replace(line, final=self._alone[1].mean(1), few_shot=few, seconds=self._alone[2] + seconds)
+        return replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows), None
+
+    def _joint_with_held(self, line: Line) -> tuple[Line, Net | None]:
+        """All tasks at once, the held-out ones among them."""
         both, _, seconds = self._learned(self.learner, joint(self.stream))
         last = both.at_task_ends[:, -1]
         few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.what.shots))
-        line = Line("ceiling", "joint, held-out tasks too", last[:, : self.count].mean(1), None, few, seconds)
-        self._add(replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows))
+        line = replace(line, final=last[:, : self.count].mean(1), few_shot=few, seconds=seconds)
+        return replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows), None
 
     # --- the four readings ----------------------------------------------------------------------------------------
 
-    def _multi_task(self) -> None:
+    def _multi_task(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(self.learner, joint(self.trained))
-        line = Line("multi-task", "joint", average_accuracy(result), None, None, seconds, self.rows * self.row_bytes)
+        line = replace(self._storing_rows(line), final=average_accuracy(result), seconds=seconds)
         line = replace(line, passes=self.budget / self.rows, sees="all trained tasks at once, task numbers")
-        self._add(line, state.params["net"])
+        return line, state.params["net"]
 
-    def _continual(self) -> None:
-        for strategy in (FineTuning(), *self.strategies):
-            self.say(f"continual: {strategy!r}")
-            result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
-            stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
-            line = Line(
-                "continual", repr(strategy), average_accuracy(result), forgetting(result), None, seconds, stored
-            )
-            line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
-            self._add(line, state.params["net"])
+    def _continual(self, strategy: Strategy, line: Line) -> tuple[Line, Net | None]:
+        result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
+        line = replace(line, final=average_accuracy(result), forgetting=forgetting(result), seconds=seconds)
+        line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
+        return self._storing(line, state), state.params["net"]
 
-    def _transfer(self, alone: tuple[list[State], Tensor, float]) -> None:
+    def _transfer(self, line: Line) -> tuple[Line, Net | None]:
         """One network for each trained task; the held-out score is the mean over them."""
-        states, own, seconds = alone
+        states, scores, seconds = self._alone
         nets = {name: torch.cat([s.params["net"][name] for s in states]) for name in states[0].params["net"]}
-        size = sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values())
-        line = Line("transfer", f"fine-tuning from each of {self.count} tasks", own.mean(1), None, None, seconds)
-        line = replace(
-            line,
-            stored=float(size * (self.count - 1)),
-            passes=self.budget / self.rows,
-            sees="one task each, task numbers",
-        )
-        self._add(line, nets)
+        size = float(sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values()) * (self.count - 1))
+        line = replace(line, final=scores.mean(1), seconds=seconds, stored=size, in_memory=size)
+        return replace(line, passes=self.budget / self.rows, sees="one task each, task numbers"), nets
 
-    def _meta(self) -> None:
+    def _meta(self, line: Line) -> tuple[Line, Net | None]:
         """Episodes from the training rows of the trained tasks, until N examples have passed."""
         stage, began = self.stage, time.perf_counter()
         assert stage is not None
-        line = Line("meta", type(stage).__name__, stored=self.rows * self.row_bytes)
-        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows,
-                       sees="all trained tasks at once, as episodes")  # fmt: skip
+        line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
+        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows)
         try:
-            learned = pretrain(stage, self.studies, self.seeds, episodes=0, keeper=SameDraw(self.bench.random))
+            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.bench.random)
         except Diverged:
             lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
-            return self._add(replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))))
+            return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))), None
         seconds, scores = time.perf_counter() - began, []
         for s, study in enumerate(self.studies):
-            meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
+            meta = learned.of(s)
 
-            def answers(x: Tensor, labels: Tensor, asked: Tensor, study: Study = study, meta: Any = meta) -> Tensor:
+            def answers(
+                x: Tensor, labels: Tensor, asked: Tensor, study: TaskDistribution = study, meta: Any = meta
+            ) -> Tensor:
                 with torch.no_grad():
-                    return stage.answers(study, meta, x, labels, asked, self.way)
+                    return stage.predict(study, meta, Support(x, labels), asked, self.way)
 
             shot = min(stage.tests_shot, self.what.shots[-1])
             scores.append(torch.stack([self._answered(s, t, shot, answers) for t in range(self.count)]).mean())
@@ -333,90 +383,91 @@ class Comparison:
             )
             for s in range(len(self.seeds))
         ]
-        line = replace(line, final=torch.stack(scores), seconds=seconds, note=f"final after {shot} rows of each class")
-        self._add(line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]})
+        note = f"final after {shot} rows of each class"
+        line = replace(line, final=torch.stack(scores), seconds=seconds, note=note)
+        return line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]}
 
-    def _study(self, s: int) -> Study:
+    def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
         problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
         source = TaskEpisodes(problem, self.count)
-        return Study(self.learner.model, source, source, source.shape)
+        return TaskDistribution(self.learner.model, source, source)
 
 
-@dataclass(frozen=True)
-class SameDraw:
-    """Begins meta-training from the trunks that the other readings begin from, nets [S, ...]."""
-
-    nets: Net
-
-    def restore(self, course: Course) -> Course:
-        """The course with its trunks replaced."""
-        trunks = {name: value.clone() for name, value in self.nets.items() if not name.startswith("head.")}
-        course.meta = {**course.meta, "net": {**course.meta["net"], **trunks}}
-        return course
-
-    def boundary(self, course: Course) -> None:
-        """Nothing is saved."""
-
-
-class TaskEpisodes:
+class TaskEpisodes(TaskSource):
     """A stream's own tasks as episodes: one task each, its classes in random order, rows from its training part."""
 
     def __init__(self, problem: Problem, tasks: int) -> None:
-        self.problem, self.tasks, self.table = problem, tasks, problem.table
+        self.problem, self.tasks = problem, tasks
         rules = problem.rules
-        first = torch.zeros(1, dtype=torch.int64, device=self.table.x.device)
-        self.shape = tuple(problem.x(first, first).shape[1:])
-        self.rows, self.count = [], []  # of each task and class
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self._shape = tuple(problem.x(first, first).shape[1:])
+        self.rows = []  # of each task and class
         for t in range(tasks):
-            own = rules["rows_train"][t, : int(rules["count_train"][t])]
-            y = problem.y(own, torch.full_like(own, t))
+            trained = rules["rows_train"][t, : int(rules["count_train"][t])]
+            y = problem.y(trained, torch.full_like(trained, t))
             classes = torch.nonzero(rules["classes_of"][t])[:, 0].tolist()
-            self.rows.append([own[y == c] for c in classes])
+            self.rows.append([trained[y == c] for c in classes])
         self.way = len(self.rows[0])
 
     def __len__(self) -> int:
         return self.tasks * self.way
 
     @property
+    def name(self) -> str:
+        """The table's."""
+        return self.problem.table.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the network sees a row in its task."""
+        return self._shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the table lies."""
+        return self.problem.table.x.device
+
+    @property
     def hash(self) -> str:
         """Named by what it is: these episodes belong to a stream and a seed."""
-        return f"tasks of {self.table.name}"
+        return f"tasks of {self.name}"
+
+    def queries(self, shot: int, wanted: int) -> int:
+        """Those of the smallest class."""
+        return min(wanted, self._least - shot)
+
+    @property
+    def _least(self) -> int:
+        return min(len(rows) for task in self.rows for rows in task)
 
     def check(self, way: int, shot: int, query: int) -> None:
         """Raise ScenarioError where no such episode can be drawn."""
-        least = min(len(rows) for own in self.rows for rows in own)
-        if shot + query > least:
+        if shot + query > self._least:
             raise ScenarioError(
-                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {least}"
+                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {self._least}"
             )
 
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T episodes, x already as the network sees it in its task."""
-        chosen = torch.randint(self.tasks, (tasks,), generator=generator).tolist()
-        support, queries, classes = [], [], []
-        for t in chosen:
-            order = torch.randperm(self.way, generator=generator)
-            picked = [self._some(self.rows[t][c], shot + query, generator) for c in order.tolist()]
-            rows = torch.stack(picked)  # [W, K + Q]
-            for into, part in ((support, rows[:, :shot]), (queries, rows[:, shot:])):
-                flat = part.flatten()
-                into.append(self.problem.x(flat, torch.full_like(flat, t)))
-            classes.append(order + t * self.way)
-        y = torch.arange(self.way, device=self.table.x.device)
-        labels = [y.repeat_interleave(n).expand(tasks, -1) for n in (shot, query)]
-        return Episode(torch.stack(support), labels[0], torch.stack(queries), labels[1], torch.stack(classes))
+        """T episodes, x already as the network sees it in its task; classes and rows in random order."""
+        numbers = torch.randint(self.tasks, (tasks,), generator=generator)
+        classes = torch.stack([torch.randperm(self.way, generator=generator) for _ in range(tasks)])
+        rows = torch.stack([
+            torch.stack([self._some(self.rows[t][c], shot + query, generator) for c in order])
+            for t, order in zip(numbers.tolist(), classes.tolist(), strict=True)
+        ])  # [T, W, K + Q]  # fmt: skip
+
+        def part(first: int, last: int) -> tuple[Tensor, Tensor]:
+            order = shuffled(tasks, self.way * (last - first), generator).to(self.device)
+            row = rows[:, :, first:last].flatten(1).gather(1, order)
+            task = numbers.to(self.device)[:, None].expand_as(row)
+            x = self.problem.x(row.flatten(), task.flatten()).view(*row.shape, *self.shape)
+            return x, order // max(last - first, 1)
+
+        places = (numbers[:, None] * self.way + classes).to(self.device)
+        return Episode(*part(0, shot), *part(shot, shot + query), places)
 
     @staticmethod
     def _some(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Different rows, at random."""
         return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
-
-
-def _bytes(memory: Any, row_bytes: int) -> float:
-    """Bytes of a memory; a row number counts as the row that it stands for."""
-    size = 0.0
-    for path, leaf in tree_flatten_with_path(memory)[0]:
-        key = getattr(path[-1], "key", "") if path else ""
-        size += leaf.numel() * (leaf.element_size() + (row_bytes if key == "row" else 0))
-    return size if tree_leaves(memory) else 0.0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lifelong import user_files
+from lifelong.user_files import UserFile
 from scenarios.refusal import Refusal
 
 BASELINES = ("joint", "isolate")
@@ -22,7 +24,8 @@ class RequestError(Refusal):
 class Request:
     """Every field as text or plain value, so that it survives in JSON and rebuilds the same run.
 
-    Empty text and 0 mean: as the scenario's catalogue entry says.
+    Empty text and 0 mean: as the scenario's catalogue entry says. files: where the files that the words name lay when
+    the run began; empty before that, when names are looked for from the present folder.
     """
 
     scenario: str
@@ -45,16 +48,69 @@ class Request:
     compile: bool = False
     threads: int = 1
     data_root: str = ""
+    files: tuple[UserFile, ...] = field(default=(), repr=False)
 
     def build(self) -> tuple[Any, Any, Any]:
         """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
-        return _built(self)
+        for file in self.files:  # before any of them is read or executed
+            file.check()
+        with user_files.in_place(self.files):
+            return _built(self)
+
+    @property
+    def members(self) -> list[Any]:
+        """The seeds of its members."""
+        return list(self.seeds)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The fields that may name files."""
+        return (self.scenario, self.strategy, self.learner, self.model, self.optimiser, self.init)
+
+    def with_files(self) -> Request:
+        """The request with the files that it names as they are now, so that it can be built from any folder."""
+        return replace(self, files=user_files.recorded(self.texts, [self.data_root] if self.data_root else []))
+
+    def _place(self, name: str) -> str:
+        """Where a file or folder of this name lies."""
+        return next((file.path for file in self.files if file.name == name), name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The words as they were typed; `files` are kept beside them."""
+        return {name: value for name, value in asdict(self).items() if name != "files"}
+
+    def resolved(self) -> dict[str, Any]:
+        """What the words stand for, defaults filled in: data and their content, stream, learner, budget of a task."""
+        from lifelong.expression import parse
+
+        learner, stream, _ = self.build()
+        entry, options = self._entry()
+        table = stream.table
+        return {
+            "data": {
+                "name": table.name,
+                "content": table.content_hash(),
+                "training rows": table.train_rows,
+                "test rows": len(table.y) - table.train_rows,
+                "classes": table.classes,
+            },
+            "scenario": _described(entry, options),
+            "setting": stream.setting,
+            "reading": stream.reading,
+            "tasks": len(stream),
+            "model": repr(learner.model),
+            "method": repr(learner) if self.learner else repr(learner.strategy),
+            "optimiser": "" if self.learner else repr(parse(self.optimiser or entry.optimiser, "optimisers")),
+            "budget": asdict(stream.budget),
+        }
 
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
         from scenarios.catalogue import CATALOGUE, Entry, find
 
         name, options = read_call(self.scenario)
+        if "data" in options:
+            options["data"] = self._place(str(options["data"]))
         if name.startswith("avalanche:"):
             from scenarios.avalanche import entry_of
 
@@ -95,7 +151,7 @@ class Request:
         from scenarios.catalogue import build
 
         entry, options = self._entry()
-        stream = build(entry, options, self.setting or None, self.data_root or None, self._budget(entry))
+        stream = build(entry, options, self.setting or None, self._place(self.data_root) or None, self._budget(entry))
         if not self.baseline:
             return stream
         try:
@@ -123,16 +179,16 @@ class Request:
 
     def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.expression import parse
-        from lifelong.meta.stage import Stage
-        from lifelong.meta.start import StageStart, load_start, study_of
+        from lifelong.meta.initialisation import Initialisation
+        from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
         from scenarios.datasets import load_table
 
         if self.init.endswith(".safetensors"):
-            start = load_start(Path(self.init)).fitting(learner.model, stream)
-            start.check_apart(stream.table, self.data_root or None)
+            start = load_learned(Path(self._place(self.init))).fitting(learner.model, stream)
+            start.check_apart(stream.table, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
-        if not isinstance(start, Stage):
+        if not isinstance(start, Initialisation):
             return start
         data = start.data or self._entry()[0].background
         if not data:
@@ -140,9 +196,11 @@ class Request:
                 f"{self.scenario} declares no background classes: name what the start learns from, as in"
                 f" {type(start).__name__}(data='fashion-mnist')"
             )
-        table = replace(load_table(data, self.data_root or None), name=data)  # by which a start's file finds it again
-        study = study_of(start, learner.model, table, stream.table)
-        return StageStart(start, study, self.seeds)
+        table = replace(
+            load_table(self._place(data), self._place(self.data_root) or None), name=data
+        )  # by which a start's file finds it again
+        distribution = distribution_of(start, learner.model, table, stream.table)
+        return PendingInitialisation(start, distribution, self.seeds)
 
     @property
     def data(self) -> str:
@@ -170,11 +228,21 @@ class Request:
         words = ["lifelong", "run", self.scenario]
         for name, default in Request.__dataclass_fields__.items():
             value = getattr(self, name)
-            if name == "scenario" or value == default.default:
+            if name in ("scenario", "files") or value == default.default:
                 continue
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [flag, seeds_text(value) if name == "seeds" else str(value)]
         return shlex.join(words)
+
+
+def _described(entry: Any, options: dict[str, Any]) -> str:
+    """A scenario with the options that are not its maker's defaults, in the order of their names."""
+    import inspect
+
+    usual = {name: field.default for name, field in inspect.signature(entry.make).parameters.items()}
+    chosen = {k: v for k, v in {**entry.options, **options}.items() if k not in ("data", "setting")}
+    words = [f"{name}={value!r}" for name, value in sorted(chosen.items()) if usual.get(name) != value]
+    return f"{entry.name}({', '.join(words)})" if words else entry.name
 
 
 @functools.lru_cache(maxsize=4)

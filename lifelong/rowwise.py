@@ -39,7 +39,8 @@ def row_sums(
         shown[name] = leaving.shape
         return leaving
 
-    _outputs(model, net, x, look)
+    if model.shows_layers:
+        _outputs(model, net, x, look)
     seen = {name for name in shown if f"{name}.weight" in net or name.endswith(".norm")}
     probes = {name: x.new_zeros(shown[name]) for name in seen}
 

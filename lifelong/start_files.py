@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,32 @@ import torch
 from lifelong.expression import parse
 from lifelong.files import RunError
 from lifelong.loop import device_of
-from lifelong.meta.online import online_accuracy
-from lifelong.meta.pretraining import pretrain
-from lifelong.meta.stage import Stage, StageError, Study
-from lifelong.meta.start import (
-    Checkpoints,
-    StageStart,
-    Start,
-    Watch,
-    about_start,
-    load_start,
-    save_start,
-    study_of_sines,
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.files import Checkpoints
+from lifelong.meta.initialisation import Initialisation, InitialisationError
+from lifelong.meta.learned import (
+    LearnedInitialisation,
+    PendingInitialisation,
+    about_learned,
+    distribution_of_source,
+    load_learned,
+    save_learned,
     words_of,
 )
+from lifelong.meta.online import online_accuracy
+from lifelong.meta.pretraining import Consumer, pretrain
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
-from lifelong.model import mixes_rows
+from lifelong.own_code import refuse_unnamed
 from lifelong.request import Request
 from scenarios.datasets import load_table
-from scenarios.episodes import Pool, Sines, pool
+from scenarios.episodes import NAMED_SOURCES, pool
 
-SINES = "sines"  # a scenario for `pretrain` alone: waves to regress
+Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
+
+
+def _silent(what: str, done: int, wanted: int) -> None:
+    """Nobody watches."""
 
 
 class Work:
@@ -39,140 +44,145 @@ class Work:
 
     def __init__(self, request: Request, output: Path, validate_every: int, episodes: int, every: float) -> None:
         if output.suffix != ".safetensors":
-            raise StageError(f"--output {output}: a start's file ends in .safetensors, so that --init knows it")
+            raise InitialisationError(
+                f"--output {output}: a start's file ends in .safetensors, so that --init knows it"
+            )
         if output.exists():
             raise RunError(f"{output} exists already: choose another --output")
         if not output.parent.is_dir():
             raise RunError(f"{output} cannot be written: there is no folder {output.parent}")
         self.request, self.output, self.episodes = request, output, episodes
-        self.stage, self.study, self.tests_on = self._prepared()
-        self.validate_every = validate_every or max(1, self.stage.iterations // 10)
-        words = words_of(self.stage, self.study.model, request.scenario, request.seeds)
-        self.keeper = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
+        self.method, self.distribution, self.tests_on = self._prepared()
+        self.validate_every = validate_every or max(1, self.method.iterations // 10)
+        words = words_of(self.method, self.distribution.model, request.scenario, request.seeds)
+        self.checkpointer = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
 
-    def _prepared(self) -> tuple[Stage, Study, str]:
-        request = self.request
-        if request.scenario == SINES:
-            stage = parse(request.init, "initialisations")
-            if not isinstance(stage, Stage):
-                raise StageError(f"{request.init} is nothing that learns: name a stage, as in 'MAML()'")
-            return stage, study_of_sines(stage, parse(request.model or "MLP(40, 40)", "models")), SINES
+    def _prepared(self) -> tuple[Initialisation, TaskDistribution, str]:
+        request, device = self.request, device_of(self.request.device)
+        if request.scenario in NAMED_SOURCES:
+            method = parse(request.init, "initialisations")
+            if not isinstance(method, Initialisation):
+                raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'MAML()'")
+            model, source = parse(request.model or "MLP(40, 40)", "models"), NAMED_SOURCES[request.scenario]()
+            return method, distribution_of_source(method, model, source).to(device), request.scenario
         _, stream, start = request.build()
-        if not isinstance(start, StageStart):
-            raise StageError(f"{request.init} is nothing that learns: name a stage, as in 'ProtoNet()'")
-        return start.stage, start.study.to(device_of(request.device)), request.data or stream.table.name
+        if not isinstance(start, PendingInitialisation):
+            raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'ProtoNet()'")
+        return start.method, start.distribution.to(device), request.data or stream.table.name
 
-    def learn(self, watch: Watch | None) -> dict[str, Any]:
+    def learn(self, watch: Consumer | None) -> dict[str, Any]:
         """Learn, write the file, and say what it says of itself."""
         learned = pretrain(
-            self.stage, self.study, self.request.seeds, validate_every=self.validate_every, episodes=self.episodes,
-            watch=watch, keeper=self.keeper,
+            self.method, self.distribution, self.request.seeds, validate_every=self.validate_every,
+            episodes=self.episodes, watch=watch, checkpointer=self.checkpointer,
         )  # fmt: skip
-        about = about_start(learned, self.study) | {"tests on": self.tests_on, "scenario": self.request.scenario}
+        about = about_learned(learned, self.distribution)
+        about |= {"tests on": self.tests_on, "scenario": self.request.scenario}
         if len(self.request.seeds) > 1:
             about["starts"] = "one for each seed"
-        save_start(self.output, learned.meta, about)
-        self.keeper.path.unlink(missing_ok=True)
+        save_learned(self.output, learned.meta, about)
+        self.checkpointer.path.unlink(missing_ok=True)
         return about
 
 
-def learn_for_run(start: Any, folder: Any, watch: Watch | None) -> dict[str, Any]:
+def learn_for_run(start: Any, folder: Any, watch: Consumer | None) -> dict[str, Any]:
     """Learn a run's start, kept in its folder, if it is one that is learned; what it says of itself."""
-    if isinstance(start, StageStart):
-        words = words_of(start.stage, start.study.model, folder.request.scenario, start.seeds)
-        keeper = Checkpoints(folder.path / "start.checkpoint.safetensors", words, folder.every)
-        keeper.stop_asked = folder.stop_asked
-        start = start.learn(folder.path / "start.safetensors", watch, _asked_by(folder, keeper))
-        keeper.path.unlink(missing_ok=True)
-    return start.about if isinstance(start, Start) else {}
+    if isinstance(start, PendingInitialisation):
+        words = words_of(start.method, start.distribution.model, folder.request.scenario, start.seeds)
+        path = folder.path / "start.checkpoint.safetensors"
+        checkpointer = Checkpoints(path, words, folder.every, asked=lambda: folder.stop_asked)
+        start = start.learn(folder.path / "start.safetensors", watch, checkpointer)
+        path.unlink(missing_ok=True)
+    return start.about if isinstance(start, LearnedInitialisation) else {}
 
 
-class _asked_by:
-    """A keeper that stops when its folder is asked to."""
-
-    def __init__(self, folder: Any, keeper: Checkpoints) -> None:
-        self.folder, self.keeper, self.restore = folder, keeper, keeper.restore
-
-    def boundary(self, course: Any) -> None:
-        """Hand on the wish to stop."""
-        self.keeper.stop_asked = self.folder.stop_asked
-        self.keeper.boundary(course)
-
-
-def _opened(path: Path, data: str, root: str, device: str) -> tuple[Start, Stage, Study]:
-    """A start, the stage that made it, and a study whose training and validation source is what it is tested on."""
-    start = load_start(path)
-    stage = parse(start.about["made by"], "initialisations")
+def _opened(
+    path: Path, data: str, root: str, device: str
+) -> tuple[LearnedInitialisation, Initialisation, TaskDistribution]:
+    """A start, the method that made it, and the distribution of tasks that it is tested on."""
+    start = load_learned(path)
+    refuse_unnamed([start.about["made by"], start.about["model"]], path)
+    method = parse(start.about["made by"], "initialisations")
     model = parse(start.about["model"], "models")
-    if start.about["data"] == SINES:
-        return start, stage, Study(model, Sines(), Sines().outside, (1,))
+    if start.about["data"] in NAMED_SOURCES:
+        source = NAMED_SOURCES[start.about["data"]]()
+        return start, method, TaskDistribution(model, source, source).to(device_of(device))
     name = data or start.about.get("tests on", "")
     if not name:
-        raise StageError(f"{path} does not say what it is to be tested on: name it, as in --data omniglot")
+        raise InitialisationError(f"{path} does not say what it is to be tested on: name it, as in --data omniglot")
     table = load_table(name, root or None)
     if table.shape != tuple(start.about["shape"]):
-        raise StageError(f"{path} learned from rows of shape {start.about['shape']}, and {name} has {table.shape}")
+        raise InitialisationError(
+            f"{path} learned from rows of shape {start.about['shape']}, and {name} has {table.shape}"
+        )
     start.check_apart(table, root or None)
-    own = pool(table).to(device_of(device))
-    return start, stage, Study(model, own, own, table.shape)
+    source = pool(table).to(device_of(device))
+    return start, method, TaskDistribution(model, source, source)
 
 
 def few_shot_rows(
-    paths: list[Path], data: str, way: int, shot: int, query: int, episodes: int, root: str, device: str
+    paths: list[Path],
+    data: str,
+    way: int,
+    shot: int,
+    query: int,
+    episodes: int,
+    root: str,
+    device: str,
+    tell: Tell = _silent,
 ) -> list[dict[str, Any]]:
     """Accuracy of each start, for each source and mode, over the same episodes; and the paired difference to the first.
 
-    The interval of one start is over episodes (1.96 standard errors), that of several starts over the starts.
+    The 95 % interval of one start is over episodes, that of several starts over the starts.
     """
     rows: list[dict[str, Any]] = []
     first: dict[str, torch.Tensor] = {}
     for path in paths:
-        start, stage, study = _opened(path, data, root, device)
-        sources = {"inside": study.train, "outside": study.validation} if study.regression else {data: study.train}
-        both = mixes_rows(study.model)
-        for name, source in sources.items():
-            for inductive in (False, True) if both else (True,):
+        start, method, distribution = _opened(path, data, root, device)
+        metas = [start.of(seed).meta_of_seed for seed in start.seeds]
+        for name, source in distribution.train.tests.items():
+            for inductive in (False, True) if distribution.model.mixes_rows else (True,):
+                title = f"{path.name}, {name}, {'inductive' if inductive else 'transductive'}"
                 found = [
-                    scored(stage, study, start.of(seed).one, source, way=way, shot=shot, query=query,
-                           episodes=episodes, inductive=inductive)
-                    for seed in start.seeds
+                    scored(method, distribution, meta, source, way=way, shot=shot, query=query, episodes=episodes,
+                           inductive=inductive, tell=_of_several(tell, title, place, len(metas)))
+                    for place, meta in enumerate(metas)
                 ]  # fmt: skip
-                rows.append(_row(path, start, study, name or source_name(source), found))
-                one = found[0]
-                rows_hash = source.table.content_hash() if isinstance(source, Pool) else source.hash
-                key = f"{name} {rows_hash} {one.mode} {one.way} {one.shot} {one.query}"
-                scores = torch.stack([one.scores for one in found]).mean(0)
+                row, test = _row(path, start, distribution, data or name, found), found[0]
+                key = f"{name} {source.content} {test.mode} {test.way} {test.shot} {test.query}"
+                scores = torch.stack([each.scores for each in found]).mean(0)
                 if key in first:
-                    difference = scores - first[key]
-                    width = 1.96 * float(difference.std()) / len(difference) ** 0.5
-                    rows[-1] |= {"difference": float(difference.mean()), "difference half width": width}
+                    gap = estimate(scores - first[key])
+                    row |= {"difference": gap.mean, "difference_half_width": gap.half_width}
                 first.setdefault(key, scores)
+                rows.append(row)
     return rows
 
 
-def source_name(source: Any) -> str:
-    """The data set, in a word."""
-    return source.table.name if isinstance(source, Pool) else SINES
+def _of_several(tell: Tell, title: str, place: int, count: int) -> Callable[[int, int], None]:
+    """Tell of the episodes of one of several starts as of a part of all."""
+    return lambda done, wanted: tell(title, place * wanted + done, count * wanted)
 
 
-def _row(path: Path, start: Start, study: Study, source: str, found: list[Scored]) -> dict[str, Any]:
-    one = found[0]
-    means = torch.stack([t.scores.mean() for t in found])
-    several = len(found) > 1
+def _row(
+    path: Path, start: LearnedInitialisation, distribution: TaskDistribution, source: str, found: list[Scored]
+) -> dict[str, Any]:
+    test, several = found[0], len(found) > 1
+    means = torch.stack([each.scores.mean() for each in found])
     return {
         "start": path.name,
         "overlap allowed": start.about["overlap allowed"],
         "data": source,
-        "measure": "mean square error" if study.regression else "accuracy",
-        "way": 0 if study.regression else one.way,
-        "shot": one.shot,
-        "query": one.query,
-        "episodes": len(one.scores),
-        "mode": one.mode,
-        "norm": getattr(study.model, "norm", "none"),
-        "answered by": one.answered_by,
+        "measure": distribution.measure,
+        "way": test.way if distribution.kind == "classes" else 0,
+        "shot": test.shot,
+        "query": test.query,
+        "episodes": len(test.scores),
+        "mode": test.mode,
+        "norm": getattr(distribution.model, "norm", "none"),
+        "answered by": test.answered_by,
         "mean": float(means.mean()),
-        "half width": estimate(means).half_width if several else one.half_width,
+        "half_width": estimate(means).half_width if several else test.half_width,
         "interval over": f"{len(found)} starts" if several else "episodes",
         "per start": means.tolist(),
     }
@@ -191,10 +201,10 @@ def online_rows(
     """The online test of each start with each strategy, nearest class means beside it."""
     rows = []
     for path in paths:
-        start, _, study = _opened(path, data, root, device)
-        if study.regression:
-            raise StageError(f"{path} was learned for regression, and --online tells classes apart")
-        for found in online_accuracy(study, start, classes, strategies, runs, optimiser):
+        start, _, distribution = _opened(path, data, root, device)
+        if distribution.kind != "classes":
+            raise InitialisationError(f"{path} was learned for regression, and --online tells classes apart")
+        for found in online_accuracy(distribution, start, classes, strategies, runs, optimiser):
             shared = start.about["overlap allowed"]
-            rows.append({"start": path.name, "overlap allowed": shared, "data": source_name(study.train), **found})
+            rows.append({"start": path.name, "overlap allowed": shared, "data": distribution.train.name, **found})
     return rows

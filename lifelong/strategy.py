@@ -59,7 +59,7 @@ class Requirements:
         if self.paradigm == "joint" and stream.reading != "joint":
             return "weighs tasks that are learned together: it goes with the baseline joint"
         if self.paradigm != stream.reading:
-            return f"learns one task after another, and does not go with the baseline {stream.reading}"
+            return f"learns one task after another: the baseline {stream.reading} goes with FineTuning() alone"
         if stream.setting not in self.settings or (self.told_task and stream.setting != "task"):
             fitting = ["task"] if self.told_task else list(self.settings)
             return f"goes with --setting {' or '.join(fitting)} alone, not with {stream.setting}"

@@ -57,7 +57,7 @@ def table_from_arrays(
     if not torch.isin(y_test, labels).all():
         raise ScenarioError(f"{name}: the test part has classes that the training part lacks")
     numbers = torch.searchsorted(labels, torch.cat([y, y_test]))
-    return Table(name, torch.cat([x, x_test]).contiguous(), numbers, len(y), len(labels))
+    return Table(name, torch.cat([x, x_test]).contiguous(), numbers, len(y), len(labels), tuple(labels.tolist()))
 
 
 def _checked(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:

@@ -1,38 +1,159 @@
 """Episodes: N-way K-shot tasks drawn from the classes of a table, many at once, and sine waves to regress.
 
-Which classes may be drawn is a `Pool`; what was drawn is an `Episode`, whose every field has a leading T, one for
-each task. Draws depend on the generator alone, so the same words give the same episodes, everywhere.
+What tasks are drawn from is a `TaskSource`, as a `Pool` of classes; what was drawn is an `Episode`, whose every field has
+a leading T, one for each task. Draws depend on the generator alone, so the same words give the same episodes, everywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from scenarios.stream import ScenarioError, Table
 
 TURNS = 4  # right angles: each is a class of its own where rotations are wanted
 
 
+class Support(NamedTuple):
+    """The labelled rows of one task: x [R, ...], y int64 [R], or float [R, D] where numbers are predicted.
+
+    weight: how much each row counts [R], 0 for one that only fills up; about: a descriptor of each class [N, A]. Both are
+    empty tuples where there are none.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Any = ()
+    about: Any = ()
+
+
 class Episode(NamedTuple):
-    """T tasks: support_x [T, N K, ...] and query_x [T, N Q, ...], bytes or floats as in the table; y int64, or float
-    [T, N K, 1] in regression; classes int64 [T, N], places in the pool (turn x classes + class)."""
+    """T tasks: support_x [T, N K, ...] and query_x [T, N Q, ...], bytes or floats as in the table, in random order.
+
+    support_y, query_y: int64, or float [T, N K, D] where numbers are predicted; classes int64 [T, N]: places in the
+    source. support_weight [T, N K], query_weight [T, N Q]: how much a row counts, so that tasks of different shots fill
+    tensors of one shape; about [T, N, A]: descriptors of the classes. These three are empty tuples where there are none.
+    """
 
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
     classes: Tensor
+    support_weight: Any = ()
+    query_weight: Any = ()
+    about: Any = ()
+
+    @property
+    def support(self) -> Support:
+        """All that an answer may see besides the queries."""
+        return Support(self.support_x, self.support_y, self.support_weight, self.about)
+
+    def some(self, first: int, last: int) -> Episode:
+        """The tasks from `first` on, before `last`."""
+        return tree_map(lambda leaf: leaf[first:last], self)
+
+    def task(self, place: int) -> Episode:
+        """One task, without the leading T."""
+        return tree_map(lambda leaf: leaf[place], self)
+
+
+def shuffled(tasks: int, rows: int, generator: torch.Generator) -> Tensor:
+    """A random order of the rows of each task, int64 [T, R]: in any other, a row's place could tell its class."""
+    return torch.rand(tasks, rows, generator=generator).argsort(1)
+
+
+class TaskSource(ABC):
+    """What tasks are drawn from. kind: "classes", which are told apart, or "numbers", which are predicted.
+
+    len: of the classes that may be drawn; turns: how often each original class stands among them.
+    """
+
+    kind: str = "classes"
+    turns: int = 1
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The data set, in a word."""
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Which tasks it holds, in 16 hexadecimal digits or words."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of a row, as a network takes it."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def check(self, way: int, shot: int, query: int) -> None:
+        """Raise a Refusal where no such episode can be drawn."""
+
+    @abstractmethod
+    def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
+        """T tasks, the rows of each in random order."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors lie."""
+        return torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> TaskSource:
+        """The same source on another device. Raises ScenarioError where it cannot be moved."""
+        if torch.device(device) != self.device:
+            raise ScenarioError(f"{self.name} draws its tasks on {self.device} alone: use --device {self.device}")
+        return self
+
+    @property
+    def content(self) -> str:
+        """What its rows are: two sources are tested on the same episodes where this and `hash` agree."""
+        return self.hash
+
+    @property
+    def tests(self) -> dict[str, TaskSource]:
+        """The sources that a learner of this one is tested on, by name."""
+        return {self.name: self}
+
+    def outputs(self, way: int) -> int:
+        """Outputs that answer an episode of N ways."""
+        return way
+
+    def queries(self, shot: int, wanted: int) -> int:
+        """The most queries of each class, up to a wanted number, that every class has besides its support."""
+        return wanted
+
+    def labels(self, episode: Episode) -> Tensor:
+        """The support's labels among all classes of the source, int64 [T, R]."""
+        return episode.classes.gather(1, episode.support_y)
+
+    def as_table(self) -> Table:
+        """The table that its rows are of. Raises ScenarioError where there is none."""
+        raise ScenarioError(f"{self.name} has no table of rows to learn class after class")
+
+    def some(self, first: int, last: int) -> TaskSource:
+        """The source of the classes at some places. Raises ScenarioError where classes cannot be set apart."""
+        raise ScenarioError(f"the classes of {self.name} cannot be divided")
+
+    def numbers(self, part: TaskSource, first: int, places: Tensor) -> Tensor:
+        """Places in a source made by `some(first, ...)` as places in this one."""
+        raise ScenarioError(f"the classes of {self.name} cannot be divided")
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(TaskSource):
     """Classes that episodes are drawn from: original numbers, sorted; and the rows of each.
 
     rows int64 [classes, most rows], padded; count int64 [classes]; turns: 4 where each right angle of rotation makes a
@@ -49,6 +170,26 @@ class Pool:
         return len(self.classes) * self.turns
 
     @property
+    def name(self) -> str:
+        """The table's."""
+        return self.table.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The table's."""
+        return self.table.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where its table lies."""
+        return self.rows.device
+
+    @property
+    def content(self) -> str:
+        """The content of the table."""
+        return self.table.content_hash()
+
+    @property
     def hash(self) -> str:
         """What was split: SHA-256 of the data set's name, the sorted classes and the turns, 16 hexadecimal digits."""
         words = f"{Path(self.table.name).name}/{self.table.classes}/{','.join(map(str, self.classes))}/{self.turns}"
@@ -60,8 +201,8 @@ class Pool:
 
     def check(self, way: int, shot: int, query: int) -> None:
         """Raise ScenarioError where no such episode can be drawn."""
-        if way < 2:
-            raise ScenarioError(f"way={way}: an episode tells at least 2 classes apart")
+        if way < 1:
+            raise ScenarioError(f"way={way}: an episode has at least 1 class")
         if way > len(self):
             raise ScenarioError(f"{way}-way episodes need {way} classes, and {self.table.name} has {len(self)} here")
         least = int(self.count.min())
@@ -73,40 +214,49 @@ class Pool:
                 f" has {least}: ask for fewer"
             )
 
+    def queries(self, shot: int, wanted: int) -> int:
+        """Those of the smallest class."""
+        return min(wanted, int(self.count.min()) - shot)
+
+    def as_table(self) -> Table:
+        """The table."""
+        return self.table
+
     def some(self, first: int, last: int) -> Pool:
         """The pool of the classes at some places of this one."""
         here = slice(first, last)
         return replace(self, classes=self.classes[here], rows=self.rows[here], count=self.count[here])
 
-    def numbers(self, part: Pool, first: int, places: Tensor) -> Tensor:
+    def numbers(self, part: TaskSource, first: int, places: Tensor) -> Tensor:
         """Places in a pool made by `some(first, ...)` as places in this one."""
-        return places // len(part.classes) * len(self.classes) + first + places % len(part.classes)
+        count = len(part) // part.turns
+        return places // count * len(self.classes) + first + places % count
 
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T tasks of N classes: K support and Q query rows of each, all different, labels 0 ... N - 1.
+        """T tasks of N classes: K support and Q query rows of each, all different; labels 0 ... N - 1 at random.
 
-        A class may be drawn at several right angles of one task where the pool turns. Random numbers come from the CPU.
+        Rows come in random order, so that no place tells a label. A class may be drawn at several right angles of one
+        task where the pool turns. Random numbers come from the CPU.
         """
-        device = self.rows.device
+        device = self.device
         picked = torch.rand(tasks, len(self), generator=generator).topk(way, 1).indices.to(device)
         ticket = torch.rand(tasks, way, self.rows.shape[1], generator=generator).to(device)
-        own, turn = picked % len(self.classes), picked // len(self.classes)
-        absent = torch.arange(self.rows.shape[1], device=device) >= self.count[own][..., None]
+        drawn, turn = picked % len(self.classes), picked // len(self.classes)
+        absent = torch.arange(self.rows.shape[1], device=device) >= self.count[drawn][..., None]
         places = ticket.masked_fill(absent, -1.0).topk(shot + query, 2).indices
-        row = self.rows[own].gather(2, places)  # [T, N, K + Q]
-        x = turned(self.table.x[row], turn) if self.turns > 1 else self.table.x[row]
-        y = torch.arange(way, device=device)[None, :, None].expand(tasks, -1, shot + query)
+        row = self.rows[drawn].gather(2, places)  # [T, N, K + Q]
 
-        def part(values: Tensor, first: int, last: int) -> Tensor:
-            return values[:, :, first:last].flatten(1, 2)
+        def part(first: int, last: int) -> tuple[Tensor, Tensor]:
+            order = shuffled(tasks, way * (last - first), generator).to(device)
+            label = order // max(last - first, 1)  # [T, R]
+            x = self.table.x[row[:, :, first:last].flatten(1).gather(1, order)]
+            return turned(x, turn.gather(1, label)) if self.turns > 1 else x, label
 
-        return Episode(
-            part(x, 0, shot), part(y, 0, shot), part(x, shot, shot + query), part(y, shot, shot + query), picked
-        )
+        return Episode(*part(0, shot), *part(shot, shot + query), picked)
 
 
 def turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Images [T, N, K, ..., H, W] turned by right angles, int64 [T, N]: 0, 1, 2 or 3."""
+    """Images [T, R, ..., H, W] turned by right angles, int64 [T, R]: 0, 1, 2 or 3."""
     if x.shape[-1] != x.shape[-2]:
         raise ScenarioError(f"right angles turn square images, and these are {x.shape[-2]} x {x.shape[-1]}")
     result = x.clone()
@@ -175,18 +325,48 @@ def check_apart(a: Table, b: Table) -> None:
 
 
 @dataclass(frozen=True)
-class Sines:
-    """Sine waves y = a sin(x - p) to regress (Finn et al., 2017): amplitude, phase and x drawn uniformly from ranges."""
+class Sines(TaskSource):
+    """Sine waves y = a sin(x - p) to regress (Finn et al., 2017): amplitude, phase and x drawn uniformly from ranges.
+
+    place: the device that draws are moved to.
+    """
+
+    kind = "numbers"
 
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, math.pi)
     x: tuple[float, float] = (-5.0, 5.0)
+    place: str = field(default="cpu", repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """In a word."""
+        return "sines"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One number."""
+        return (1,)
 
     @property
     def outside(self) -> Sines:
         """Waves beyond the amplitudes of this range: half as wide again, from its upper end on."""
         low, high = self.amplitude
         return replace(self, amplitude=(high, high + (high - low) / 2))
+
+    @property
+    def tests(self) -> dict[str, TaskSource]:
+        """Waves of this range, and beyond it."""
+        return {"inside": self, "outside": self.outside}
+
+    @property
+    def device(self) -> torch.device:
+        """Where draws lie."""
+        return torch.device(self.place)
+
+    def to(self, device: torch.device | str) -> Sines:
+        """The same waves on another device."""
+        return replace(self, place=str(device))
 
     def __len__(self) -> int:
         return 1
@@ -201,8 +381,19 @@ class Sines:
         if shot < 0 or query < 1:
             raise ScenarioError(f"shot={shot}, query={query}: shots are at least 0, queries at least 1")
 
+    def outputs(self, way: int) -> int:
+        """The number that is predicted."""
+        return 1
+
+    def labels(self, episode: Episode) -> Tensor:
+        """The points themselves: all waves are of one kind."""
+        return episode.support_y
+
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T waves: K support and Q query points of each, x and y float [T, K, 1]; classes [T, 0]; way is not used."""
+        """T waves: K support and Q query points of each, x and y float [T, K, 1]; classes [T, 0]; way is not used.
+
+        Points are independent of one another, so their order tells nothing.
+        """
 
         def uniform(bounds: tuple[float, float], *size: int) -> Tensor:
             return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*size, generator=generator)
@@ -210,5 +401,8 @@ class Sines:
         amplitude, phase = uniform(self.amplitude, tasks, 1, 1), uniform(self.phase, tasks, 1, 1)
         x = uniform(self.x, tasks, shot + query, 1)
         y = amplitude * torch.sin(x - phase)
-        none = torch.zeros(tasks, 0, dtype=torch.int64)
+        x, y, none = (value.to(self.device) for value in (x, y, torch.zeros(tasks, 0, dtype=torch.int64)))
         return Episode(x[:, :shot], y[:, :shot], x[:, shot:], y[:, shot:], none)
+
+
+NAMED_SOURCES: dict[str, type[Sines]] = {"sines": Sines}  # that need no data

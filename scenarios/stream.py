@@ -49,7 +49,8 @@ class Table:
     """One data set as tensors: training rows first, test rows after them.
 
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
-    y: original class numbers, int64 [N], from 0 to `classes` - 1.
+    y: original class numbers, int64 [N], from 0 to `classes` - 1. labels: what the data themselves call these classes,
+    in that order; empty where they are called by their numbers.
     targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
     """
 
@@ -58,6 +59,7 @@ class Table:
     y: Tensor
     train_rows: int
     classes: int
+    labels: tuple[int | str, ...] = ()
     targets: Tensor | None = None
 
     @property

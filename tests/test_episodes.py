@@ -51,7 +51,8 @@ def test_right_angles_are_classes_of_their_own():
     own = pool(IMAGES, rotations=True)
     assert len(own) == 24
     episode = drawn(own, 20, 10, 1, 1)
-    for x, c in zip(episode.support_x.flatten(0, 1), episode.classes.flatten().tolist(), strict=True):
+    shown = episode.classes.gather(1, episode.support_y)
+    for x, c in zip(episode.support_x.flatten(0, 1), shown.flatten().tolist(), strict=True):
         candidates = torch.rot90(IMAGES.x[IMAGES.y == c % 6], c // 6, (1, 2))
         assert (candidates == x).flatten(1).all(1).any()
 
@@ -87,7 +88,7 @@ def test_the_split_is_sorted_hashed_and_disjoint():
 
 @pytest.mark.parametrize(
     ("size", "word"),
-    [((2, 7, 1, 1), "7-way"), ((2, 3, 9, 2), "shot=9"), ((2, 1, 1, 1), "way=1"), ((2, 2, 1, 0), "query=0")],
+    [((2, 7, 1, 1), "7-way"), ((2, 3, 9, 2), "shot=9"), ((2, 0, 1, 1), "way=0"), ((2, 2, 1, 0), "query=0")],
 )
 def test_what_cannot_be_drawn_is_refused(size, word):
     with pytest.raises(Refusal, match=word):
@@ -119,3 +120,37 @@ def test_sines_follow_their_formula_and_ranges():
         basis = torch.cat([x.sin(), x.cos()], 1)
         rest = y - basis @ torch.linalg.lstsq(basis, y).solution
         assert float(rest.abs().max()) < 1e-5
+
+
+def test_every_class_bears_every_label_as_often():
+    episode = drawn(pool(IMAGES), 3000, 3, 1, 1)
+    counts = torch.stack([torch.bincount(episode.classes[:, n], minlength=6) for n in range(3)])
+    expected = 3000 / 6
+    assert float(((counts - expected) ** 2 / expected).sum()) < 37.7  # chi squared, 15 degrees of freedom, p = 0.001
+
+
+def test_a_rows_place_tells_nothing_of_its_label():
+    """Every label stands at every place as often, of support and queries."""
+    episode = drawn(pool(IMAGES), 4000, 4, 2, 3)
+    for y in (episode.support_y, episode.query_y):
+        assert all(torch.equal(row.bincount(), torch.full((4,), y.shape[1] // 4)) for row in y[:50])
+        counts = torch.stack([torch.bincount(y[:, place], minlength=4) for place in range(y.shape[1])])
+        assert float((counts - 1000).abs().max()) < 5 * (4000 * 3 / 16) ** 0.5
+
+
+def test_sources_know_their_kind_shape_and_place():
+    images, waves = pool(IMAGES), Sines()
+    assert (images.kind, images.shape, images.name, images.outputs(5)) == ("classes", (4, 4), "images", 5)
+    assert (waves.kind, waves.shape, waves.name, waves.outputs(5)) == ("numbers", (1,), "sines", 1)
+    assert images.device == waves.device == torch.device("cpu")
+    assert waves.to("cpu").hash == waves.hash != waves.outside.hash
+    assert list(waves.tests) == ["inside", "outside"] and list(images.tests) == ["images"]
+    assert images.queries(3, 15) == 7  # of ten rows of each class
+    for refused in (waves.as_table, lambda: waves.some(0, 1)):
+        with pytest.raises(Refusal, match="sines"):
+            refused()
+
+
+def test_draws_lie_where_their_source_lies():
+    """On the meta device, which holds no numbers: a stray processor tensor shows there."""
+    assert {part.device.type for part in Sines().to("meta").draw(2, 1, 3, 2, generator("x"))[:5]} == {"meta"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lifelong.expression import parse
-from lifelong.meta.stage import Stage
+from lifelong.meta.initialisation import Initialisation
 from lifelong.published import few_shot, online, rows, sines, split_mnist
 from lifelong.published import reproduce as tables
 from lifelong.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
@@ -290,7 +290,9 @@ def test_rows_have_names_of_their_own_and_words_that_can_be_read():
     names = [row.name for row in tables.ROWS]
     assert len(set(names)) == len(names)
     for row in tables.ROWS:
-        assert isinstance(parse(getattr(row, "stage", "Random()"), "initialisations"), Stage | FunctionType), row
+        assert isinstance(parse(getattr(row, "stage", "Random()"), "initialisations"), Initialisation | FunctionType), (
+            row
+        )
         assert parse(getattr(row, "model", "MLP()"), "models") and parse(
             getattr(row, "strategy", "FineTuning()"), "strategies"
         )

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten
 
-from lifelong.meta.stage import StageError
-from lifelong.meta.start import load_start
+from lifelong.expression import parse
+from lifelong.files import named, save_tensors
+from lifelong.meta.files import load_tree, save_tree
+from lifelong.meta.initialisation import InitialisationError
+from lifelong.meta.learned import load_learned
 from lifelong.model import MLP
 from lifelong.run_folder import load
 from scenarios.catalogue import build, find
+from scenarios.refusal import Refusal
 
 MODEL = ("--model", "MLP(12)")
 STAGE = "ProtoNet(way=2, query=2, iterations=6, data='{}')"
@@ -32,13 +38,13 @@ def test_learned_kept_and_put_under_a_run(cli, arrays, tmp_path):
     made = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file), "--json")
     about = json.loads(made.stdout)
     assert made.returncode == 0 and about["classes"] == 6 and about["class split"] and about["validation"]
-    start = load_start(file)
+    start = load_learned(file)
     done = cli("run", "split-digits", *MODEL, "--init", str(file), "--iterations", "1", "--seeds", "2",
                "--optimiser", "SGD(1e-30)", "--name", "a", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     params = load(tmp_path / "a").params
     for seed in range(2):  # a rate of nothing leaves the trunk where the start put it
-        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.one["net"]["layer0.weight"])
+        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.meta_of_seed["net"]["layer0.weight"])
     assert not torch.equal(*params["['net']['head.weight']"])
     assert json.loads((tmp_path / "a" / "run.json").read_text())["start"]["made by"].startswith("ProtoNet(")
 
@@ -68,7 +74,7 @@ def test_one_start_for_each_seed(cli, arrays, tmp_path):
     done = cli("run", "split-digits", *MODEL, "--init", text, "--iterations", "1", "--seeds", "2",
                "--name", "a", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    start = load_start(tmp_path / "a" / "start.safetensors")
+    start = load_learned(tmp_path / "a" / "start.safetensors")
     assert start.about["starts"].startswith("one for each") and start.seeds == (0, 1)
     assert not torch.equal(*start.meta["net"]["layer0.weight"])
 
@@ -101,7 +107,11 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
     files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
     found = cli("meta-test", *files, "--episodes", "20", "--json")
     rows = json.loads(found.stdout)
-    assert [row["mode"] for row in rows] == ["inductive"] * 2 and "difference" in rows[1] and rows[0]["episodes"] == 20
+    assert (
+        [row["mode"] for row in rows] == ["inductive"] * 2
+        and {"difference", "difference_half_width"} <= set(rows[1])
+        and rows[0]["episodes"] == 20
+    )
     online = json.loads(cli("meta-test", files[0], "--online", "4", "--runs", "3", "--json").stdout)
     assert {row["method"] for row in online} >= {"FineTuning()"} and all(0 <= row["mean"] <= 1 for row in online)
 
@@ -147,8 +157,98 @@ def test_a_start_for_another_network_is_refused(cli, arrays, tmp_path):
     cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     done = cli("run", "split-digits", "--model", "MLP(13)", "--init", str(file), "--out", str(tmp_path / "runs"))
     assert done.returncode == 2 and "another network" in done.stderr and done.stderr.count("\n") == 1
-    about = load_start(file).about | {"model": "Conv4()"}
-    with pytest.raises(StageError, match="another network"):
-        replace(load_start(file), about=about).fitting(MLP(12), build(find("split-digits")))
+    about = load_learned(file).about | {"model": "Conv4()"}
+    with pytest.raises(InitialisationError, match="another network"):
+        replace(load_learned(file), about=about).fitting(MLP(12), build(find("split-digits")))
     again = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(file))
     assert again.returncode == 2 and "exists already" in again.stderr
+
+
+DEEP = '''"""Learns beside the network a tree of its own: deep, with tuples, lists and numbers without a dimension."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lifelong.meta.protonet import ProtoNet
+
+
+@dataclass(frozen=True)
+class Deep(ProtoNet):
+    """ProtoNet whose scores are multiplied by a number from deep within what it learns."""
+
+    def init(self, distribution, generator):
+        number = {shape}
+        own = {{"first": {{"second": {{"third": [number, (number + 1, {{"fourth": number + 2}})]}}}}, "none": ()}}
+        return {{**super().init(distribution, generator), "own": own}}
+
+    def answers(self, distribution, meta, support, query, way):
+        scale = meta["own"]["first"]["second"]["third"][1][1]["fourth"].sum()
+        return super().answers(distribution, meta, support, query, way) * scale
+'''
+
+
+def test_what_is_learned_beside_the_network_is_kept_at_any_depth(cli, arrays, tmp_path):
+    """Learned, written, tested, put under a run, and resumed from a checkpoint: a tree five levels deep."""
+    (tmp_path / "deep.py").write_text(DEEP.format(shape="torch.ones(2)"))
+    init, file = f"deep.py:Deep(way=2, query=2, iterations=4, data='{arrays}')", tmp_path / "deep.safetensors"
+    made = cli("pretrain", "split-digits", "--init", init, *MODEL, "--output", str(file), "--checkpoint-every", "0")
+    assert made.returncode == 0, made.stderr
+    own = load_learned(file).meta["own"]
+    assert isinstance(own["first"]["second"]["third"], list) and own["none"] == ()
+    number, (after, deepest) = own["first"]["second"]["third"]
+    assert number.shape == after.shape == deepest["fourth"].shape == (1, 2)
+    tested = cli("meta-test", str(file), "--episodes", "5", "--json")
+    assert tested.returncode == 0 and json.loads(tested.stdout)[0]["episodes"] == 5, tested.stderr
+    done = cli("run", "split-digits", *MODEL, "--init", str(file), "--iterations", "1", "--seeds", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_no_file_could_give_back_is_refused_before_it_is_learned(cli, arrays, tmp_path):
+    (tmp_path / "named.py").write_text(DEEP.format(shape="torch.ones(1)").replace('"none": ()', '"none": {1: number}'))
+    init = f"named.py:Deep(way=2, query=2, iterations=100000000, data='{arrays}')"
+    made = cli("pretrain", "split-digits", "--init", init, *MODEL, "--output", str(tmp_path / "x.safetensors"))
+    assert made.returncode == 2 and "a key is 1" in made.stderr and made.stderr.count("\n") == 1, made.stderr
+
+
+def test_trees_come_back_to_the_bit(tmp_path):
+    """Every kind of container and tensor, numbers without a dimension among them; files of earlier versions too."""
+    tree = {
+        "net": {"a.b": torch.rand(2, 3), "c'd]": torch.tensor(1.5, dtype=torch.float64)},
+        "own": [torch.tensor(3), (torch.zeros(0, 2), {"x": {"y": (torch.tensor([True]),)}}), {}, ()],
+    }
+    save_tree(tmp_path / "tree.safetensors", tree, {"made by": "x"})
+    again, about = load_tree(tmp_path / "tree.safetensors")
+    assert about == {"made by": "x"}
+    (before, spec), (after, other) = tree_flatten(tree), tree_flatten(again)
+    assert spec == other
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(before, after, strict=True))
+    earlier = {"net": {"head.weight": torch.rand(1, 2)}, "rates": {"head.weight": torch.rand(1, 2)}}
+    save_tensors(tmp_path / "earlier.safetensors", named(earlier), {"made by": "MAML()", "seeds": [0]})
+    start = load_learned(tmp_path / "earlier.safetensors")
+    assert all(torch.equal(start.meta[k]["head.weight"], earlier[k]["head.weight"]) for k in earlier)
+
+
+def test_texts_of_earlier_versions_are_still_read():
+    """What the committed record and older start files say made them; words that never said anything are dropped."""
+    record = json.loads((Path(__file__).parent.parent / "docs" / "reference.json").read_text())
+    texts = {cell["stage"] for cell in record if "stage" in cell}
+    assert len(texts) > 5
+    for text in texts:
+        method = parse(text, "initialisations")
+        assert repr(method).startswith(text.partition("(")[0]) and parse(repr(method), "initialisations") == method
+    old = next(text for text in texts if text.startswith("Pretrained"))
+    assert "way=" in old and "way=" not in repr(parse(old, "initialisations"))
+    assert parse("MAML(5, 1)", "initialisations") == parse("MAML(way=5, shot=1)", "initialisations")
+    with pytest.raises(Refusal, match="MultiTask"):
+        parse("Pretrained(groups=3)", "initialisations")
+
+
+def test_a_test_says_how_far_it_is(cli, arrays, tmp_path):
+    file = str(tmp_path / "start.safetensors")
+    made = cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", file)
+    assert "ProtoNet: 6 iterations" in made.stderr and made.stderr.count("validation") == 6
+    tested = cli("meta-test", file, "--episodes", "4", "--json")
+    assert "start.safetensors, digits, inductive: 0 of 4 episodes" in tested.stderr
+    row = json.loads(tested.stdout)[0]
+    assert row["half_width"] > 0 and not any("half width" in key for key in row)

@@ -45,6 +45,12 @@ def test_compare_brings_the_joint_reading(cli):
     assert code == 0 and "joint, PCGrad()" in out, errors
 
 
+def test_a_run_brings_the_joint_reading_that_its_strategy_needs(cli, tmp_path):
+    code, _, errors = cli("run", "split-blobs", "--setting", "task", *QUICK, "--strategy", "PCGrad()", "--name", "a")
+    assert code == 0 and "--baseline joint" in errors, errors
+    assert json.loads((tmp_path / "runs/a/run.json").read_text())["request"]["baseline"] == "joint"
+
+
 def test_explain_says_what_it_needs(cli):
     out = cli("explain", "UncertaintyWeights() + TaskWeights((1.0, 2.0, 1.0, 1.0, 1.0))", "--scenario", "split-blobs")[
         1
@@ -61,12 +67,12 @@ def test_own_parameters_survive_a_stop(tmp_path):
     )  # fmt: skip
     learner, stream, start = request.build()
     whole, cut = (RunFolder.create(tmp_path / name, request, 1e9) for name in ("whole", "cut"))
-    whole.complete(run(learner, stream, request.seeds, start, keeper=whole))
+    whole.complete(run(learner, stream, request.seeds, start, checkpointer=whole))
     cut.stop_asked = True
     with pytest.raises(Stopped):
-        run(learner, stream, request.seeds, start, keeper=cut)
+        run(learner, stream, request.seeds, start, checkpointer=cut)
     again = RunFolder.open(tmp_path / "cut", 1e9)
-    again.complete(run(learner, stream, request.seeds, start, keeper=again))
+    again.complete(run(learner, stream, request.seeds, start, checkpointer=again))
     a, b = (load_file(tmp_path / name / "learner-0.safetensors") for name in ("whole", "cut"))
     assert a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
     own = [value for name, value in load(tmp_path / "cut").params.items() if "log_variance" in name]
@@ -83,7 +89,6 @@ def test_a_list_of_baselines():
 
 
 BAD = {
-    "without the joint reading": (["run", "split-blobs", "--strategy", "PCGrad()"], "baseline joint"),
     "with isolate": (["run", "split-blobs", "--strategy", "MGDA()", "--baseline", "isolate"], "isolate"),
     "too few weights": (["run", "split-blobs", "--strategy", "TaskWeights((1, 2))", "--baseline", "joint"], "5 tasks"),
     "weights of words": (["run", "split-blobs", "--strategy", "TaskWeights(('a',))", "--baseline", "joint"], "numbers"),

@@ -28,8 +28,11 @@ def episode_problem(model: Model, way: int, dtype: torch.dtype = torch.float32) 
     return Problem(model, _NO_TABLE, {}, "task", way, 1, 1, dtype)
 
 
-def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32) -> Batch:
-    """Rows [B, ...] and labels int64 [B] (or, in regression, targets float [B, N]) as a batch of equal weights."""
+def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32, weight: Any = ()) -> Batch:
+    """Rows [B, ...] and labels int64 [B] (or, in regression, targets float [B, N]) as a batch.
+
+    weight: how much each row counts [B], brought to a sum of 1; nothing for equal weights.
+    """
     count, device = x.shape[0], x.device
     number = torch.zeros(count, dtype=torch.int64, device=device)
     yes = torch.ones(count, dtype=torch.bool, device=device)
@@ -39,7 +42,7 @@ def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32)
         task=number,
         x=scaled(x, dtype),
         y=number if regression else y,
-        weight=torch.full((count,), 1 / max(count, 1), dtype=dtype, device=device),
+        weight=shares(weight, count, dtype, device),
         allowed=yes[:, None].expand(-1, way),
         first_seen=yes,
         shown=yes,
@@ -48,6 +51,13 @@ def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32)
         soft=torch.ones(count, dtype=dtype, device=device) if regression else (),
         bounds=(count,),
     )
+
+
+def shares(weight: Any, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights [B] brought to a sum of 1; where there are none, every row has the same share."""
+    if isinstance(weight, Tensor):
+        return weight.to(dtype) / weight.to(dtype).sum()
+    return torch.full((count,), 1 / max(count, 1), dtype=dtype, device=device)
 
 
 def adapted(learner: Learner, problem: Problem, state: State, batch: Batch, steps: int) -> State:
@@ -96,6 +106,7 @@ class OnFeatures:
     model: Model
     descriptor = False
     mixes_rows = False
+    shows_layers = True
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """The head alone has no fresh parameters: take the whole network's."""
@@ -114,8 +125,13 @@ class OnFeatures:
         return self.model.head_rows(net)
 
 
-def nearest_means(support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-    """Minus the squared distance of query features [Q, F] to the mean of each class's support features: [Q, N]."""
+def nearest_means(support: Tensor, labels: Tensor, query: Tensor, way: int, weight: Any = ()) -> Tensor:
+    """Minus the squared distance of query features [Q, F] to the mean of each class's support features: [Q, N].
+
+    weight: how much each support row counts in its class's mean [R]; nothing for equal weights.
+    """
     member = (labels[:, None] == torch.arange(way, device=labels.device)).to(support.dtype)  # [N K, N]
+    if isinstance(weight, Tensor):
+        member = member * weight.to(support.dtype)[:, None]
     means = (member.T @ support) / member.sum(0)[:, None]
     return -(query[:, None] - means[None]).square().sum(2)

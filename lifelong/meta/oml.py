@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lifelong.adaptation.steps import OnFeatures, batch_of, loss_of
 from lifelong.learner import Learner, State
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta, params_of
 from lifelong.meta.online_head import online_head
-from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
-from lifelong.model import mixes_rows
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
-from scenarios.episodes import Pool
 
 
 class Trajectory(NamedTuple):
@@ -31,7 +30,7 @@ class Trajectory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OML(Stage):
+class OML(Initialisation):
     """Learn a trunk such that the head, taught one image at a time and class after class, answers old and new classes.
 
     The public algorithm as its authors mended it in July 2020. Of N = way classes the outputs are drawn anew; one step of
@@ -41,82 +40,89 @@ class OML(Stage):
     trajectory, so its features are computed once; False passes each image through it at its own step, for comparison.
     """
 
-    episodic = False
+    kinds: ClassVar[tuple[str, ...]] = ("classes",)
+    least: ClassVar[dict[str, int]] = {
+        "way": 1, "shot": 1, "query": 1, "tasks": 1, "remember": 1, "iterations": 0,
+    }  # fmt: skip
+
     way: int = 3
     shot: int = 5
     query: int = 5
     tasks: int = 1
-    outer: Optimiser = field(default_factory=lambda: Adam(1e-4))
+    outer: Optimiser = field(default_factory=lambda: Adam(1e-4), kw_only=True)
     rate: float = 0.03
     remember: int = 15
     cached: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shot < 1 or self.rate <= 0 or self.remember < 1:
-            raise StageError(f"{self!r}: shot and remember are at least 1, rate above 0")
+        if self.rate <= 0:
+            raise InitialisationError(f"{self!r}: rate is above 0")
 
-    def check(self, study: Study) -> None:
+    def check(self, distribution: TaskDistribution) -> None:
         """Classes only, enough of them, and a network that scores each image by itself."""
-        if not isinstance(study.train, Pool):
-            raise StageError("OML tells classes apart, and this is a regression: use MAML or Reptile")
-        if mixes_rows(study.model):
-            raise StageError("OML learns from one image at a time, which batch norm cannot: use norm='group'")
-        half = len(study.train.classes) // 2
-        least = max(-(-self.way // study.train.turns), -(-self.remember // study.train.turns))
+        super().check(distribution)
+        if distribution.model.mixes_rows:
+            raise InitialisationError("OML learns from one image at a time, which batch norm cannot: use norm='group'")
+        source = distribution.train
+        half = len(source) // source.turns // 2
+        least = max(-(-self.way // source.turns), -(-self.remember // source.turns))
         if half < least:
-            raise StageError(f"{self!r} needs {2 * least} classes, half of them for trajectories; there are {2 * half}")
-        super().check(study)
+            words = f"{2 * least} classes, half of them for trajectories; there are {2 * half}"
+            raise InitialisationError(f"{self!r} needs {words}")
+        source.check(self.way, self.shot, self.query)
 
-    def init(self, study: Study, generator: torch.Generator) -> Meta:
-        """A network with one output for each class."""
-        return {"net": self.fresh(study, len(study.train), generator)}
-
-    def draw(self, study: Study, generator: torch.Generator) -> Trajectory:
+    def draw(self, distribution: TaskDistribution, generator: torch.Generator) -> Trajectory:
         """T trajectories and what each is tested on."""
-        pool = study.train
-        assert isinstance(pool, Pool)
-        half = len(pool.classes) // 2
-        other, own = pool.some(0, half), pool.some(half, len(pool.classes))
-        seen = own.draw(self.tasks, self.way, self.shot, self.query, generator)
+        source = distribution.train
+        count = len(source) // source.turns
+        other, half = source.some(0, count // 2), source.some(count // 2, count)
+        seen = half.draw(self.tasks, self.way, self.shot, self.query, generator)
         random = other.draw(self.tasks, self.remember, 1, 1, generator)
-        classes = pool.numbers(own, half, seen.classes)
-        test_y = torch.cat([pool.numbers(other, 0, random.classes), classes.repeat_interleave(self.query, 1)], 1)
-        width = study.model.init(study.shape, 1, torch.Generator())["head.weight"].shape[0]
+        classes = source.numbers(half, count // 2, seen.classes)
+        remembered = source.numbers(other, 0, other.labels(random))
+        order = torch.sort(seen.support_y, dim=1, stable=True).indices  # class after class, as they come online
+        place = torch.arange(self.tasks, device=order.device)[:, None]
+        width = distribution.model.init(distribution.shape, 1, torch.Generator())["head.weight"].shape[0]
         fresh = torch.randn(self.tasks, width, self.way, generator=generator) * (2 / width) ** 0.5
         return Trajectory(
-            seen.support_x,
-            classes.repeat_interleave(self.shot, 1),
+            seen.support_x[place, order],
+            classes.gather(1, seen.support_y.gather(1, order)),
             torch.cat([random.support_x, seen.query_x], 1),
-            test_y,
+            torch.cat([remembered, classes.gather(1, seen.query_y)], 1),
             classes,
-            fresh.to(study.device, study.dtype),
+            fresh.to(distribution.device, distribution.dtype),
         )
 
-    def loss(self, study: Study, meta: Meta, drawn: Trajectory) -> Tensor:
+    def loss(self, distribution: TaskDistribution, meta: Meta, drawn: Trajectory, progress: Tensor) -> Tensor:
         """Mean over trajectories of the loss after the last inner step."""
-        return torch.func.vmap(lambda one: self._after(study, meta, one))(drawn).mean()
+        return torch.func.vmap(lambda seen: self._after(distribution, meta, seen))(drawn).mean()
 
-    def _after(self, study: Study, meta: Meta, one: Trajectory) -> Tensor:
+    def _after(self, distribution: TaskDistribution, meta: Meta, seen: Trajectory) -> Tensor:
         """The loss of one trajectory's test images by the trunk and the head that learned online."""
-        problem, params = study.problem(len(study.train)), renewed(params_of(meta), one.classes, one.fresh)
-        x, test_x = scaled(one.x, study.dtype), scaled(one.test_x, study.dtype)
+        problem = distribution.problem(len(distribution.train))
+        params = renewed(params_of(meta), seen.classes, seen.fresh)
+        x, test_x = scaled(seen.x, distribution.dtype), scaled(seen.test_x, distribution.dtype)
         if self.cached:
             features = problem.features(params, torch.cat([x, test_x]))
-            params, test_x = online_head(params, features[: len(x)], one.y, self.rate), features[len(x) :]
-            problem = replace(problem, model=OnFeatures(study.model))
+            params, test_x = online_head(params, features[: len(x)], seen.y, self.rate), features[len(x) :]
+            problem = replace(problem, model=OnFeatures(distribution.model))
         else:
             learner = Learner(problem.model, optimiser=SGD(self.rate), trains="head")
             state = State(params, {}, ())
             for j in range(len(x)):
-                batch = batch_of(x[j : j + 1], one.y[j : j + 1], problem.classes, study.dtype)
+                batch = batch_of(x[j : j + 1], seen.y[j : j + 1], problem.classes, distribution.dtype)
                 state = learner.step(problem, state, batch)
             params = state.params
-        return loss_of(problem, params, batch_of(test_x, one.test_y, problem.classes, study.dtype))
+        return loss_of(problem, params, batch_of(test_x, seen.test_y, problem.classes, distribution.dtype))
 
-    def images(self, study: Study) -> int:
+    def images(self, distribution: TaskDistribution) -> int:
         """Every image passes the trunk forward and backward once."""
         return self.tasks * (self.way * (self.shot + self.query) + self.remember)
+
+    def small(self) -> OML:
+        """Short trajectories."""
+        return replace(self, iterations=3, way=2, shot=2, query=2, remember=3, tasks=2)
 
 
 def renewed(params: Params, classes: Tensor, fresh: Tensor) -> Params:

@@ -6,25 +6,28 @@ that table, learned by the house's own step. Draws of the classes and learning r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.learner import AnyLearner, Learner
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session
-from lifelong.meta.stage import Meta, StageError, Study, params_of
-from lifelong.meta.start import Start
+from lifelong.loop import Member, Options, Session, learned
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import InitialisationError, Meta, params_of
+from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
-from lifelong.model import MLP, mixes_rows
-from lifelong.optimisers import Rated
+from lifelong.model import MLP
+from lifelong.optimisers import Optimiser
 from lifelong.problem import scaled
-from scenarios.episodes import Pool
+from lifelong.settings import Setting
 from scenarios.split import class_by_class
-from scenarios.stream import Stream, Table
+from scenarios.stream import Stream, Table, seed_of
 
 RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
 SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
@@ -34,33 +37,39 @@ MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
 
 
-def features_table(study: Study, meta: Meta) -> Table:
-    """The study's table with every row replaced by its features [N, F]."""
-    assert isinstance(study.train, Pool)
-    table, problem, params = study.train.table, study.problem(1), params_of(meta)
+def features_table(distribution: TaskDistribution, meta: Meta) -> Table:
+    """The distribution's table with every row replaced by its features [N, F]."""
+    table, problem, params = distribution.train.as_table(), distribution.problem(1), params_of(meta)
     with torch.no_grad():
-        pieces = [problem.features(params, scaled(x, study.dtype)) for x in table.x.split(CHUNK)]
+        pieces = [problem.features(params, scaled(x, distribution.dtype)) for x in table.x.split(CHUNK)]
     return replace(table, x=torch.cat(pieces))
 
 
 def online_accuracy(
-    study: Study, start: Start, classes: int, strategies: list[str], runs: int, optimiser: str = "Adam()"
+    distribution: TaskDistribution,
+    start: LearnedInitialisation,
+    classes: int,
+    strategies: list[str],
+    runs: int,
+    optimiser: str = "Adam()",
 ) -> list[dict[str, Any]]:
     """Accuracy on new images of all classes after the last, for each strategy, and that of nearest class means.
 
     optimiser: of the head; its own rate does not count. For each strategy and start the learning rate with the best
     mean over other draws of classes, scored on training images that they hold out, is taken from a grid that is widened
     until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
-    is one start. Raises StageError for an optimiser that does more at a step than its rule times a rate.
+    is one start. Raises InitialisationError for an optimiser that does more at a step than its rule times a rate.
     """
-    if mixes_rows(study.model):
-        raise StageError("the online test shows one image at a time, which batch norm cannot: use norm='group'")
+    if distribution.model.mixes_rows:
+        raise InitialisationError(
+            "the online test shows one image at a time, which batch norm cannot: use norm='group'"
+        )
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]
     rule = _rule(optimiser)
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
-        table = features_table(study, start.of(seed).one)
+        table = features_table(distribution, start.of(seed).meta_of_seed)
         stream, rehearsal = class_by_class(table, classes), class_by_class(table, classes, rehearsal=HELD)
         for text, strategy in zip(strategies, parsed, strict=True):
             learner = Learner(MLP(), strategy, rule)
@@ -71,14 +80,16 @@ def online_accuracy(
     return [_row(name, classes, values) for name, values in found.items()]
 
 
-def _rule(text: str) -> Rated:
-    """The head's optimiser with its rate in its state, where members of a fleet may differ in it."""
+def _rule(text: str) -> Optimiser:
+    """The head's optimiser, in which members of a fleet differ by their rates alone."""
     rule = parse(text, "optimisers")
     for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task", "kept")):
         if getattr(rule, name) != usual:
             fitting = f"{type(rule).__name__}({name}={usual!r})"
-            raise StageError(f"the online test's head learns at one rate, by its gradient alone: write {fitting}")
-    return Rated(replace(rule, rate=1.0))
+            raise InitialisationError(
+                f"the online test's head learns at one rate, by its gradient alone: write {fitting}"
+            )
+    return rule
 
 
 def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[str, Any]:
@@ -88,7 +99,7 @@ def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[st
         "method": name,
         "classes": classes,
         "mean": summary.mean,
-        "half width": summary.half_width,
+        "half_width": summary.half_width,
         "interval over": f"{len(values)} starts" if len(values) > 1 else f"{accuracy.shape[1]} draws",
         "rates": [rate for _, rate in values],
         "per draw": accuracy.tolist(),
@@ -97,29 +108,19 @@ def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[st
 
 def best_rate(learner: AnyLearner, stream: Stream, seeds: list[int]) -> float:
     """The learning rate of the highest mean accuracy, from a grid that grows until it lies inside."""
-    rates = list(RATES)
-    scores = dict(zip(rates, final_accuracy(learner, stream, seeds, rates).mean(1).tolist(), strict=True))
-    for _ in range(WIDENINGS):
-        best = max(scores, key=lambda rate: scores[rate])
-        if min(scores) < best < max(scores):
-            break
-        factor = 10**-0.5 if best == min(scores) else 10**0.5
-        more = [best * factor, best * factor**2]
-        scores |= dict(zip(more, final_accuracy(learner, stream, seeds, more).mean(1).tolist(), strict=True))
-    return max(scores, key=lambda rate: scores[rate])
+
+    def score(rates: Sequence[float]) -> Tensor:
+        return final_accuracy(learner, stream, seeds, list(rates)).mean(1)
+
+    return float(select_rate(score, RATES, WIDENINGS).rates)
 
 
 def final_accuracy(learner: AnyLearner, stream: Stream, seeds: list[int], rates: list[float]) -> Tensor:
-    """Mean accuracy over all tasks after the last [rates, seeds]; all of them one fleet. What diverges counts as it is."""
-    members = seeds * len(rates)
-    one = Session(learner, stream, members)
-    state = one.first_state()
-    if isinstance(learner, Learner):
-        rate = torch.tensor(rates, device=one.device).repeat_interleave(len(seeds)).to(state.optimiser["rate"])
-        state = state._replace(optimiser={**state.optimiser, "rate": rate})
-    for task in range(one.tasks):
-        for batch in one.feed.batches(task):
-            state, _ = one.fleet.step(state, batch, 0.0)
-        state = one.fleet.end_task(state, one.feed.finished(task))
-    accuracy, _ = one.examiner.scores(state, True, one.tasks - 1)
-    return accuracy.mean(1).view(len(rates), len(seeds))
+    """Mean accuracy over all tasks after the last [rates, seeds]; all of them one fleet. NaN where one diverged.
+
+    A learner without a rate is the same at all of them.
+    """
+    settings = [learner.at_rate(rate) for rate in rates]
+    members = [Member(Setting("", setting), seed_of(seed)) for setting in settings for seed in seeds]
+    result, _ = learned(Session.of_members(members, stream, Options()))
+    return result.at_task_ends[:, -1].mean(1).view(len(rates), len(seeds))

@@ -1,31 +1,39 @@
-"""The outer loop: draw, differentiate, update, validate; for one start or a fleet of them."""
+"""The outer loop: draw, differentiate, update, validate; for one start or a fleet of them.
+
+`events` runs it, and gives what happened in the order in which it happens; saving and showing consume the events.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from lifelong.meta.stage import Meta, Stage, StageError, Study
-from lifelong.meta.testing import Scored, scored
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.testing import scored
+from lifelong.model import Net
 from scenarios.stream import generator
 
 WORTH_RECORDING = 200  # iterations from which recording the gradient, some seconds, is won back
 
 
-class Diverged(StageError):
+class Diverged(InitialisationError):
     """A loss that is no longer finite; its message is one line."""
 
 
 @dataclass
-class Course:
-    """Where the outer loop stands: all that a checkpoint holds. Every leaf of meta and optimiser is [S, ...]."""
+class TrainingState:
+    """Where the outer loop stands: all that a checkpoint holds. Every leaf of meta and optimiser is [S, ...].
+
+    losses: [S] of each iteration; validated: iterations and scores [S, E]; seconds: of training, on the wall's clock.
+    """
 
     meta: Meta
     optimiser: Any
@@ -35,117 +43,187 @@ class Course:
     seconds: float = 0.0
 
 
-class Keeper(Protocol):
-    """Who saves the outer loop."""
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, the state after it, and how many iterations there will be."""
 
-    def restore(self, course: Course) -> Course:
-        """The saved course, or the course as given."""
-        ...
-
-    def boundary(self, course: Course) -> None:
-        """Called after every iteration."""
-        ...
-
-
-class Tidings(NamedTuple):
-    """What a watcher is told."""
-
-    iteration: int
+    state: TrainingState
     iterations: int
-    loss: float
-    validation: Tensor | None
+
+
+class Begun(Event):
+    """Nothing was learned yet, or what was saved was taken up again."""
+
+
+class Stepped(Event):
+    """One iteration is over."""
+
+
+class Validated(Event):
+    """The state was scored on validation episodes: the last of `state.validated`."""
+
+
+class Done(Event):
+    """The last iteration is over, and validated."""
+
+
+Consumer = Callable[[Event], None]
+
+
+class Checkpointer(Protocol):
+    """Who saves the outer loop; `lifelong.meta.files` has the one that writes to disk."""
+
+    def restore(self, state: TrainingState) -> TrainingState:
+        """The saved state, or the state as given."""
+        ...
+
+    def __call__(self, event: Event) -> None:
+        """Save when it is time; raises Stopped after saving when asked to stop."""
+        ...
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a stage learned for S seeds: meta, every leaf [S, ...]; losses [S, iterations]; validated: iterations and
-    accuracies [S, episodes] (in regression, mean squares); wall seconds of the outer loop."""
+    """What was learned for S seeds: the outer loop's final state."""
 
-    stage: Stage
-    meta: Meta
+    method: Initialisation
     seeds: tuple[int, ...]
-    losses: Tensor
-    validated: tuple[tuple[int, Tensor], ...]
-    seconds: float
+    state: TrainingState
+
+    @property
+    def meta(self) -> Meta:
+        """Every leaf [S, ...]."""
+        return self.state.meta
+
+    @property
+    def losses(self) -> Tensor:
+        """[S, iterations]."""
+        losses = self.state.losses
+        return torch.stack(losses, 1).cpu() if losses else torch.zeros(len(self.seeds), 0)
+
+    @property
+    def validated(self) -> tuple[tuple[int, Tensor], ...]:
+        """Iterations and scores [S, E]: accuracies, or mean square errors where numbers are predicted."""
+        return tuple(self.state.validated)
+
+    def of(self, place: int) -> Meta:
+        """What was learned for one of the seeds."""
+        return tree_map(lambda leaf: leaf[place], self.meta)
 
 
 def pretrain(
-    stage: Stage,
-    study: Study | Sequence[Study],
+    method: Initialisation,
+    distribution: TaskDistribution | Sequence[TaskDistribution],
     seeds: Sequence[int] = (0,),
+    *,
+    initial: Net | None = None,
+    validate_every: int = 0,
+    episodes: int = 200,
+    watch: Consumer | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> Learned:
+    """Learn a start for each seed, all from one distribution or each from its own.
+
+    initial: networks [S, ...] whose trunks learning begins from, instead of draws of its own. Every `validate_every`
+    iterations, and at the end, the starts are scored on validation episodes. Random numbers are functions of (seed,
+    "episode", iteration), so the seeds of a fleet, a start alone, and a resumed outer loop see the same tasks. Raises
+    Diverged when the loss is no longer finite.
+    """
+    distributions = [distribution] * len(seeds) if isinstance(distribution, TaskDistribution) else list(distribution)
+    state = begin(method, distributions[0], seeds, initial)
+    if checkpointer:
+        state = checkpointer.restore(state)
+    consumers = [consumer for consumer in (checkpointer, watch) if consumer]
+    for event in events(method, distributions, seeds, state, validate_every=validate_every, episodes=episodes):
+        for consume in consumers:
+            consume(event)
+    return Learned(method, tuple(seeds), state)
+
+
+def begin(
+    method: Initialisation, distribution: TaskDistribution, seeds: Sequence[int], initial: Net | None = None
+) -> TrainingState:
+    """The state before the first iteration. Raises a Refusal where the distribution cannot serve the method."""
+    method.check(distribution)
+    metas = [method.init(distribution, generator(seed, "start")) for seed in seeds]
+    for s, meta in enumerate(metas):
+        if initial is not None:
+            meta["net"] = with_trunk(meta["net"], {name: value[s].clone() for name, value in initial.items()})
+    meta = tree_map(lambda *leaves: torch.stack(leaves), *metas)
+    optimisers = [method.outer.init(alone) for alone in metas]
+    optimiser = tree_map(lambda *leaves: torch.stack(leaves), *optimisers) if tree_leaves(optimisers[0]) else {}
+    return TrainingState(meta, optimiser)
+
+
+def events(
+    method: Initialisation,
+    distributions: Sequence[TaskDistribution],
+    seeds: Sequence[int],
+    state: TrainingState,
     *,
     validate_every: int = 0,
     episodes: int = 200,
-    watch: Callable[[Tidings], None] | None = None,
-    keeper: Keeper | None = None,
-) -> Learned:
-    """Learn a start for each seed, all from one study or each from its own; `validate_every` iterations, and at the end, score it on validation episodes.
-
-    Random numbers are functions of (seed, "episode", iteration), so the seeds of a fleet, a start alone, and a resumed
-    outer loop see the same tasks. Raises Diverged when the loss is no longer finite.
-    """
-    studies = [study] * len(seeds) if isinstance(study, Study) else list(study)
-    study = studies[0]
-    stage.check(study)
-    course = _begin(stage, study, seeds)
-    if keeper:
-        course = keeper.restore(course)
-    gradients, told = _over_seeds(stage, study, len(seeds)), 0.0
-    while course.iteration < stage.iterations:
-        began, i = time.perf_counter(), course.iteration
-        drawn = [stage.draw(own, generator(seed, "episode", i)) for own, seed in zip(studies, seeds, strict=True)]
-        loss, gradient = gradients(course.meta, drawn)
-        stage.outer.update_(course.meta, gradient, course.optimiser, i / stage.iterations)
-        course.meta = stage.settle(course.meta)
-        course.losses.append(loss.detach())
-        course.iteration += 1
-        course.seconds += time.perf_counter() - began
+) -> Iterator[Event]:
+    """The outer loop from a state on, which it changes: begun, then steps and validations, done."""
+    gradients = _over_seeds(method, distributions[0], len(seeds))
+    count = method.iterations
+    yield Begun(state, count)
+    while True:
+        if episodes and _is_due(state, count, validate_every):
+            scores = _validate(method, distributions[0], state.meta, len(seeds), episodes)
+            state.validated.append((state.iteration, scores))
+            yield Validated(state, count)
+        if state.iteration == count:
+            break
+        began, place = time.perf_counter(), state.iteration
+        drawn = [
+            method.draw(distribution, generator(seed, "episode", place))
+            for distribution, seed in zip(distributions, seeds, strict=True)
+        ]
+        loss, gradient = gradients(state.meta, drawn, place / count)
+        method.outer.update_(state.meta, gradient, state.optimiser, place / count)
+        state.meta = method.project(state.meta)
+        state.losses.append(loss.detach())
+        state.iteration += 1
+        state.seconds += time.perf_counter() - began
         if not torch.isfinite(loss).all():
-            raise Diverged(f"{stage!r}: the loss is not finite after {course.iteration} iterations: lower its rates")
-        due = (validate_every and course.iteration % validate_every == 0) or course.iteration == stage.iterations
-        if due and episodes:
-            course.validated.append((course.iteration, _validate(stage, study, course.meta, len(seeds), episodes)))
-        if watch and (due or time.perf_counter() - told > 0.25):
-            told = time.perf_counter()
-            last = course.validated[-1][1] if course.validated else None
-            watch(Tidings(course.iteration, stage.iterations, float(loss.mean()), last))
-        if keeper and course.iteration < stage.iterations:
-            keeper.boundary(course)
-    losses = torch.stack(course.losses, 1).cpu() if course.losses else torch.zeros(len(seeds), 0)
-    return Learned(stage, course.meta, tuple(seeds), losses, tuple(course.validated), course.seconds)
+            raise Diverged(f"{method!r}: the loss is not finite after {state.iteration} iterations: lower its rates")
+        yield Stepped(state, count)
+    yield Done(state, count)
 
 
-def _begin(stage: Stage, study: Study, seeds: Sequence[int]) -> Course:
-    metas = [stage.init(study, generator(seed, "start")) for seed in seeds]
-    meta = tree_map(lambda *leaves: torch.stack(leaves), *metas)
-    optimisers = [stage.outer.init(own) for own in metas]
-    optimiser = tree_map(lambda *leaves: torch.stack(leaves), *optimisers) if tree_leaves(optimisers[0]) else {}
-    return Course(meta, optimiser)
+def _is_due(state: TrainingState, iterations: int, every: int) -> bool:
+    """Whether the state is to be validated, and was not yet."""
+    place = state.iteration
+    last = state.validated[-1][0] if state.validated else 0
+    return place > last and (place == iterations or (every > 0 and place % every == 0))
 
 
-def _over_seeds(stage: Stage, study: Study, count: int) -> Callable[[Meta, list[Any]], tuple[Tensor, Meta]]:
-    """The stage's gradient for every seed: mapped for networks of matrix products, in turn for convolutions.
+def _over_seeds(
+    method: Initialisation, distribution: TaskDistribution, count: int
+) -> Callable[[Meta, list[Any], float], tuple[Tensor, Meta]]:
+    """The gradient for every seed: mapped for networks of matrix products, in turn for convolutions.
 
     A convolution with weights of its own for each seed and task becomes a grouped one, which is slower than the seeds in
     turn; a matrix product becomes a batched one, which is faster.
     """
 
-    def alone(meta: Meta, drawn: Any) -> tuple[Tensor, Meta]:
-        return stage.gradient(study, meta, drawn)
+    def alone(meta: Meta, drawn: Any, progress: Tensor) -> tuple[Tensor, Meta]:
+        return method.gradient(distribution, meta, drawn, progress)
 
-    convolves = any(leaf.ndim > 2 for leaf in tree_leaves(study.model.init(study.shape, 2, torch.Generator())))
-
-    in_turn = count == 1 or convolves
-    compute = alone if in_turn else torch.func.vmap(alone)
-    if stage.iterations >= WORTH_RECORDING:
+    net = distribution.model.init(distribution.shape, 2, torch.Generator())
+    in_turn = count == 1 or any(leaf.ndim > 2 for leaf in tree_leaves(net))
+    compute = alone if in_turn else torch.func.vmap(alone, in_dims=(0, 0, None))
+    if method.iterations >= WORTH_RECORDING:
         compute = recorded(compute)
 
-    def gradients(meta: Meta, drawn: list[Any]) -> tuple[Tensor, Meta]:
+    def gradients(meta: Meta, drawn: list[Any], progress: float) -> tuple[Tensor, Meta]:
+        now = torch.tensor(progress, dtype=distribution.dtype, device=distribution.device)
         if in_turn:
-            pairs = [compute(tree_map(lambda p, s=s: p[s], meta), drawn[s]) for s in range(count)]
+            pairs = [compute(tree_map(lambda p, s=s: p[s], meta), drawn[s], now) for s in range(count)]
             loss, gradient = zip(*pairs, strict=True)
             return torch.stack(loss), tree_map(lambda *leaves: torch.stack(leaves), *gradient)
-        return compute(meta, tree_map(lambda *leaves: torch.stack(leaves), *drawn))
+        return compute(meta, tree_map(lambda *leaves: torch.stack(leaves), *drawn), now)
 
     return gradients
 
@@ -171,8 +249,21 @@ def recorded(compute: Callable[..., Any]) -> Callable[..., Any]:
     return play
 
 
-def _validate(stage: Stage, study: Study, meta: Meta, count: int, episodes: int) -> Tensor:
+def _validate(method: Initialisation, distribution: TaskDistribution, meta: Meta, count: int, episodes: int) -> Tensor:
     """Score of every seed on the same validation episodes [S, E]."""
-    own = [tree_map(lambda p, s=s: p[s], meta) for s in range(count)]
-    scores: list[Scored] = [scored(stage, study, one, study.validation, episodes=episodes) for one in own]
-    return torch.stack([one.scores for one in scores])
+    alone = [tree_map(lambda leaf, s=s: leaf[s], meta) for s in range(count)]
+    found = [scored(method, distribution, one, distribution.validation, episodes=episodes) for one in alone]
+    return torch.stack([one.scores for one in found])
+
+
+def with_trunk(net: Net, given: Net) -> Net:
+    """A network whose parameters but the head's are the given ones. Raises InitialisationError for another network's."""
+    trunk = {name: value for name, value in given.items() if not name.startswith("head.")}
+    names = {name for name in net if not name.startswith("head.")}
+    for name in sorted(names | set(trunk)):
+        shapes = [tuple(values[name].shape) if name in values else "missing" for values in (trunk, net)]
+        if shapes[0] != shapes[1]:
+            raise InitialisationError(
+                f"the start is for another network: its {name} is {shapes[0]}, and this one's is {shapes[1]}"
+            )
+    return {name: trunk[name].to(value.device, value.dtype) if name in trunk else value for name, value in net.items()}

@@ -2,72 +2,119 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.steps import batch_of, loss_of
-from lifelong.meta.stage import Meta, Stage, StageError, Study, params_of
-from scenarios.episodes import Episode
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta, Record, params_of
+from lifelong.problem import scaled
+
+
+class Rows(NamedTuple):
+    """Rows of an iteration: x [B, ...]; y int64 [B], classes of the source, or float [B, D]."""
+
+    x: Tensor
+    y: Tensor
+
+
+def rows_of_classes(distribution: TaskDistribution, count: int, generator: torch.Generator) -> Rows:
+    """One row of each of B classes drawn with equal chances; all classes as often as any other where B is larger."""
+    way = min(count, len(distribution.train))
+    episode = distribution.train.draw(-(-count // way), way, 1, 0, generator)
+    labels = distribution.train.labels(episode)
+    return Rows(*(part.flatten(0, 1)[:count] for part in (episode.support_x, labels)))
+
+
+def scores_of(distribution: TaskDistribution, meta: Meta, drawn: Rows) -> Tensor:
+    """Scores [B, C] of the rows for all classes of the source."""
+    problem = distribution.problem(len(distribution.train))
+    return problem.logits(params_of(meta), scaled(drawn.x, distribution.dtype))
 
 
 @dataclass(frozen=True)
-class Pretrained(Stage):
+class Pretrained(Initialisation):
     """Supervised training on every class of the data at once: the transfer baseline of a learned start.
 
     batch: rows of an iteration, drawn class by class. Loss: cross-entropy over all classes (and their right angles).
+    way, shot, query, tasks, groups: words of earlier texts, which never said anything here.
     """
 
-    episodic = False
+    least: ClassVar[dict[str, int]] = {"iterations": 0, "batch": 1}
+
     batch: int = 64
-    groups: int = 0
+    way: InitVar[int] = 0
+    shot: InitVar[int] = 0
+    query: InitVar[int] = 0
+    tasks: InitVar[int] = 0
+    groups: InitVar[int] = 0
 
-    def check(self, study: Study) -> None:
-        """Any study will do, as long as there are as many classes as groups."""
-        if self.batch < 1 or self.groups < 0 or (not study.regression and self.groups > len(study.train) // 2):
-            raise StageError(f"{self!r}: batch is at least 1, and each group needs 2 of the {len(study.train)} classes")
+    def __post_init__(self, way: int, shot: int, query: int, tasks: int, groups: int) -> None:
+        super().__post_init__()
+        if groups:
+            raise InitialisationError(f"Pretrained has no groups: write MultiTask(groups={groups})")
 
-    def init(self, study: Study, generator: torch.Generator) -> Meta:
-        """A network with one output for each class."""
-        return {"net": self.fresh(study, 1 if study.regression else len(study.train), generator)}
+    def draw(self, distribution: TaskDistribution, generator: torch.Generator) -> Rows:
+        """The rows of one iteration."""
+        return rows_of_classes(distribution, self.batch, generator)
 
-    def draw(self, study: Study, generator: torch.Generator) -> Episode:
-        """One row of each of `batch` classes drawn with equal chances: every field [batch, 1, ...]."""
-        if study.regression:
-            return study.train.draw(self.batch, 1, 1, 1, generator)
-        way = min(self.batch, len(study.train))
-        episode = study.train.draw(-(-self.batch // way), way, 1, 1, generator)
-        return Episode(*(part.flatten(0, 1)[: self.batch, None] for part in episode))
+    def loss(self, distribution: TaskDistribution, meta: Meta, drawn: Rows, progress: Tensor) -> Tensor:
+        """Cross-entropy over all classes; of numbers, the mean square."""
+        return distribution.loss(scores_of(distribution, meta, drawn), drawn.y)
 
-    def loss(self, study: Study, meta: Meta, drawn: Episode) -> Tensor:
-        """Cross-entropy over all classes, or over those of the row's group."""
-        if study.regression:
-            batch = batch_of(drawn.support_x.flatten(0, 1), drawn.support_y.flatten(0, 1), 1, study.dtype)
-            return loss_of(study.problem(1), params_of(meta), batch)
-        count, classes = len(study.train), drawn.classes.flatten()
-        batch = batch_of(drawn.support_x.flatten(0, 1), classes, count, study.dtype)
-        if self.groups:
-            group = torch.arange(count, device=classes.device) * self.groups // count
-            batch = batch._replace(allowed=group[classes][:, None] == group[None])
-        return loss_of(study.problem(count), params_of(meta), batch)
-
-    def answers(self, study: Study, meta: Meta, support: Tensor, labels: Tensor, query: Tensor, way: int) -> Tensor:
-        """Scores of the nearest class mean; in regression, what the network says without adapting."""
-        if study.regression:
-            return study.problem(1).logits(params_of(meta), query.to(study.dtype))
-        return super().answers(study, meta, support, labels, query, way)
-
-    def images(self, study: Study) -> int:
+    def images(self, distribution: TaskDistribution) -> int:
         """The rows of a batch."""
         return self.batch
 
+    def small(self: Record) -> Record:
+        """Few rows."""
+        return replace(self, iterations=3, batch=8)
+
 
 @dataclass(frozen=True)
-class MultiTask(Pretrained):
+class MultiTask(Initialisation):
     """Joint training on many tasks, each with its own head: the data's classes in `groups` runs of equal length.
 
-    Loss: cross-entropy over the classes of the row's own group. (Caruana, 1997.)
+    Loss: cross-entropy over the classes of the row's own group. (Caruana, 1997.) batch: as in Pretrained.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("classes",)
+    least: ClassVar[dict[str, int]] = {"iterations": 0, "batch": 1, "groups": 1}
+
+    batch: int = 64
     groups: int = 10
+    way: InitVar[int] = 0
+    shot: InitVar[int] = 0
+    query: InitVar[int] = 0
+    tasks: InitVar[int] = 0
+
+    def __post_init__(self, way: int, shot: int, query: int, tasks: int) -> None:
+        super().__post_init__()
+
+    def check(self, distribution: TaskDistribution) -> None:
+        """Each group needs two classes."""
+        super().check(distribution)
+        count = len(distribution.train)
+        if self.groups > count // 2:
+            raise InitialisationError(f"{self!r}: each group needs 2 of the {count} classes")
+
+    def draw(self, distribution: TaskDistribution, generator: torch.Generator) -> Rows:
+        """The rows of one iteration."""
+        return rows_of_classes(distribution, self.batch, generator)
+
+    def loss(self, distribution: TaskDistribution, meta: Meta, drawn: Rows, progress: Tensor) -> Tensor:
+        """Cross-entropy over the classes of each row's group."""
+        count = len(distribution.train)
+        group = torch.arange(count, device=drawn.y.device) * self.groups // count
+        scores = scores_of(distribution, meta, drawn)
+        return distribution.loss(scores.masked_fill(group[drawn.y][:, None] != group, -torch.inf), drawn.y)
+
+    def images(self, distribution: TaskDistribution) -> int:
+        """The rows of a batch."""
+        return self.batch
+
+    def small(self: Record) -> Record:
+        """Few rows and groups."""
+        return replace(self, iterations=3, batch=8, groups=3)

@@ -42,6 +42,7 @@ class Conditioned:
     place: str = "first"
     descriptor = True
     mixes_rows = False
+    shows_layers = True
 
     def __post_init__(self) -> None:
         if not (isinstance(self.trunk, MLP) and self.trunk.widths):

@@ -6,13 +6,11 @@ import time
 from dataclasses import dataclass
 from statistics import mean, median
 
-from torch.utils._pytree import tree_map
-
 from lifelong.expression import parse
 from lifelong.loop import device_of
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.learned import distribution_of
 from lifelong.meta.pretraining import pretrain
-from lifelong.meta.stage import Study
-from lifelong.meta.start import study_of
 from lifelong.meta.testing import scored
 from lifelong.published.rows import Cell, Row, about_machine, absent, mean_and_error, own_cells
 from scenarios.datasets import load_table
@@ -55,27 +53,26 @@ class FewShotRow(Row):
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed, and test it on the same episodes as all others."""
-        stage, model = parse(self.stage, "initialisations"), parse(self.model, "models")
+        method, model = parse(self.stage, "initialisations"), parse(self.model, "models")
         background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
-        study = study_of(stage, model, background, evaluation).to(device_of(device))
+        distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
         began = time.process_time()
-        learned = pretrain(stage, study, seeds, episodes=0)
+        learned = pretrain(method, distribution, seeds, episodes=0)
         seconds = time.process_time() - began
-        own = pool(evaluation).to(study.device)
-        test = Study(model, own, own, evaluation.shape)
+        unseen = pool(evaluation).to(distribution.device)
+        test = TaskDistribution(model, unseen, unseen)
         found = [
             [
-                scored(stage, test, tree_map(lambda leaf, s=s: leaf[s], learned.meta), own, way=5, shot=1,
-                       episodes=EPISODES, inductive=alone)
+                scored(method, test, learned.of(s), unseen, way=5, shot=1, episodes=EPISODES, inductive=alone)
                 for s in range(len(seeds))
             ]
             for alone in (False, True)
-        ]  # fmt: skip
+        ]
         return {
-            "class split": study.train.hash,
+            "class split": distribution.train.hash,
             "accuracy": [round(float(one.scores.mean()), 6) for one in found[0]],
             "inductive": [round(float(one.scores.mean()), 6) for one in found[1]],
-            "half_width": [round(one.half_width, 6) for one in found[0]],
+            "half_width": [round(one.half_width or 0.0, 6) for one in found[0]],
             "training seconds": round(seconds, 1),
             **about_machine(device),
         }

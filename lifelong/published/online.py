@@ -9,10 +9,11 @@ from torch.utils._pytree import tree_map
 
 from lifelong.expression import parse
 from lifelong.loop import device_of
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Meta
+from lifelong.meta.learned import LearnedInitialisation, distribution_of
 from lifelong.meta.online import online_accuracy
-from lifelong.meta.pretraining import Course, pretrain
-from lifelong.meta.stage import Meta, Study
-from lifelong.meta.start import Start, study_of
+from lifelong.meta.pretraining import begin, events
 from lifelong.published.rows import Cell, Row, about_machine, absent, gathered, mean_and_error, own_cells
 from scenarios.datasets import load_table
 from scenarios.episodes import pool
@@ -33,24 +34,6 @@ PUBLISHED = (
     "Javed and White (2019), table 2, 50 characters of 84 x 84 pixels, six convolutions of 256 channels, many more steps: "
     "OML online 64.72, with replay 68.16, with EWC 64.44; pre-trained online 21.16, with replay 36.72, with EWC 18.72"
 )
-
-
-@dataclass
-class Snapshots:
-    """Keeps what was learned at some iterations."""
-
-    at: tuple[int, ...]
-    kept: dict[int, Meta]
-
-    def restore(self, course: Course) -> Course:
-        """From the start on."""
-        self.boundary(course)
-        return course
-
-    def boundary(self, course: Course) -> None:
-        """A copy, where it is wanted."""
-        if course.iteration in self.at:
-            self.kept[course.iteration] = tree_map(lambda leaf: leaf.clone(), course.meta)
 
 
 @dataclass(frozen=True)
@@ -74,24 +57,28 @@ class OnlineRow(Row):
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
-        stage, model = parse(self.stage, "initialisations"), parse(NET, "models")
+        method, model = parse(self.stage, "initialisations"), parse(NET, "models")
         background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
-        study = study_of(stage, model, background, evaluation).to(device_of(device))
-        snapshots = Snapshots(tuple(round(share * stage.iterations) for share in SHARES), {})
-        learned = pretrain(stage, study, seeds, episodes=0, keeper=snapshots)
-        snapshots.kept[stage.iterations] = learned.meta
-        own = pool(evaluation).to(study.device)
-        test = Study(model, own, own, evaluation.shape)
+        distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
+        wanted = {round(share * method.iterations) for share in SHARES}
+        learned: dict[int, Meta] = {}
+        state = begin(method, distribution, seeds)
+        for event in events(method, [distribution] * len(seeds), seeds, state, episodes=0):
+            if event.state.iteration in wanted:
+                learned[event.state.iteration] = tree_map(lambda leaf: leaf.clone(), event.state.meta)
+        unseen = pool(evaluation).to(distribution.device)
+        test = TaskDistribution(model, unseen, unseen)
 
         def online(meta: Meta, strategies: tuple[str, ...]) -> list[dict[str, Any]]:
-            return online_accuracy(test, Start(meta, {}, seeds), CLASSES, list(strategies), RUNS)
+            return online_accuracy(test, LearnedInitialisation(meta, {}, seeds), CLASSES, list(strategies), RUNS)
 
-        last = online(learned.meta, STRATEGIES)
+        last = online(learned[method.iterations], STRATEGIES)
         curve = [
-            [i * stage.images(study), _only(online(meta, STRATEGIES[:1]))] for i, meta in sorted(snapshots.kept.items())
+            [i * method.images(distribution), _only(online(meta, STRATEGIES[:1]))]
+            for i, meta in sorted(learned.items())
         ]
         return {
-            "images": stage.images(study) * stage.iterations if self.method != "random" else 0,
+            "images": method.images(distribution) * method.iterations if self.method != "random" else 0,
             "accuracy": [round(last[0]["mean"], 6)],
             "by strategy": [{row["method"]: round(row["mean"], 6) for row in last}],
             "rates": [{row["method"]: row["rates"][0] for row in last}],

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from torch.utils._pytree import tree_map
+import torch
+from torch import Tensor
 
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.loop import device_of
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation import Meta
+from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
-from lifelong.meta.start import study_of_sines
-from lifelong.meta.testing import scored
+from lifelong.meta.testing import Scored, scored
 from lifelong.model import MLP
 from lifelong.published.rows import SEEDS, Cell, Row, about_machine, absent, gathered, mean_and_error
+from scenarios.episodes import Sines
 
 NET = MLP(40, 40)
 POINTS, WAVES = 10, 600
@@ -25,6 +31,20 @@ PROTOCOL = (
     "20,000 iterations of Adam from 0.002 linearly to 0. Both starts are tested alike: one step of gradient descent on 10 points of each "
     f"of {WAVES} new waves, the mean square error on 100 others; the step's rate is the best of {RATES} on further waves"
 )
+
+
+def tested_at_best_rate(distribution: TaskDistribution, meta: Meta) -> tuple[float, Scored]:
+    """The inner rate of the smallest error, and the errors at it on other waves."""
+
+    def tested(rate: float, query: int) -> Scored:
+        method, waves = replace(TESTED, rate=rate), distribution.validation
+        return scored(method, distribution, meta, waves, shot=POINTS, query=query, episodes=WAVES)
+
+    def score(rates: Sequence[float]) -> Tensor:  # another number of queries than the test's: other waves
+        return torch.stack([-tested(rate, 50).scores.mean() for rate in rates])
+
+    rate = float(select_rate(score, RATES).rates)
+    return rate, tested(rate, 100)
 
 
 @dataclass(frozen=True)
@@ -52,23 +72,18 @@ class SineRow(Row):
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with each seed, choose its rate, test it."""
-        stage = parse(self.stage, "initialisations")
-        study = study_of_sines(stage, NET).to(device_of(device))
-        learned = pretrain(stage, study, seeds, episodes=0)
+        method = parse(self.stage, "initialisations")
+        distribution = distribution_of_source(method, NET, Sines()).to(device_of(device))
+        learned = pretrain(method, distribution, seeds, episodes=0)
         rates, errors, widths = [], [], []
         for s in range(len(seeds)):
-            meta = tree_map(lambda leaf, s=s: leaf[s], learned.meta)
-
-            def error(rate: float, query: int, meta=meta):
-                return scored(replace(TESTED, rate=rate), study, meta, study.validation, shot=POINTS, query=query,
-                              episodes=WAVES)  # fmt: skip
-
-            # another number of queries: other waves
-            rates.append(min(RATES, key=lambda rate: float(error(rate, 50).scores.mean())))
-            tested = error(rates[-1], 100)
+            rate, tested = tested_at_best_rate(distribution, learned.of(s))
+            rates.append(rate)
             errors.append(round(float(tested.scores.mean()), 6))
-            widths.append(round(tested.half_width, 6))
-        return {"rates": rates, "error": errors, "half_width": widths, **about_machine(device)}
+            widths.append(round(tested.half_width or 0.0, 6))
+        return {
+            "rates": rates, "error": errors, "half_width": widths, **about_machine(device)
+        }  # fmt: skip
 
     def shown(self, cell: Cell) -> str:
         """A cell in a few words."""

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot, FewShotProbe
+from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.adaptation.rules import Rule, Scratch, TransferError
 from lifelong.learner import Learner
 from lifelong.loop import Session, check_request, device_of
 from lifelong.metrics import Estimate, estimate
 from lifelong.model import Net
-from lifelong.transfer.rates import GRID, ChosenRates, choose_rate
+from lifelong.transfer.rates import GRID, choose_rate
 from lifelong.transfer.readings import learned
 from scenarios.stream import Stream
 
@@ -111,7 +112,7 @@ def transfer_matrices(
     return made
 
 
-def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, ChosenRates]:
+def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, SelectedRates]:
     """Accuracy [S, G, T, K] of G sources on every task, at rates chosen for each task and number of shots."""
     count, tasks, shots = len(bench.seeds), bench.tasks, what.shots
     starts = len(next(iter(nets.values()))) // count

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from lifelong.adaptation.steps import batch_of
+from lifelong.learner import Learner
+from lifelong.meta import pretraining
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.episodic import MetaLearner
+from lifelong.meta.files import Checkpoints
+from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.online_head import online_head
-from lifelong.meta.pretraining import pretrain, recorded
+from lifelong.meta.pretraining import begin, events, pretrain, recorded
 from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.r2d2 import R2D2, ridge_head
 from lifelong.meta.reptile import Reptile
-from lifelong.meta.stage import Study
-from lifelong.meta.start import Checkpoints, study_of_sines
 from lifelong.meta.supervised import MultiTask, Pretrained
-from lifelong.meta.testing import scored
+from lifelong.meta.testing import Scored, scored
+from lifelong.metrics import estimate
 from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam, Rated
-from scenarios.episodes import Episode, pool
+from lifelong.optimisers import SGD, Adam
+from scenarios.episodes import Sines, Support, TaskSource, pool
+from scenarios.refusal import Refusal
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
 DOUBLE = torch.float64
 TABLE = blobs(12, 6, 30)
-STUDY = Study(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), TABLE.shape, DOUBLE)
+TASKS = TaskDistribution(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), DOUBLE)
+HALF = torch.tensor(0.5, dtype=DOUBLE)  # of the outer loop is over
 SMALL = {"way": 3, "shot": 2, "query": 2, "tasks": 4, "iterations": 3}
 SECOND_ORDER = (
     MAML(**SMALL, steps=3, rate=0.3),
@@ -38,18 +48,19 @@ SECOND_ORDER = (
     ProtoNet(way=3, shot=2, query=2, tasks=2),
     Pretrained(batch=8),
     MultiTask(batch=8, groups=3),
+    R2D2(way=3, shot=2, query=2, tasks=2),
 )
-STAGES = (*SECOND_ORDER, MAML(**SMALL, order=1), Reptile(way=3, tasks=2, shot=4, batch=5, inner=SGD(0.1)))
+METHODS = (*SECOND_ORDER, MAML(**SMALL, order=1), Reptile(way=3, tasks=2, shot=4, batch=5, inner=SGD(0.1)))
 
 
-def drawn_by(stage, study=STUDY, word=0):
-    return stage.draw(study, generator("drawn", word))
+def drawn_by(method, tasks=TASKS, word=0):
+    return method.draw(tasks, generator("drawn", word))
 
 
-@pytest.mark.parametrize("stage", SECOND_ORDER, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_gradient_by_finite_differences(stage):
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+@pytest.mark.parametrize("method", SECOND_ORDER, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_gradient_by_finite_differences(method):
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     leaves, spec = tree_flatten(meta)
     random = generator("direction")
     for _ in range(3):
@@ -58,7 +69,7 @@ def test_gradient_by_finite_differences(stage):
 
         def loss(sign, direction=direction, step=step):
             moved = [leaf + sign * step * d for leaf, d in zip(leaves, direction, strict=True)]
-            return stage.loss(STUDY, tree_unflatten(moved, spec), drawn)
+            return method.loss(TASKS, tree_unflatten(moved, spec), drawn, HALF)
 
         numeric = (loss(1) - loss(-1)) / (2 * step)
         exact = sum((g * d).sum() for g, d in zip(tree_flatten(gradient)[0], direction, strict=True))
@@ -67,9 +78,9 @@ def test_gradient_by_finite_differences(stage):
 
 def test_first_order_is_the_gradient_at_the_adapted_parameters():
     """Taken as constants, inner gradients leave d L(p_k) / d p = L'(p_k)."""
-    stage = MAML(**SMALL, steps=2, rate=0.3, order=1)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=2, rate=0.3, order=1)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     expected = plain_maml(meta, drawn, 0.3, 2, first_order=True)[1]
     torch.testing.assert_close(gradient["net"], expected)
     assert not torch.allclose(gradient["net"]["head.weight"], plain_maml(meta, drawn, 0.3, 2)[1]["head.weight"])
@@ -83,7 +94,7 @@ def plain_maml(meta, drawn, rate, steps, first_order=False):
         return (x.flatten(1) @ p["layer0.weight"] + p["layer0.bias"]).relu() @ p["head.weight"] + p["head.bias"]
 
     total = 0.0
-    for x, y, query_x, query_y, _ in zip(*drawn, strict=True):
+    for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
         own = dict(net)
         for _ in range(steps):
             gradients = torch.autograd.grad(
@@ -95,9 +106,9 @@ def plain_maml(meta, drawn, rate, steps, first_order=False):
 
 
 def test_tasks_together_are_tasks_in_a_loop():
-    stage = MAML(**SMALL, steps=3, rate=0.3)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    loss, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=3, rate=0.3)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    loss, gradient = method.gradient(TASKS, meta, drawn, HALF)
     theirs, expected = plain_maml(meta, drawn, 0.3, 3)
     torch.testing.assert_close(loss, theirs)
     torch.testing.assert_close(gradient["net"], expected)
@@ -105,20 +116,20 @@ def test_tasks_together_are_tasks_in_a_loop():
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_chunks_of_tasks_give_the_same_gradient(size):
-    stage = MAML(**SMALL, steps=2, rate=0.3)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    together, chunked = (s.gradient(STUDY, meta, drawn) for s in (stage, replace(stage, chunk=size)))
+    method = MAML(**SMALL, steps=2, rate=0.3)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    together, chunked = (s.gradient(TASKS, meta, drawn, HALF) for s in (method, replace(method, chunk=size)))
     torch.testing.assert_close(chunked, together)
 
 
 def test_maml_without_inner_steps_is_joint_training():
     """At inner rate 0 the meta-gradient is that of all tasks' queries together."""
-    stage = MAML(**SMALL, steps=3, rate=0.0)
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, drawn)
+    method = MAML(**SMALL, steps=3, rate=0.0)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
     net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
     x, y = drawn.query_x.flatten(0, 1).to(DOUBLE), drawn.query_y.flatten()
-    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    loss = F.cross_entropy(TASKS.problem(3).logits({"net": net}, x), y)
     torch.testing.assert_close(
         gradient["net"], dict(zip(net, torch.autograd.grad(loss, list(net.values())), strict=True))
     )
@@ -127,8 +138,8 @@ def test_maml_without_inner_steps_is_joint_training():
 def test_anil_with_the_trunk_passed_once_is_the_plain_one():
     once = MAML(**SMALL, steps=3, rate=0.3, adapts="head")
     plain = replace(once, adapts="head.*")  # the same parameters by another word, which takes the general path
-    meta, drawn = once.init(STUDY, generator("start")), drawn_by(once)
-    torch.testing.assert_close(once.gradient(STUDY, meta, drawn), plain.gradient(STUDY, meta, drawn))
+    meta, drawn = once.init(TASKS, generator("start")), drawn_by(once)
+    torch.testing.assert_close(once.gradient(TASKS, meta, drawn, HALF), plain.gradient(TASKS, meta, drawn, HALF))
 
 
 @pytest.mark.parametrize("model", [MLP(7), Conv4(8, blocks=2, halving="stride")], ids=repr)
@@ -137,11 +148,11 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
     if isinstance(model, Conv4):
         x = torch.rand(60, 6, 6, generator=generator("images"))
         table = replace(TABLE, x=x, y=torch.arange(60) % 12, train_rows=60)
-    own = pool(table)
-    study = Study(model, own, own, table.shape, DOUBLE)
-    stage = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
-    meta, drawn = stage.init(study, generator("start")), drawn_by(stage, study)
-    cached, plain = (s.gradient(study, meta, drawn) for s in (stage, replace(stage, cached=False)))
+    images = pool(table)
+    tasks = TaskDistribution(model, images, images, DOUBLE)
+    method = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
+    meta, drawn = method.init(tasks, generator("start")), drawn_by(method, tasks)
+    cached, plain = (s.gradient(tasks, meta, drawn, HALF) for s in (method, replace(method, cached=False)))
     torch.testing.assert_close(cached, plain)
 
 
@@ -149,71 +160,71 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
 def test_pretraining_draws_as_many_rows_as_it_says(classes):
     """Of fewer classes than the batch has rows, some are drawn again."""
     own = pool(TABLE, tuple(range(classes)))
-    study = replace(STUDY, train=own)
-    for stage in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
-        drawn = drawn_by(stage, study)
-        assert len(drawn.support_x) == len(drawn.classes) == stage.images(study) == 8
-        assert torch.isfinite(stage.gradient(study, stage.init(study, generator("start")), drawn)[0])
+    tasks = replace(TASKS, train=own)
+    for method in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
+        drawn = drawn_by(method, tasks)
+        assert len(drawn.x) == len(drawn.y) == method.images(tasks) == 8
+        assert torch.isfinite(method.gradient(tasks, method.init(tasks, generator("start")), drawn, HALF)[0])
 
 
 def test_images_are_those_that_pass_the_trunk():
-    waves = study_of_sines(MAML(), MLP(5))
-    assert MAML(shot=3, query=2, steps=2, tasks=4).images(STUDY) == 4 * 5 * (3 * 2 * 2 + 2)
-    assert MAML(shot=3, query=2, steps=2, tasks=4, order=1).images(STUDY) == 4 * 5 * (3 * 2 + 2)
-    assert MAML(shot=3, query=2, steps=2, tasks=4, adapts="head").images(STUDY) == 4 * 5 * (3 + 2)
+    waves = distribution_of_source(MAML(), MLP(5), Sines())
+    assert MAML(shot=3, query=2, steps=2, tasks=4).images(TASKS) == 4 * 5 * (3 * 2 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, order=1).images(TASKS) == 4 * 5 * (3 * 2 + 2)
+    assert MAML(shot=3, query=2, steps=2, tasks=4, adapts="head").images(TASKS) == 4 * 5 * (3 + 2)
     assert MAML(shot=3, query=2, steps=2, tasks=4).images(waves) == 4 * (3 * 2 * 2 + 2)
     assert Reptile(shot=10, batch=20, steps=3, tasks=2).images(waves) == 2 * 3 * 10
 
 
 def test_reptile_after_one_step_of_plain_descent_is_a_gradient():
     """p - p_1 = rate x grad L(p): with one full-batch step Reptile is joint training."""
-    stage = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
-    meta = stage.init(STUDY, generator("start"))
-    episode, order = drawn_by(stage)
-    _, gradient = stage.gradient(STUDY, meta, (episode, order))
+    method = Reptile(way=3, tasks=4, shot=2, steps=1, batch=6, inner=SGD(0.1))
+    meta = method.init(TASKS, generator("start"))
+    episode, order = drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, (episode, order), HALF)
     net = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
     x, y = episode.support_x.flatten(0, 1).to(DOUBLE), episode.support_y.flatten()
-    loss = F.cross_entropy(STUDY.problem(3).logits({"net": net}, x), y)
+    loss = F.cross_entropy(TASKS.problem(3).logits({"net": net}, x), y)
     expected = torch.autograd.grad(loss, list(net.values()))
     torch.testing.assert_close(gradient["net"], {n: 0.1 * g for n, g in zip(net, expected, strict=True)})
 
 
 def test_prototypes_by_hand():
-    stage, way = ProtoNet(way=3, shot=2, query=2), 3
-    meta, drawn = stage.init(STUDY, generator("start")), drawn_by(stage)
-    task = Episode(*(value[0] for value in drawn))
-    features = {n: STUDY.problem(way).features(meta, x.to(DOUBLE)) for n, x in task._asdict().items() if "x" in n}
+    method, way = ProtoNet(way=3, shot=2, query=2), 3
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    task = drawn.task(0)
+    features = {n: TASKS.problem(way).features(meta, x.to(DOUBLE)) for n, x in task._asdict().items() if "_x" in n}
     means = torch.stack([features["support_x"][task.support_y == c].mean(0) for c in range(way)])
-    ours = stage.answers(STUDY, meta, task.support_x, task.support_y, task.query_x, way)
+    ours = method.predict(TASKS, meta, task.support, task.query_x, way)
     torch.testing.assert_close(ours, -(torch.cdist(features["query_x"], means) ** 2))
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_a_fleet_of_starts_is_each_alone(stage):
-    stage = replace(stage, iterations=3)
-    fleet = pretrain(stage, STUDY, (1, 4), episodes=0)
-    alone = pretrain(stage, STUDY, (4,), episodes=0)
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_fleet_of_starts_is_each_alone(method):
+    method = replace(method, iterations=3)
+    fleet = pretrain(method, TASKS, (1, 4), episodes=0)
+    alone = pretrain(method, TASKS, (4,), episodes=0)
     torch.testing.assert_close(tree_map(lambda leaf: leaf[1:], fleet.meta), alone.meta, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_stopped_and_resumed_is_the_same(stage, tmp_path):
-    stage = replace(stage, iterations=5)
-    whole = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5)
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_stopped_and_resumed_is_the_same(method, tmp_path):
+    method = replace(method, iterations=5)
+    whole = pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5)
 
     class Cut(Exception):
         pass
 
     class Killed(Checkpoints):
-        def boundary(self, course):
-            super().boundary(course)
-            if course.iteration == 3:
+        def __call__(self, event):
+            super().__call__(event)
+            if event.state.iteration == 3:
                 raise Cut
 
     path = tmp_path / "start.checkpoint.safetensors"
     with pytest.raises(Cut):
-        pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Killed(path, "w", every=0))
-    again = pretrain(stage, STUDY, (0, 3), validate_every=2, episodes=5, keeper=Checkpoints(path, "w"))
+        pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5, checkpointer=Killed(path, "w", every=0))
+    again = pretrain(method, TASKS, (0, 3), validate_every=2, episodes=5, checkpointer=Checkpoints(path, "w"))
     for a, b in zip(tree_flatten(whole.meta)[0], tree_flatten(again.meta)[0], strict=True):
         assert torch.equal(a, b)
     assert torch.equal(whole.losses, again.losses)
@@ -221,28 +232,29 @@ def test_stopped_and_resumed_is_the_same(stage, tmp_path):
 
 
 def test_zero_shots_are_answered_without_adapting():
-    stage = MAML(way=3, shot=0, query=4, tasks=2, steps=2, iterations=2)
-    learned = pretrain(stage, STUDY, (0,), episodes=0)
-    found = scored(stage, STUDY, tree_map(lambda leaf: leaf[0], learned.meta), STUDY.validation, query=3, episodes=20)
+    method = MAML(way=3, shot=0, query=4, tasks=2, steps=2, iterations=2)
+    learned = pretrain(method, TASKS, (0,), episodes=0)
+    found = scored(method, TASKS, learned.of(0), TASKS.validation, query=3, episodes=20)
     assert found.shot == 0 and 0 <= float(found.scores.mean()) <= 1
 
 
 def test_the_same_episodes_for_every_start():
-    a = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
-    b = [STUDY.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
-    assert all(torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one, two, strict=True))
+    a = [TASKS.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    b = [TASKS.train.draw(2, 3, 1, 2, generator("test", i)) for i in range(2)]
+    leaves = [tree_flatten(episodes)[0] for episodes in (a, b)]
+    assert all(torch.equal(x, y) for x, y in zip(*leaves, strict=True))
 
 
 def test_maml_learns_sines_and_pretraining_does_not():
     """After one step on 10 points the error of MAML is far below that of a net fitted to all waves at once."""
-    shared = {"shot": 10, "query": 10, "tasks": 10, "iterations": 400, "outer": Adam(0.005)}
+    shared = {"shot": 10, "query": 10, "tasks": 10, "iterations": 800, "outer": Adam(0.005)}
     errors = []
-    for stage in (MAML(**shared, rate=0.02), Pretrained(batch=200, iterations=400, outer=Adam(0.005))):
-        study = study_of_sines(stage, MLP(40, 40))
-        learned = pretrain(stage, study, (0,), episodes=0)
-        meta = tree_map(lambda leaf: leaf[0], learned.meta)
+    for method in (MAML(**shared, rate=0.02), Pretrained(batch=200, iterations=800, outer=Adam(0.005))):
+        waves = distribution_of_source(method, MLP(40, 40), Sines())
+        learned = pretrain(method, waves, (0,), episodes=0)
+        meta = learned.of(0)
         tester = MAML(**shared, rate=0.02)  # both adapt by the same rule
-        errors.append(float(scored(tester, study, meta, study.validation, shot=10, episodes=100).scores.mean()))
+        errors.append(float(scored(tester, waves, meta, waves.validation, shot=10, episodes=100).scores.mean()))
     assert errors[0] < errors[1] / 2
 
 
@@ -298,33 +310,304 @@ def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
     torch.testing.assert_close(gradients(online_head), gradients(chain))
 
 
-@pytest.mark.parametrize("rule", [SGD, Adam], ids=lambda rule: rule.__name__)
-def test_a_rate_in_the_state_is_the_rate_in_the_record(rule):
-    """Alone and as a fleet whose members have rates of their own, over three steps."""
-    random, rates = generator("rates", 0), (0.5, 0.01)
-    params = {"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)}
-    gradients = [{"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)} for _ in range(3)]
-    rated, none = Rated(rule(1.0)), torch.zeros((), dtype=DOUBLE)
-    states = [rated.init({"w": params["w"][s]}) | {"rate": torch.tensor(r, dtype=DOUBLE)} for s, r in enumerate(rates)]
-    fleet, fleet_state = tree_map(torch.clone, params), tree_map(lambda *s: torch.stack(s), *states)
-    for given in gradients:
-        rated.update_(fleet, given, fleet_state, 0.0)
-    for s, rate in enumerate(rates):
-        own = theirs = {"w": params["w"][s]}
-        state, their_state = states[s], rule(rate).init(own)
-        for given in gradients:
-            own, state = rated.update(own, {"w": given["w"][s]}, state, none)
-            theirs, their_state = rule(rate).update(theirs, {"w": given["w"][s]}, their_state, none)
-        torch.testing.assert_close(own, theirs)
-        torch.testing.assert_close(fleet["w"][s], theirs["w"])
-
-
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
-def test_a_recorded_gradient_is_the_gradient_to_the_bit(stage):
-    play = recorded(lambda meta, drawn: stage.gradient(STUDY, meta, drawn))
-    meta = stage.init(STUDY, generator("start"))
+@pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
+def test_a_recorded_gradient_is_the_gradient_to_the_bit(method):
+    play = recorded(lambda meta, drawn, progress: method.gradient(TASKS, meta, drawn, progress))
+    meta = method.init(TASKS, generator("start"))
     for word in range(3):
-        drawn = drawn_by(stage, word=word)
-        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn), stage.gradient(STUDY, meta, drawn))]
+        drawn = drawn_by(method, word=word)
+        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn, HALF), method.gradient(TASKS, meta, drawn, HALF))]
         assert all(torch.equal(a, b) for a, b in zip(*leaves, strict=True))
         meta = tree_map(lambda p: p + 0.01, meta)
+
+
+def test_ridge_head_is_the_least_squares_of_the_augmented_rows():
+    """The closed form in [R, R] against lstsq of (X; sqrt(strength) I) on (Y; 0), and a plain loop over a task."""
+    random = generator("ridge", 0)
+    x, y = (torch.randn(size, generator=random, dtype=DOUBLE) for size in ((6, 9), (6, 3)))
+    for weight in ((), torch.rand(6, generator=random, dtype=DOUBLE)):
+        root = torch.ones(6, 1, dtype=DOUBLE) if isinstance(weight, tuple) else weight.sqrt()[:, None]
+        rows = torch.cat([root * x, 0.7**0.5 * torch.eye(9, dtype=DOUBLE)])
+        expected = torch.linalg.lstsq(rows, torch.cat([root * y, torch.zeros(9, 3, dtype=DOUBLE)])).solution
+        torch.testing.assert_close(ridge_head(x, y, torch.tensor(0.7, dtype=DOUBLE), weight), expected)
+
+
+def test_r2d2_in_a_loop_over_tasks():
+    """Loss and gradient, with autograd and nothing of ours but the network's layers."""
+    method = R2D2(way=3, shot=2, query=2, tasks=4)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    meta["ridge"] = {"log_strength": HALF[None], "scale": 3 * HALF[None], "shift": -HALF[None]}
+    leaves, spec = tree_flatten(meta)
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    own = tree_unflatten(leaves, spec)
+    net, ridge, total = own["net"], own["ridge"], 0.0
+    for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
+        support, query = ((v.to(DOUBLE) @ net["layer0.weight"] + net["layer0.bias"]).relu() for v in (x, query_x))
+        square = support.T @ support + ridge["log_strength"].exp() * torch.eye(7, dtype=DOUBLE)
+        head = torch.linalg.inv(square) @ support.T @ F.one_hot(y, 3).to(DOUBLE)  # [F, F], where ours inverts [R, R]
+        total = total + F.cross_entropy(query @ head * ridge["scale"] + ridge["shift"], query_y) / 4
+    expected = torch.autograd.grad(total, leaves, allow_unused=True)
+    loss, gradient = method.gradient(TASKS, meta, drawn, HALF)
+    torch.testing.assert_close(loss, total.detach())
+    for ours, theirs in zip(tree_flatten(gradient)[0], expected, strict=True):
+        torch.testing.assert_close(ours, torch.zeros_like(ours) if theirs is None else theirs)
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """Gradient descent whose rate of each step is its state, as MAML++ learns them."""
+
+    at_task: str = "kept"
+
+    def init(self, params):
+        return {"rates": torch.zeros(3), "count": torch.zeros((), dtype=torch.int64)}
+
+    def update(self, params, gradients, state, progress):
+        rate = state["rates"][state["count"]]
+        return tree_map(lambda p, g: p - rate * g, params, gradients), {**state, "count": state["count"] + 1}
+
+
+@dataclass(frozen=True)
+class RatesOfSteps(MAML):
+    """Learns a rate for each inner step: what differs is said by `inner_learner` alone."""
+
+    def init(self, distribution, generator):
+        rates = torch.linspace(0.1, 0.3, self.steps, dtype=distribution.dtype)
+        return {**super().init(distribution, generator), "steps": {"rates": (rates,)}}
+
+    def inner_learner(self, distribution, meta, way):
+        learner, _ = super().inner_learner(distribution, meta, way)
+        count = torch.zeros((), dtype=torch.int64)
+        return replace(learner, optimiser=PerStep()), {"rates": meta["steps"]["rates"][0], "count": count}
+
+
+def test_an_inner_learner_of_its_own_is_unrolled_and_differentiated():
+    """Rates of each step, against a loop in plain autograd; and through the outer loop, in a fleet."""
+    method = RatesOfSteps(**SMALL, steps=3)
+    meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
+    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
+    leaves = {name: value.clone().requires_grad_() for name, value in meta["net"].items()}
+    rates, total = meta["steps"]["rates"][0].clone().requires_grad_(), 0.0
+
+    def logits(p, x):
+        return (x.to(DOUBLE) @ p["layer0.weight"] + p["layer0.bias"]).relu() @ p["head.weight"] + p["head.bias"]
+
+    for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
+        moved = dict(leaves)
+        for step in range(3):
+            slopes = torch.autograd.grad(F.cross_entropy(logits(moved, x), y), list(moved.values()), create_graph=True)
+            moved = {n: p - rates[step] * g for (n, p), g in zip(moved.items(), slopes, strict=True)}
+        total = total + F.cross_entropy(logits(moved, query_x), query_y) / len(drawn.classes)
+    expected = torch.autograd.grad(total, [rates, *leaves.values()])
+    torch.testing.assert_close(gradient["steps"]["rates"][0], expected[0])
+    torch.testing.assert_close(gradient["net"], dict(zip(leaves, expected[1:], strict=True)))
+    fleet, alone = (pretrain(method, TASKS, seeds, episodes=0).meta for seeds in ((1, 4), (4,)))
+    torch.testing.assert_close(tree_map(lambda leaf: leaf[1:], fleet), alone, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_gives_its_loss_too():
+    """The same state as `step`, and the loss before it; Reptile reports that of the last inner step."""
+    learner, problem = Learner(MLP(7), optimiser=Adam(0.1)), TASKS.problem(3)
+    episode = TASKS.train.draw(1, 3, 4, 1, generator("step")).task(0)
+    batch = batch_of(episode.support_x, episode.support_y, 3, DOUBLE)
+    state = learner.init(problem, {"net": MLP(7).init((6,), 3, generator("net"))}, generator("x"))
+    state = tree_map(lambda leaf: leaf.to(DOUBLE) if leaf.is_floating_point() else leaf, state)
+    after, loss = learner.step_and_loss(problem, state, batch)
+    for a, b in zip(tree_flatten(after)[0], tree_flatten(learner.step(problem, state, batch))[0], strict=True):
+        assert torch.equal(a, b)
+    torch.testing.assert_close(loss, F.cross_entropy(problem.logits(state.params, batch.x), batch.y))
+    method = Reptile(way=3, tasks=1, shot=4, batch=12, steps=1)
+    meta, (drawn, order) = {"net": state.params["net"]}, method.draw(TASKS, generator("drawn"))
+    found, _ = method.gradient(TASKS, meta, (drawn, order), HALF)
+    torch.testing.assert_close(
+        found, F.cross_entropy(problem.logits(meta, drawn.support_x[0].to(DOUBLE)), drawn.support_y[0])
+    )
+
+
+@dataclass(frozen=True)
+class VariableShot(TaskSource):
+    """Tasks of one to K shots and some queries, padded to one shape with rows of noise that weigh nothing."""
+
+    pool: TaskSource
+    name = "variable shot"
+    hash = "variable shot"
+    shape = (6,)
+
+    def __len__(self):
+        return len(self.pool)
+
+    def check(self, way, shot, query):
+        self.pool.check(way, shot, query)
+
+    def draw(self, tasks, way, shot, query, generator):
+        episode = self.pool.draw(tasks, way, shot, query, generator)
+        parts = {}
+        for part in ("support", "query"):
+            x, y = getattr(episode, f"{part}_x"), getattr(episode, f"{part}_y")
+            order = torch.rand(y.shape, generator=generator).argsort(1)
+            first = torch.zeros_like(y, dtype=torch.bool)  # of each class one row counts at least
+            for n in range(way if y.shape[1] else 0):
+                first[torch.arange(tasks), (y == n).to(torch.int64).argmax(1)] = True
+            kept = first | (order < y.shape[1] // 2)
+            parts |= {f"{part}_x": torch.where(kept[..., None], x, 1e3), f"{part}_weight": kept.to(torch.float32)}
+        about = torch.nn.functional.one_hot(episode.classes, len(self.pool)).to(torch.float32)
+        return episode._replace(**parts, about=about)
+
+
+VARIABLE = TaskDistribution(MLP(7), VariableShot(pool(TABLE)), VariableShot(pool(TABLE)), DOUBLE)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ProtoNet(way=3, shot=3, query=4, tasks=3),
+        R2D2(way=3, shot=3, query=4, tasks=3),
+        MAML(way=3, shot=3, query=4, tasks=3, steps=2),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_rows_that_weigh_nothing_are_as_if_they_were_not_there(method):
+    """Tasks of different shots in tensors of one shape: the loss is that of each task's own rows, one after another."""
+    meta, drawn = method.init(VARIABLE, generator("start")), method.draw(VARIABLE, generator("drawn"))
+    losses = []
+    for place in range(3):
+        task = drawn.task(place)
+        shown, asked = task.support_weight > 0, task.query_weight > 0
+        assert not shown.all() and not asked.all()
+        support = Support(task.support_x[shown], task.support_y[shown])
+        scores = method.predict(VARIABLE, meta, support, task.query_x[asked], 3)
+        losses.append(F.cross_entropy(scores, task.query_y[asked]))
+    torch.testing.assert_close(method.loss(VARIABLE, meta, drawn, HALF), torch.stack(losses).mean())
+    found = scored(method, VARIABLE, meta, VARIABLE.validation, way=3, shot=3, query=4, episodes=10)
+    assert 0 <= float(found.scores.mean()) <= 1
+
+
+def test_reptile_counts_rows_by_their_weights():
+    """One full-batch step of plain descent is the gradient of the weighted loss."""
+    method = Reptile(way=3, tasks=1, shot=4, steps=1, batch=12, inner=SGD(0.1))
+    meta, (drawn, order) = method.init(VARIABLE, generator("start")), method.draw(VARIABLE, generator("drawn"))
+    _, gradient = method.gradient(VARIABLE, meta, (drawn, order), HALF)
+    kept = drawn.support_weight[0] > 0
+
+    def loss(net):
+        return F.cross_entropy(
+            VARIABLE.problem(3).logits({"net": net}, drawn.support_x[0][kept].to(DOUBLE)), drawn.support_y[0][kept]
+        )
+
+    torch.testing.assert_close(gradient["net"], tree_map(lambda g: 0.1 * g, torch.func.grad(loss)(meta["net"])))
+
+
+@dataclass(frozen=True)
+class FromDescriptors(ProtoNet):
+    """Zero shots: a class is what its descriptor says."""
+
+    least: ClassVar[dict] = MetaLearner.least
+
+    def init(self, distribution, generator):
+        meta = super().init(distribution, generator)
+        return {**meta, "map": torch.randn(12, 7, generator=generator, dtype=DOUBLE)}
+
+    def answers(self, distribution, meta, support, query, way):
+        features = distribution.problem(way).features(meta, query.to(DOUBLE))
+        return features @ (support.about.to(DOUBLE) @ meta["map"]).T
+
+
+def test_descriptors_of_the_classes_reach_the_answers_and_are_learned_from():
+    method = FromDescriptors(way=3, shot=0, query=4, tasks=4, iterations=60, outer=Adam(0.05))
+    learned = pretrain(method, VARIABLE, (0,), episodes=0)
+    assert float(learned.losses[0, -5:].mean()) < float(learned.losses[0, :5].mean()) / 2
+
+
+@dataclass(frozen=True)
+class Annealed(ProtoNet):
+    """Its loss is how much of the outer loop is over."""
+
+    def loss(self, distribution, meta, drawn, progress):
+        return progress + 0 * super().loss(distribution, meta, drawn, progress)
+
+
+@pytest.mark.parametrize("worth", [1, 200])
+def test_the_loss_is_told_how_much_of_the_outer_loop_is_over(worth, monkeypatch):
+    """Recorded, too: progress is no constant of the recording."""
+    monkeypatch.setattr(pretraining, "WORTH_RECORDING", worth)
+    learned = pretrain(Annealed(way=3, tasks=2, iterations=4), TASKS, (0, 1), episodes=0)
+    torch.testing.assert_close(learned.losses, torch.tensor([[0, 0.25, 0.5, 0.75]] * 2, dtype=DOUBLE))
+
+
+def test_events_come_in_the_order_of_execution_and_bear_the_state():
+    method = ProtoNet(way=3, tasks=2, iterations=4)
+    state = begin(method, TASKS, (0,))
+    seen = [
+        (type(event).__name__, event.state.iteration)
+        for event in events(method, [TASKS], (0,), state, validate_every=2, episodes=3)
+    ]
+    steps = [("Stepped", 1), ("Stepped", 2), ("Validated", 2), ("Stepped", 3), ("Stepped", 4), ("Validated", 4)]
+    assert seen == [("Begun", 0), *steps, ("Done", 4)]
+    whole = pretrain(method, TASKS, (0,), validate_every=2, episodes=3)
+    assert all(torch.equal(a, b) for a, b in zip(*(tree_flatten(s.meta)[0] for s in (state, whole.state)), strict=True))
+
+
+def test_learning_begins_from_given_trunks():
+    """The heads stay the seeds' own draws; a trunk of another network is refused."""
+    given = {name: torch.stack([v, 2 * v]) for name, v in MLP(7).init((6,), 9, generator("given")).items()}
+    method = ProtoNet(way=3, tasks=2, iterations=0)
+    learned, alone = (pretrain(method, TASKS, (0, 1), episodes=0, initial=i).meta["net"] for i in (given, None))
+    assert torch.equal(learned["layer0.weight"], given["layer0.weight"].to(DOUBLE))
+    assert torch.equal(learned["head.weight"], alone["head.weight"])
+    with pytest.raises(Refusal, match="another network"):
+        pretrain(method, TASKS, (0,), initial={"layer0.weight": torch.zeros(1, 6, 8)})
+
+
+@pytest.mark.parametrize("method", [ProtoNet(), MAML(steps=2), Reptile(test_steps=2)], ids=lambda m: type(m).__name__)
+def test_each_query_apart_is_the_plain_pass_where_rows_are_not_mixed(method):
+    """And where they are, each query beside the support: in pieces the same as one after another."""
+    x = torch.rand(60, 8, 8, generator=generator("images"))
+    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6)
+    for norm in ("group", "batch"):
+        source = pool(table)
+        tasks = TaskDistribution(Conv4(4, blocks=2, groups=2, norm=norm), source, source, DOUBLE)
+        meta = method.init(tasks, generator("start"))
+        size = {"way": 5, "shot": 1, "query": 4, "episodes": 12}
+        plain, apart = (scored(method, tasks, meta, source, inductive=i, **size) for i in (False, True))
+        assert apart.mode == "inductive" and plain.mode == ("inductive" if norm == "group" else "transductive")
+        if norm == "group":
+            assert torch.equal(plain.scores, apart.scores)
+            continue
+        words = ("test episodes", source.hash, 5, 1, 4, 10)
+        task = source.draw(2, 5, 1, 4, generator(*words)).task(1)
+        with torch.no_grad():
+            alone = [
+                method.predict(tasks, meta, task.support, torch.cat([task.support_x, row[None]]), 5)[-1]
+                for row in task.query_x
+            ]
+        score = (torch.stack(alone).argmax(1) == task.query_y).to(DOUBLE).mean()
+        torch.testing.assert_close(apart.scores[11], score)
+
+
+def test_oml_sees_class_after_class_with_their_own_labels():
+    table = replace(TABLE, x=TABLE.y.to(DOUBLE)[:, None].expand(-1, 6).clone())  # each row bears its class
+    tasks = TaskDistribution(MLP(7), pool(table), pool(table), DOUBLE)
+    drawn = OML(way=3, shot=4, query=2, remember=4, tasks=5).draw(tasks, generator("drawn"))
+    assert torch.equal(drawn.x[..., 0].to(torch.int64), drawn.y)
+    assert torch.equal(drawn.test_x[..., 0].to(torch.int64), drawn.test_y)
+    assert torch.equal(drawn.y, drawn.classes.repeat_interleave(4, 1))
+
+
+def test_oml_of_one_class_at_a_time():
+    """As ANML draws them: way is at least 1 where the head is that of all classes."""
+    method = OML(way=1, shot=3, query=2, remember=3, iterations=2)
+    assert torch.isfinite(pretrain(method, TASKS, (0,), episodes=0).losses).all()
+    with pytest.raises(Refusal, match="at least 2"):
+        ProtoNet(way=1)
+
+
+def test_the_interval_of_a_test_is_that_of_the_metrics():
+    found = Scored(torch.tensor([0.2, 0.4, 0.9], dtype=DOUBLE), 5, 1, 1, "", "")
+    assert found.half_width == estimate(found.scores).half_width == pytest.approx(4.302653 * 0.3605551 / 3**0.5)
+
+
+def test_a_test_tells_how_many_episodes_were_answered():
+    told, method = [], ProtoNet(way=3)
+    meta = method.init(TASKS, generator("start"))
+    scored(method, TASKS, meta, TASKS.train, way=3, query=4, episodes=12, tell=lambda *words: told.append(words))
+    assert told[0] == (0, 12) and told[-1] == (12, 12) and len(told) > 2

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lifelong.expression import parse
+from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.reptile import Reptile
-from lifelong.meta.stage import Study
 from lifelong.published.few_shot import NET, OURS
-from scenarios.episodes import pool
+from scenarios.episodes import Support, pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 from tests.reference import plain_few_shot
@@ -35,17 +35,18 @@ def test_a_row_learns_and_answers_as_its_plain_loop(row):
     """So a row's accuracy and its loop's differ by their random numbers alone."""
     table = blobs(24, 28 * 28, 20)
     images = pool(replace(table, x=table.x.view(-1, 28, 28)), rotations=True)
-    stage, study = parse(row.stage, "initialisations"), Study(parse(NET, "models"), images, images, (28, 28), DOUBLE)
-    meta = {"net": {name: value.to(DOUBLE) for name, value in stage.init(study, generator("start"))["net"].items()}}
-    drawn = stage.draw(study, generator("tasks"))
-    episode, batches = drawn if isinstance(stage, Reptile) else (drawn, [None] * stage.tasks)
-    _, gradient = stage.gradient(study, meta, drawn)
+    method = parse(row.stage, "initialisations")
+    tasks = TaskDistribution(parse(NET, "models"), images, images, DOUBLE)
+    meta = method.init(tasks, generator("start"))
+    drawn = method.draw(tasks, generator("tasks"))
+    episode, batches = drawn if isinstance(method, Reptile) else (drawn, [None] * method.tasks)
+    _, gradient = method.gradient(tasks, meta, drawn, torch.tensor(0.5, dtype=DOUBLE))
 
     net = plain_few_shot.Net(ways=len(meta["net"]["head.bias"])).to(DOUBLE)
     net.load_state_dict(by_the_loops_names(meta["net"]))
     x, query = (part.to(DOUBLE)[:, :, None] for part in (episode.support_x, episode.query_x))
-    tasks = list(zip(x, episode.support_y, query, episode.query_y, batches, strict=True))
-    plain_few_shot.meta_gradient(row.method, net, tasks)
+    plain = list(zip(x, episode.support_y, query, episode.query_y, batches, strict=True))
+    plain_few_shot.meta_gradient(row.method, net, plain)
     for name, own in by_the_loops_names(gradient["net"]).items():
         theirs = dict(net.named_parameters())[name].grad
         torch.testing.assert_close(own, torch.zeros_like(own) if theirs is None else theirs, rtol=1e-9, atol=1e-12)
@@ -54,4 +55,6 @@ def test_a_row_learns_and_answers_as_its_plain_loop(row):
     episode = images.draw(1, 5, 1, 15, generator("test"))
     x, y, query = (part[0] for part in (episode.support_x.to(DOUBLE), episode.support_y, episode.query_x.to(DOUBLE)))
     theirs = plain_few_shot.answers(row.method, net, x[:, None], y, query[:, None])
-    torch.testing.assert_close(stage.answers(study, meta, x, y, query, 5), theirs.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        method.predict(tasks, meta, Support(x, y), query, 5), theirs.detach(), rtol=1e-9, atol=1e-9
+    )

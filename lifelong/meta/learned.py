@@ -1,0 +1,186 @@
+"""An initialisation put to use: the distribution that it learns from, what it learned, and the start of a learner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from lifelong.files import RunError
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.files import load_tree, save_tree
+from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain, with_trunk
+from lifelong.model import Model
+from lifelong.problem import Params, Problem
+from scenarios.datasets import load_table
+from scenarios.episodes import TaskSource, check_apart, pool, split_classes
+from scenarios.stream import ScenarioError, Stream, Table, generator
+
+FEW = 50  # classes below which none are held out: validation then takes other images of the same classes
+
+
+def distribution_of(
+    method: Initialisation, model: Model, table: Table, apart_from: Table | None = None
+) -> TaskDistribution:
+    """The tasks of a table of background classes, kept apart from the table of the stream.
+
+    A tenth of the classes, at most 100, validate; of fewer than 50 classes none, and the table's test rows do. Raises a
+    Refusal where rows differ in shape, are shared with the stream and not allowed to be, or are too few.
+    """
+    if apart_from is not None:
+        if table.shape != apart_from.shape:
+            raise ScenarioError(
+                f"the start learns from {table.name}, whose rows are {table.shape}, and those of {apart_from.name} are"
+                f" {apart_from.shape}: name other data, as in {type(method).__name__}(data='...')"
+            )
+        if not method.allow_overlap:
+            check_apart(table, apart_from)
+    if table.classes >= FEW:
+        train, held = split_classes(table, min(100, table.classes // 10), generator("validation classes"))
+        pools = [pool(table, classes, "all", method.rotations) for classes in (train, held)]
+    else:
+        pools = [pool(table, None, part, method.rotations) for part in ("train", "test")]
+    distribution = TaskDistribution(model, pools[0], pools[1])
+    method.check(distribution)
+    return distribution
+
+
+def distribution_of_source(method: Initialisation, model: Model, source: TaskSource) -> TaskDistribution:
+    """The tasks of a source that needs no data, such as sine waves; it validates on fresh ones."""
+    distribution = TaskDistribution(model, source, source)
+    method.check(distribution)
+    return distribution
+
+
+def about_learned(learned: Learned, distribution: TaskDistribution) -> dict[str, Any]:
+    """What a file says of a start: what made it, of which classes, how well it did, at what cost."""
+    method, (iteration, scores) = learned.method, learned.validated[-1] if learned.validated else (0, None)
+    return {
+        "made by": repr(method),
+        "model": repr(distribution.model),
+        "shape": list(distribution.shape),
+        "data": distribution.train.name,
+        "classes": len(distribution.train),
+        "class split": distribution.train.hash,
+        "validation split": distribution.validation.hash,
+        "starts": "one for each seed" if method.per_seed else "one, shared by all seeds",
+        "overlap allowed": method.allow_overlap,
+        "seeds": list(learned.seeds),
+        "iterations": method.iterations,
+        "images forward and backward": method.images(distribution) * method.iterations,
+        "validated at": iteration,
+        "validation": None if scores is None else scores.mean(1).tolist(),
+        "curve": [[i, float(s.mean())] for i, s in learned.validated],
+        "seconds": round(learned.state.seconds, 1),
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+@dataclass(frozen=True)
+class LearnedInitialisation:
+    """A learned start: the trunk of a network, shared by all seeds or one for each; the head stays the seed's own.
+
+    meta: what was learned, every leaf [S, ...]. Called with (problem, params, generator) it returns params;
+    `of(seed)` is the one of that seed.
+    """
+
+    meta: Meta
+    about: dict[str, Any]
+    seeds: tuple[int, ...] = (0,)
+    place: int = 0
+
+    def of(self, seed: int) -> LearnedInitialisation:
+        """The start of one seed. Raises InitialisationError where there is none for it."""
+        if self.about.get("starts", "").startswith("one, shared") or len(self.seeds) == 1:
+            return self
+        if seed not in self.seeds:
+            raise InitialisationError(f"this start was learned for the seeds {self.seeds}, and not for {seed}")
+        return replace(self, place=self.seeds.index(seed))
+
+    def fitting(self, model: Model, stream: Stream) -> LearnedInitialisation:
+        """Itself, once it is sure to fit. Raises a Refusal where the network or the shape of rows is another."""
+        shape = tuple(self.about["shape"])
+        if shape != stream.table.shape:
+            raise InitialisationError(
+                f"the start learned from rows of shape {shape}, and the stream's are {stream.table.shape}"
+            )
+        with_trunk(model.init(shape, stream.classes, generator(0, "model")), self.meta_of_seed["net"])
+        if repr(model) != self.about["model"]:  # other norms, other activations: the same shapes mean something else
+            raise InitialisationError(
+                f"the start is for another network: {self.about['model']}, and this one is {model!r}"
+            )
+        data = self.about["data"]
+        if data == stream.table.name and not self.about["overlap allowed"]:
+            raise InitialisationError(
+                f"the start learned from {data}, which the stream tests on: learn it from other classes"
+            )
+        return self
+
+    def check_apart(self, table: Table, root: Path | str | None = None) -> None:
+        """Raise a Refusal where the start saw a row of this table, and overlap was not allowed when it was learned."""
+        if not self.about["overlap allowed"]:
+            check_apart(load_table(self.about["data"], root), table)
+
+    @property
+    def meta_of_seed(self) -> Meta:
+        """What was learned for this seed."""
+        return tree_map(lambda leaf: leaf[self.place], self.meta)
+
+    def __call__(self, problem: Problem, params: Params, generator: torch.Generator) -> Params:
+        """The learner's parameters with the trunk replaced. Raises InitialisationError where it is another network's."""
+        return {**params, "net": with_trunk(params["net"], self.meta_of_seed["net"])}
+
+
+def save_learned(path: Path, meta: Meta, about: dict[str, Any]) -> None:
+    """Write a start: parameters, all that was learned beside them, and what made it."""
+    save_tree(path, meta, about)
+
+
+def load_learned(path: Path) -> LearnedInitialisation:
+    """What `save_learned` wrote. Raises RunError where it is damaged or no start at all."""
+    meta, about = load_tree(path)
+    if "made by" not in about:
+        raise RunError(f"{path} is not a start: `lifelong pretrain` writes one")
+    return LearnedInitialisation(meta, about, tuple(about["seeds"]))
+
+
+@dataclass
+class PendingInitialisation:
+    """An initialisation that is learned when its start is first asked for, and then kept; on disk where it has a path."""
+
+    method: Initialisation
+    distribution: TaskDistribution
+    seeds: tuple[int, ...]
+    learned: LearnedInitialisation | None = None
+
+    def learn(
+        self, path: Path | None = None, watch: Consumer | None = None, checkpointer: Checkpointer | None = None
+    ) -> LearnedInitialisation:
+        """The start: as it was kept, from its file, or learned now."""
+        if self.learned is None and path is not None and path.exists():
+            self.learned = load_learned(path)
+        if self.learned is None:
+            every = max(1, self.method.iterations // 10)
+            seeds = self.seeds if self.method.per_seed else (0,)
+            result = pretrain(
+                self.method, self.distribution, seeds, validate_every=every, watch=watch, checkpointer=checkpointer
+            )
+            self.learned = LearnedInitialisation(result.meta, about_learned(result, self.distribution), seeds)
+            if path is not None:
+                save_learned(path, self.learned.meta, self.learned.about)
+        return self.learned
+
+    def of(self, seed: int) -> LearnedInitialisation:
+        """The start of one seed."""
+        return self.learn().of(seed)
+
+
+def words_of(method: Initialisation, model: Model, data: str, seeds: Sequence[int]) -> str:
+    """A request in words, by which its checkpoint is known again."""
+    return json.dumps([repr(method), repr(model), data, list(seeds)])

@@ -1,0 +1,62 @@
+"""A ridge-regression head, solved in closed form on an episode's features (R2-D2; Bertinetto et al., 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.episodic import MetaLearner
+from lifelong.meta.initialisation import Meta, params_of
+from lifelong.problem import scaled
+from scenarios.episodes import Support
+
+
+@dataclass(frozen=True)
+class R2D2(MetaLearner):
+    """Features on which ridge regression to the classes answers: scores are scale x f(x) W + shift.
+
+    W = argmin |X W - Y|^2 + strength |W|^2 = X' (X X' + strength)^{-1} Y, X [R, F] the support's features and Y [R, N] its
+    labels as unit vectors. The loss is the queries' cross-entropy; strength, scale and shift are learned with the trunk,
+    from 1, 1 and 0 on. The network's own head is never used.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("classes",)
+    least: ClassVar[dict[str, int]] = {**MetaLearner.least, "shot": 1}
+
+    query: int = 5
+
+    def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
+        """The network, and the three numbers of the ridge head, each [1]."""
+        zero = torch.zeros(1, dtype=distribution.dtype, device=distribution.device)
+        ridge = {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
+        return {**super().init(distribution, generator), "ridge": ridge}
+
+    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+        """Scores [Q, N]; support and queries pass through the network together."""
+        rows = scaled(torch.cat([support.x, query]), distribution.dtype)
+        features, shown = distribution.problem(way).features(params_of(meta), rows), len(support.y)
+        targets = torch.eye(way, dtype=features.dtype, device=features.device)[support.y]
+        ridge = meta["ridge"]
+        head = ridge_head(features[:shown], targets, ridge["log_strength"].exp(), support.weight)
+        return ridge["scale"] * (features[shown:] @ head) + ridge["shift"]
+
+    @property
+    def tests_shot(self) -> int:
+        """As in training."""
+        return self.shot
+
+    @property
+    def answered_by(self) -> str:
+        """How it answers."""
+        return "ridge regression on the features"
+
+
+def ridge_head(x: Tensor, y: Tensor, strength: Tensor, weight: Any = ()) -> Tensor:
+    """argmin over W of sum_i weight_i |x_i W - y_i|^2 + strength |W|^2, [F, N]: x [R, F], y [R, N], weight [R] or nothing."""
+    root = weight.to(x.dtype).sqrt()[:, None] if isinstance(weight, Tensor) else torch.ones_like(x[:, :1])
+    x, y = root * x, root * y
+    return x.T @ torch.linalg.solve(x @ x.T + strength * torch.eye(len(x), dtype=x.dtype, device=x.device), y)
