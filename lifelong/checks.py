@@ -380,16 +380,20 @@ class _Killed(Checkpointer):
 
 
 def killed_is_whole(subject: Any) -> None:
-    """A run that was stopped and went on ends where the whole one does, to the bit."""
+    """A run that was stopped and went on ends where the whole one does, and measured the same, to the bit."""
     stream = stream_for(subject, first_setting(subject))
     whole = states(_learner(subject), stream, [0, 1])
+    measured = run(_learner(subject), stream, [0, 1], eval_every=2)
     for after in (1, 2) if _learner(subject).looped else (2, 6, 9):
         keeper = _Killed(after)
         try:
-            run(_learner(subject), stream, [0, 1], checkpointer=keeper)
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
         except Stopped:
-            run(_learner(subject), stream, [0, 1], checkpointer=keeper)
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
         equal(keeper.final, whole, f"stopped after {after} steps, and whole")
+        for name in ("when", "accuracy", "losses"):
+            seen = (getattr(each, name) for each in (result, measured))
+            equal(*seen, f"stopped after {after} steps, and whole: {name}")
 
 
 def stays_finite(subject: Any) -> None:

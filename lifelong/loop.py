@@ -354,10 +354,13 @@ class Session:
                 self._note(state, loss, through)
                 state.iteration += 1
                 state.seconds["training"] += time.perf_counter() - began
-                yield Stepped(state, loss, state.iteration == length)
                 every = self.options.eval_every
-                if every and state.iteration % every == 0 and state.iteration < length:
-                    yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
+                due = every and state.iteration % every == 0 and state.iteration < length
+                # before anybody is told of the step: who saves then saves what was measured after it, too
+                accuracy = self._evaluate(state, full=False, task_end=False) if due else None
+                yield Stepped(state, loss, state.iteration == length)
+                if accuracy is not None:
+                    yield Evaluated(state, accuracy)
                 began = time.perf_counter()
             self._consolidate(state)
             state.seconds["training"] += time.perf_counter() - began
