@@ -30,8 +30,9 @@ class BiC(Strategy):
 
     per_class: rows kept of each class to be learned again. held_out: rows kept of each class's validation rows, never
     learned; both are memory. rows, replacement: as in `Replay`. (Wu et al., 2019, eq. 1 to 5; pull as in the authors'
-    code.) They divide one memory, 9 to 1, and choose it by herding; here both are random. They fit by gradient descent;
-    Newton's steps end at the same pair and need no rate.
+    code.) They divide one memory of a fixed total, 9 to 1, and pass over new and kept rows together; here each class has
+    its share at once, drawn at random, and every batch brings kept rows. They fit by gradient descent; Newton's steps end
+    at the same pair and need no rate.
     """
 
     per_class: int = 100
