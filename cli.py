@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ Setting = Annotated[str, typer.Option(help="task, domain or class; default: the 
 Model = Annotated[str, typer.Option(help="as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'")]
 Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
 Init = Annotated[str, typer.Option(help="where the network starts")]
-Seeds = Annotated[str, typer.Option(help="5 is 0 ... 4; 3,4,9; 7:12 is 7 ... 11")]
+Seeds = Annotated[str, typer.Option(help="3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11")]
 Iterations = Annotated[int, typer.Option(help="iterations of each task")]
 Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
@@ -59,10 +60,13 @@ def _request(scenario: str, seeds: str, **fields: Any) -> Request:
 
 @contextmanager
 def _stop_asks(keeper: Any) -> Iterator[None]:
-    """Ctrl-C asks the keeper to stop, at the next place where it can save."""
+    """Ctrl-C asks the keeper to stop, at the next place where it can save; a second one ends the process at once."""
 
     def ask(*_: Any) -> None:
+        if keeper.stop_asked:
+            os._exit(130)  # what was saved is whole: files are written aside and renamed
         keeper.stop_asked = True
+        os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -76,7 +80,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
     import torch
 
     from lifelong import terminal
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import run
     from lifelong.start_files import learn_for_run
 
@@ -96,12 +100,12 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
                 start,
                 eval_every=request.eval_every,
                 eval_rows=request.eval_rows,
-                few_shot=read_shots(request.few_shot),
+                probes=few_shot_probes(read_shots(request.few_shot)),
                 device=request.device,
                 fleet=request.fleet,
                 compiled=request.compile,
                 watch=None if quiet else watch,
-                keeper=folder,
+                checkpointer=folder,
             )
     except torch.OutOfMemoryError:
         size = max(1, (request.fleet or len(request.seeds)) // 2)
@@ -176,13 +180,13 @@ def run(
 
 def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
     """A new folder, made only once the request is known to be sound."""
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import check_request
     from lifelong.request import default_folder
     from lifelong.run_folder import RunFolder
 
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.checks import try_out
 
@@ -194,12 +198,12 @@ def _dry_run(request: Request) -> None:
     import torch
 
     from lifelong import terminal
-    from lifelong.adaptation.few_shot import read_shots
+    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
     from lifelong.loop import check_request, cost
 
     torch.set_num_threads(request.threads)
     learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, read_shots(request.few_shot))
+    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
     seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
     chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
     words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
@@ -639,13 +643,15 @@ def new(
 @app.command()
 def reproduce(
     name: Annotated[
-        str, typer.Argument(help="a row, as in split-mnist-class-ewc; without it, all that are not done")
+        str,
+        typer.Argument(help="rows: names or their beginnings, as in split-mnist-class-ewc,sines; else all not done"),
     ] = "",
     data_root: DataRoot = "",
     record: Annotated[Path, typer.Option(help="where cells are kept")] = Path("docs/reference.json"),
     page: Annotated[Path, typer.Option(help="the table to write")] = Path("docs/reference.md"),
     device: Device = "auto",
     table_only: Annotated[bool, typer.Option("--table-only", help="write the page from what is kept")] = False,
+    cheap_first: Annotated[bool, typer.Option("--cheap-first", help="by the seconds of earlier cells")] = False,
 ) -> None:
     """Run published tables again: protocol, ours, theirs, verdict. Finished cells are kept, so it can be cut off.
 
@@ -657,7 +663,7 @@ def reproduce(
     from lifelong.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
-    for line in again(name, data_root, record, page, device, table_only):
+    for line in again(name, data_root, record, page, device, table_only, cheap_first):
         terminal.output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -688,6 +694,9 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
 
 def main() -> None:
     """The console script: errors become one line, and exit codes 0, 1 and 2."""
+    from lifelong.own_code import name_files
+
+    name_files(sys.argv[1:])
     try:
         code = app(standalone_mode=False)
     except Refusal as error:

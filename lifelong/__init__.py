@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.learner import Learner, NearestClassMean
+    from lifelong.learner import Learner
+    from lifelong.learners.nearest_class_mean import NearestClassMean
     from lifelong.loop import run
     from lifelong.run_folder import load
     from lifelong.strategy import FineTuning, Strategy
 
 _PLACES = {
     "Learner": "lifelong.learner",
-    "NearestClassMean": "lifelong.learner",
+    "NearestClassMean": "lifelong.learners.nearest_class_mean",
     "run": "lifelong.loop",
     "load": "lifelong.run_folder",
     "FineTuning": "lifelong.strategy",

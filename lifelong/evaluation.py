@@ -2,68 +2,91 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lifelong.fleet import Fleet
-from lifelong.learner import State
-from scenarios.stream import Stream, generator
+from scenarios.stream import Seed, Stream, generator
 
-CHUNK = 1024  # rows of each seed that are scored together
+CHUNK = 1024  # rows of each member that are scored together
+ROWS = 128  # they are padded to a multiple, so that a member's scores do not depend on its companions' rows
 
 
-class Examiner:
-    """The test rows of one chunk of seeds, all of them or a fixed random share, and the way they are answered.
+class Evaluator:
+    """The test rows of one chunk of members, all of them or a fixed random share, and the way they are answered.
 
     share_rows: rows, over all tasks, of the evaluations that are not full.
     """
 
-    def __init__(self, stream: Stream, seeds: list[int], fleet: Fleet, share_rows: int) -> None:
+    def __init__(self, stream: Stream, seeds: list[Seed], fleet: Fleet, share_rows: int) -> None:
         self.stream, self.seeds, self.fleet, self.share_rows = stream, seeds, fleet, share_rows
-        self.rules, self.tasks, self.device = fleet.problem.rules, fleet.problem.tasks, stream.table.x.device
+        self.rules, self.tasks, self.device = fleet.problem.rules, len(stream), stream.table.x.device
         self._kept: dict[bool, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _test_rows(self, full: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Row, task and validity of all that is scored, each [S, N]; a fixed random share of each task unless full."""
         rows, counts = self.rules["rows_test"].cpu(), self.rules["count_test"].cpu()
         share = max(1, self.share_rows // self.tasks)
-        row, number = [], []
-        for s, seed in enumerate(self.seeds):
-            own = [rows[s, t, : counts[s, t]] for t in range(self.tasks)]
-            if not full:
-                orders = [torch.randperm(len(o), generator=generator(seed, "test rows", t)) for t, o in enumerate(own)]
-                own = [o[order[:share]] for o, order in zip(own, orders, strict=True)]
-            row.append(torch.cat(own))
-            number.append(torch.cat([torch.full((len(o),), t) for t, o in enumerate(own)]))
-        valid = [torch.ones(len(r), dtype=torch.bool) for r in row]
-        pad = torch.nn.utils.rnn.pad_sequence
-        # padding repeats row 0 of the task 0 of nobody: it is not counted
-        first = [r[0] for r in row]
-        padded = pad(row, batch_first=True, padding_value=-1)
-        padded = torch.where(padded < 0, torch.stack(first)[:, None], padded)
-        result = (padded, pad(number, batch_first=True), pad(valid, batch_first=True))
-        return tuple(value.to(self.device) for value in result)  # type: ignore[return-value]
+        chosen = [
+            [self._chosen(rows[s, t, : counts[s, t]], seed, t, None if full else share) for t in range(self.tasks)]
+            for s, seed in enumerate(self.seeds)
+        ]
+        longest = max(sum(map(len, parts)) for parts in chosen)
+        shape = (len(self.seeds), -(-longest // ROWS) * ROWS)
+        row, number = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+        valid = torch.zeros(shape, dtype=torch.bool)
+        for s, parts in enumerate(chosen):
+            count = sum(map(len, parts))
+            row[s] = parts[0][0]  # padding repeats a row of the first task: it is not counted
+            row[s, :count], valid[s, :count] = torch.cat(parts), True
+            number[s, :count] = torch.cat([torch.full((len(part),), t) for t, part in enumerate(parts)])
+        return row.to(self.device), number.to(self.device), valid.to(self.device)
 
-    def scores(self, state: State, full: bool, task: int) -> tuple[Tensor, int]:
-        """Accuracy on every task [S, T], and the number of rows scored of each seed."""
+    def _chosen(self, rows: Tensor, seed: Seed, task: int, share: int | None) -> Tensor:
+        if share is None:
+            return rows
+        return rows[torch.randperm(len(rows), generator=generator(seed.data, "test rows", task))[:share]]
+
+    def scores(self, prepared: Any, full: bool, task: int) -> tuple[Tensor, int]:
+        """Accuracy on every task [S, T], and the number of rows scored of each member; prepared: a fleet's state.
+
+        Of a task that asks for numbers: 1 - mean square error / variance of what is asked.
+        """
         if full not in self._kept:
             self._kept[full] = self._test_rows(full)
         row, number, valid = self._kept[full]
-        ready = self.fleet.prepare(state)
         correct = torch.zeros(len(self.seeds), self.tasks, dtype=torch.float64, device=self.device)
         total = torch.zeros_like(correct)
         told = number if self.stream.setting == "task" else torch.full_like(number, -1)
         with torch.no_grad():
             pieces = zip(*(value.split(CHUNK, 1) for value in (row, number, valid, told)), strict=True)
             for r, t, v, shown in pieces:
-                scores = self.fleet.predict(ready, r, t, shown)
+                scores = self.fleet.predict(prepared, r, t, shown)
                 right = self._answers(scores, t, task) == torch.func.vmap(self._labels)(self.rules, r, t)
-                correct.scatter_add_(1, t, (right & v).to(torch.float64))
+                points = right.to(torch.float64)
+                if "numeric" in self.rules:
+                    points = self._explained(points, scores, r, t)
+                correct.scatter_add_(1, t, points * v)
                 total.scatter_add_(1, t, v.to(torch.float64))
         return correct / total, int(valid.sum(1).max())
 
     def _labels(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> Tensor:
         return own["label"][task, self.stream.table.y[row]]
+
+    def _explained(self, points: Tensor, scores: Tensor, row: Tensor, task: Tensor) -> Tensor:
+        """1 - squared error / variance for rows of tasks that ask for numbers, [S, B]; the others keep their points."""
+        targets = self.stream.table.targets
+        assert targets is not None
+        spread = targets.to(torch.float64).nan_to_num().var(0, correction=0).clamp(min=1e-12)  # of each column
+        member = torch.arange(len(self.seeds), device=self.device)[:, None]
+        column = self.rules["column"][member, task]  # [S, B, C]
+        asked = targets[row].gather(2, column.clamp(min=0)).to(torch.float64)
+        counted = (column >= 0) & ~asked.isnan()
+        error = (scores - asked.nan_to_num()).square() / spread[column.clamp(min=0)]
+        share = torch.where(counted, error, 0.0).sum(2) / counted.sum(2).clamp(min=1)
+        return torch.where(self.rules["numeric"][member, task], 1 - share, points)
 
     def _answers(self, scores: Tensor, number: Tensor, task: int) -> Tensor:
         """The best class among those that the setting leaves open, [S, B]."""

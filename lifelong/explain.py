@@ -10,13 +10,10 @@ from rich.table import Table
 from rich.text import Text
 from torch.utils._pytree import tree_leaves
 
-from lifelong.fleet import random_start
+from lifelong.initialisation import Random
 from lifelong.loop import prepared_fleet
 from lifelong.request import Request
-from lifelong.strategies.ewc import EWC
-from lifelong.strategies.lwf import LwF
-from lifelong.strategies.si import SI
-from lifelong.strategy import VERBS, Strategy, fills, parts_of
+from lifelong.strategy import VERBS, Strategy, fills
 
 WHAT = {
     "init": "sizes its memory",
@@ -25,6 +22,7 @@ WHAT = {
     "penalty": "adds to the loss",
     "grads": "changes the gradient",
     "after_step": "stores after each step",
+    "at_milestone": "turns to another phase of a task",
     "after_task": "consolidates at a task's end",
     "prepare": "makes ready for an evaluation",
     "predict": "replaces the answer",
@@ -34,10 +32,10 @@ WHAT = {
 def explain(request: Request) -> Group:
     """Tables and sentences about a strategy, its memory measured on the request's scenario."""
     learner, stream, _ = request.build()
-    parts: tuple[Strategy, ...] = parts_of(learner.strategy)
+    parts: tuple[Strategy, ...] = learner.sum.parts
     if not parts:
         return Group(Text("FineTuning(): no verb is filled in; plain gradient descent, which forgets."))
-    _, state = prepared_fleet(learner, stream, [0], random_start)
+    _, state = prepared_fleet(learner, stream, [0], Random())
     table = Table(title=f"in the order in which they act; memory on {request.scenario}, one seed", title_justify="left")
     table.add_column("part", overflow="fold")
     table.add_column("what it does", overflow="fold")
@@ -57,20 +55,4 @@ def explain(request: Request) -> Group:
 
 
 def _notes(part: Any, learner: Any, stream: Any) -> list[str]:
-    notes = [f"{type(part).__name__}: {(inspect.getdoc(part) or '').partition(chr(10))[0]}"]
-    if part.multi_task:
-        notes.append(
-            f"{type(part).__name__} acts on tasks that are learned together: run it with --baseline joint. Gains over equal"
-            " weights are seldom clear; hold it against the plain joint run on the same seeds."
-        )
-    if part.replaces_gradient and part.multi_task:
-        notes.append("each step takes one forward pass and a backward pass for each task")
-    if isinstance(part, EWC) and not hasattr(learner.model, "probed"):
-        notes.append("this model offers no layer inputs, so the Fisher takes one gradient for each row and class: slow")
-    if isinstance(part, EWC | SI | LwF) and stream.setting == "class":
-        notes.append(
-            f"{type(part).__name__} in class-incremental streams: expect about 1 / T of the classes to be answered (20 % on"
-            " Split-MNIST). That is the published result, not a fault: without old data old classes are not weighed"
-            " against new ones. Try --setting task, or add Replay(size=200)."
-        )
-    return notes
+    return [f"{type(part).__name__}: {(inspect.getdoc(part) or '').partition(chr(10))[0]}", *part.notes(stream)]

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import pkgutil
 import re
-import sys
-from functools import partial
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+from lifelong.own_code import CODE, FILES, PLACES, file_of, from_file, load_file, suggest, user_line
+from lifelong.varied import Varied, VariedError, made, varied_paths, vary
 from scenarios.refusal import Refusal
 
-STRATEGIES = ("lifelong.strategies", "lifelong.multitask")  # packages whose strategies can be named
-FILES: dict[str, str] = {}  # path of each plug-in file -> hash of the content that was loaded
-_MODULES: dict[tuple[str, str], Any] = {}
+__all__ = [
+    "FILES",
+    "PLACES",
+    "ExpressionError",
+    "from_file",
+    "load_file",
+    "make",
+    "parse",
+    "read_call",
+    "suggest",
+    "vocabulary",
+]
+
+LONGEST = 10_000  # characters of an expression
+DEEPEST = 100  # brackets or sums inside one another
+LARGEST = 2**63  # whole numbers from here on fit no tensor
 
 
 class ExpressionError(Refusal):
@@ -28,104 +35,49 @@ class ExpressionError(Refusal):
 
 
 def vocabulary(kind: str) -> dict[str, Any]:
-    """Everything that may be named: kind is "strategies", "models", "optimisers", "learners", "initialisations" or "rules"."""
-    from lifelong import learner, model, optimisers
-    from lifelong.strategy import FineTuning, Strategy
+    """Everything that may be named: kind is a key of `lifelong.registry.KINDS`."""
+    from lifelong.registry import found
 
-    if kind == "models":
-        from lifelong.multitask.conditioning import Conditioned
-
-        return {"MLP": model.MLP, "Conv4": model.Conv4, "Conditioned": Conditioned}
-    if kind == "optimisers":
-        return {"SGD": optimisers.SGD, "Adam": optimisers.Adam, "AdamW": optimisers.AdamW}
-    if kind == "learners":
-        return {"NearestClassMean": learner.NearestClassMean}
-    if kind == "initialisations":
-        from lifelong.meta.initialisation import Initialisation
-
-        return {"Random": _random, **_discovered("lifelong.meta", Initialisation)}
-    if kind == "rules":
-        from lifelong.adaptation.rules import RULES
-
-        return {rule.__name__: rule for rule in RULES}
-    found: dict[str, Any] = {"FineTuning": FineTuning}
-    for package in STRATEGIES:
-        found |= _discovered(package, Strategy)
-    for point in entry_points(group="lifelong.strategies"):
-        found.setdefault(point.name, point.load())
-    return found
+    return dict(found(kind))
 
 
-def _discovered(package: str, base: type) -> dict[str, Any]:
-    """The public classes of a package's modules that derive from a base, and can be made."""
-    found = {}
-    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        module = importlib.import_module(f"{package}.{info.name}")
-        for name, value in vars(module).items():
-            own = inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
-            if own and value is not base and not name.startswith("_") and not inspect.isabstract(value):
-                found[name] = value
-    return found
+def _shown(text: str) -> str:
+    """A text as a message quotes it."""
+    return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
-def _random() -> Any:
-    """The network's own random draw."""
-    from lifelong.fleet import random_start
-
-    return random_start
-
-
-def suggest(name: str, known: Any) -> str:
-    """The end of an error's sentence: the nearest valid name, or all of them."""
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
-
-
-def load_file(path: str) -> Any:
-    """The module in a user's file, loaded once for each content. Raises ExpressionError where it cannot be."""
-    file = Path(path)
+def _tree(text: str, plain: str, example: str) -> ast.expr:
+    """The syntax tree of a text, once it is sure that it is neither endless nor nested without bound."""
+    if len(text) > LONGEST:
+        raise ExpressionError(f"{_shown(text)} has {len(text):,} characters, and at most {LONGEST:,} are read")
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ExpressionError(f"{path}: cannot be read ({error.strerror})") from None
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    FILES[path] = digest
-    if (path, digest) not in _MODULES:
-        name = f"lifelong_plugin_{digest}"
-        spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
-            raise ExpressionError(f"{path}: is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        try:
-            spec.loader.exec_module(module)
-        except SyntaxError as error:
-            raise ExpressionError(f"{path}: line {error.lineno}: {error.msg}") from None
-        except Exception as error:  # a user's file may raise anything at all
-            raise ExpressionError(f"{path}: cannot be loaded ({type(error).__name__}: {error})") from None
-        _MODULES[path, digest] = module
-    return _MODULES[path, digest]
+        tree = ast.parse(plain, mode="eval").body
+    except (RecursionError, MemoryError):
+        raise _too_deep(text) from None
+    except (SyntaxError, ValueError) as error:
+        words = str(getattr(error, "msg", error))
+        if "nested" in words:
+            raise _too_deep(text) from None
+        raise ExpressionError(f"{_shown(text)} cannot be read ({words[:200]}): write it like {example}") from None
+    level: list[ast.AST] = [tree]
+    for _ in range(3 * DEEPEST):  # a bracket is up to three nodes deep: call, keyword, value
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return tree
+    raise _too_deep(text)
 
 
-def from_file(path: str, name: str) -> Any:
-    """What a user's file calls `name`; a class bears the path in its repr from now on."""
-    module = load_file(path)
-    if not hasattr(module, name):
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise ExpressionError(f"{path}: has no {name!r}: {suggest(name, public)}")
-    value = getattr(module, name)
-    if inspect.isclass(value):
-        value.__qualname__ = f"{path}:{name}"
-    return value
-
-
-_FILE = re.compile(r"([^\s()+,'\"=]+\.py):([A-Za-z_]\w*)")
+def _too_deep(text: str) -> ExpressionError:
+    return ExpressionError(
+        f"{_shown(text)} is nested too deeply: at most {DEEPEST} brackets or sums inside one another"
+    )
 
 
 def parse(text: str, kind: str) -> Any:
     """The object that a text describes, as in `EWC(strength=100.0) + Replay(size=200)` or `my_idea.py:Anchor(2)`.
 
-    Raises ExpressionError for unknown names and fields, and for anything that is not a call with plain values.
+    A value may be varied, as in `EWC(strength=vary(1, 10, 100))`. Raises ExpressionError for unknown names and fields,
+    and for anything that is not a call with plain values, and OwnCodeError for a file that may not be executed.
     """
     files: dict[str, tuple[str, str]] = {}
 
@@ -134,14 +86,10 @@ def parse(text: str, kind: str) -> Any:
         files[key] = (match[1], match[2])
         return key
 
-    plain = _FILE.sub(replace, text.strip())
-    try:
-        tree = ast.parse(plain, mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ExpressionError(
-            f"{text!r} cannot be read ({getattr(error, 'msg', error)}): write it like EWC(strength=100.0)"
-        ) from None
-    return _build(tree, text, kind, files)
+    if len(text) > LONGEST:
+        return _tree(text, text, "")  # refuses it
+    plain = CODE.sub(replace, text.strip())
+    return _build(_tree(text, plain, "EWC(strength=100.0)"), text, kind, files)
 
 
 def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]]) -> Any:
@@ -151,111 +99,186 @@ def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]
     if isinstance(node, ast.Name):
         node = ast.Call(node, [], [])
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        raise ExpressionError(f"{text!r}: only names with plain values in brackets are read, as in EWC(strength=100.0)")
+        raise ExpressionError(
+            f"{_shown(text)}: only names with plain values in brackets are read, as in EWC(strength=100.0)"
+        )
     name = node.func.id
     known = vocabulary(kind)
     if name in files:
         maker = from_file(*files[name])
         shown = ":".join(files[name])
+        if not inspect.isclass(maker):
+            raise ExpressionError(
+                f"{shown} is no class: write one, and name it as in {shown.partition(':')[0]}:MyClass()"
+            )
     elif name in known:
         maker, shown = known[name], name
     else:
-        raise ExpressionError(
-            f"unknown {kind[:-1] if kind != 'strategies' else 'strategy'} {name!r}: {suggest(name, known)}"
-        )
+        from lifelong.registry import KINDS
+
+        raise ExpressionError(f"unknown {KINDS[kind].singular} {_shown(name)}: {suggest(name, known)}")
     positional = [_value(argument, text, files) for argument in node.args]
     named = {}
     for keyword in node.keywords:
         if keyword.arg is None:
-            raise ExpressionError(f"{text!r}: ** cannot be used here")
+            raise ExpressionError(f"{_shown(text)}: ** cannot be used here")
         named[keyword.arg] = _value(keyword.value, text, files)
     return make(maker, shown, positional, named, kind)
 
 
 def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
-    """A plain value, or a nested call of a model, an optimiser or a strategy."""
-    if isinstance(node, ast.Call | ast.BinOp) and not _is_number(node):
-        for kind in ("models", "optimisers", "strategies"):
-            first: Any = node
-            while isinstance(first, ast.BinOp):
-                first = first.left
-            if (
-                isinstance(first, ast.Call)
-                and isinstance(first.func, ast.Name)
-                and (first.func.id in vocabulary(kind) or (first.func.id in files and kind == "strategies"))
-            ):
+    """A plain value, values that are varied, or a nested call of a model, an optimiser, a strategy ..."""
+    from lifelong.registry import KINDS
+
+    if isinstance(node, ast.Tuple | ast.List) and any(not _is_literal(item) for item in node.elts):
+        items = [_value(item, text, files) for item in node.elts]
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+    if isinstance(node, ast.Call | ast.BinOp) and not _is_literal(node):
+        first: Any = node
+        while isinstance(first, ast.BinOp):
+            first = first.left
+        name = first.func.id if isinstance(first, ast.Call) and isinstance(first.func, ast.Name) else ""
+        if name == "vary" and first is node:
+            return _varied(node, text, files)
+        if name in files:
+            return _build(node, text, _kind_of(from_file(*files[name])), files)
+        for kind in KINDS:
+            if name in vocabulary(kind):
                 return _build(node, text, kind, files)
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ExpressionError(
-            f"{text!r}: {ast.unparse(node)!r} is not a plain value (number, text, tuple, True, False)"
+            f"{_shown(text)}: {_shown(ast.unparse(node))} is not a plain value (number, text, tuple, True, False)"
         ) from None
+    if any(isinstance(item, int) and abs(item) >= LARGEST for item in _items(value)):
+        raise ExpressionError(f"{_shown(text)}: a number has too many digits: whole numbers stay below 2**63")
+    return value
 
 
-def _is_number(node: ast.AST) -> bool:
+def _items(value: Any) -> Iterator[Any]:
+    """A plain value, or the values inside it."""
+    if isinstance(value, dict):
+        value = (*value.keys(), *value.values())
+    if isinstance(value, tuple | list | set):
+        for item in value:
+            yield from _items(item)
+    else:
+        yield value
+
+
+def _varied(node: Any, text: str, files: dict[str, tuple[str, str]]) -> Varied:
+    if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
+        raise ExpressionError(f"{_shown(text)}: the values that are varied have no names: write vary(1, 10, 100)")
+    return vary(*(_value(argument, text, files) for argument in node.args))
+
+
+def _kind_of(maker: Any) -> str:
+    """What a class of a user's file is, where it stands inside another call."""
+    from torch import nn
+
+    from lifelong.registry import KINDS
+
+    if inspect.isclass(maker) and issubclass(maker, nn.Module):
+        return "models"
+    return next((kind for kind, about in KINDS.items() if about.fits(maker)), "strategies")
+
+
+def _is_literal(node: ast.AST) -> bool:
     try:
         ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
     return True
 
 
 def make(maker: Any, shown: str, positional: list[Any], named: dict[str, Any], kind: str = "") -> Any:
-    """Call a maker, turning a wrong field, a wrong type or a refused value into one line."""
-    from torch import nn
+    """Call a maker, turning a wrong field, a wrong type or a refused value into one line.
 
-    from lifelong.model import Module
+    Where values are varied, every setting is made first, so that each is checked.
+    """
+    path = file_of(maker)
+    if kind == "models" and inspect.isclass(maker):
+        from lifelong.own_model import described
 
-    if kind == "models" and inspect.isclass(maker) and issubclass(maker, nn.Module):
-        arguments = ", ".join([*map(repr, positional), *(f"{k}={v!r}" for k, v in named.items())])
-        return Module(
-            lambda shape, classes: partial(maker, shape, classes)(*positional, **named), f"{shown}({arguments})"
-        )
+        maker, wrap = described(maker, shown, path)
+    else:
+        wrap = _itself
     if not callable(maker):
         raise ExpressionError(f"{shown} is not something that can be made: it is a {type(maker).__name__}")
     fields = inspect.signature(maker).parameters
     variable = any(field.kind in (field.VAR_POSITIONAL, field.VAR_KEYWORD) for field in fields.values())
     for name in named:
         if name not in fields and not variable:
-            raise ExpressionError(
-                f"{shown} has no field {name!r}: {suggest(name, fields) if fields else 'it has none'}"
-            )
+            raise ExpressionError(f"{shown} has no field {name!r}: {suggest(name, fields)}")
     if not variable and len(positional) > len(fields):
         raise ExpressionError(f"{shown} takes at most {len(fields)} values, and {len(positional)} were given")
     for name, value in [*zip(fields, positional, strict=False), *named.items()]:
         _check_type(shown, name, fields.get(name), value)
     try:
-        return maker(*positional, **named)
-    except (TypeError, ValueError) as error:
+        return _fitting(wrap(made(maker, *positional, **named)), shown, kind)
+    except VariedError as error:
+        raise ExpressionError(f"{shown}: {error}") from None
+    except Refusal:
+        raise
+    except Exception as error:
+        if path:  # a user's class may raise anything at all
+            raise ExpressionError(user_line(error, path)) from None
+        if not isinstance(error, TypeError | ValueError | ArithmeticError):
+            raise
         raise ExpressionError(str(error).splitlines()[0]) from None
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _fitting(value: Any, shown: str, kind: str) -> Any:
+    """What was made, once it has the verbs of its kind."""
+    from lifelong.registry import KINDS
+
+    verbs = KINDS[kind].verbs if kind in ("strategies", "models") else ()
+    missing = [verb for verb in verbs if verb not in dir(type(value))]
+    if missing:
+        raise ExpressionError(f"{shown} is no {KINDS[kind].singular}: it has no {' and no '.join(missing)}")
+    return value
 
 
 _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: Any) -> None:
-    """Plain annotations are held to, so that `size="many"` is a sentence and not a traceback."""
+    """Plain annotations are held to, so that `size="many"` is a sentence and not a traceback; each of varied values is."""
     expected = _PLAIN.get(getattr(field.annotation, "__name__", str(field.annotation))) if field else None
-    wrong = expected is not None and (
-        not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)
-    )
-    if wrong and field is not None and field.kind is not field.VAR_POSITIONAL:
-        assert expected
-        raise ExpressionError(
-            f"{shown}({name}={value!r}): {name} must be {expected[0].__name__ if len(expected) == 1 else 'a number'}"
-        )  # type: ignore[index]
+    if expected is None or field is None or field.kind is field.VAR_POSITIONAL:
+        return
+    for plain in value.values if isinstance(value, Varied) else (value,):
+        if not isinstance(plain, expected) or (isinstance(plain, bool) and bool not in expected):
+            words = expected[0].__name__ if len(expected) == 1 else "a number"
+            raise ExpressionError(
+                f"{shown}({name}={_shown(str(plain)) if isinstance(plain, str) else plain!r}): {name} must be {words}"
+            )
+
+
+_SCENARIO = re.compile(r"((?:[^()\s]+\.py:|avalanche:)?[A-Za-z_][\w-]*)(?:\s*(\(.*\)))?", re.DOTALL)
 
 
 def read_call(text: str) -> tuple[str, dict[str, Any]]:
     """A scenario's name and options, from a text like `split-digits(tasks=5)`; the name may hold hyphens and a file."""
-    match = re.fullmatch(r"\s*((?:[^()\s]+\.py:|avalanche:)?[A-Za-z_][\w-]*)\s*(\(.*\))?\s*", text, re.DOTALL)
+    if len(text) > LONGEST:
+        _tree(text, text, "")  # refuses it
+    match = _SCENARIO.fullmatch(text.strip())
     if not match:
-        raise ExpressionError(f"{text!r} cannot be read: write a scenario like split-digits or split-digits(tasks=5)")
-    try:
-        call = ast.parse(f"scenario{match[2] or '()'}", mode="eval").body
-    except SyntaxError as error:
-        raise ExpressionError(f"{text!r} cannot be read ({error.msg})") from None
+        raise ExpressionError(
+            f"{_shown(text)} cannot be read: write a scenario like split-digits or split-digits(tasks=5)"
+        )
+    call = _tree(text, f"scenario{match[2] or '()'}", "split-digits(tasks=5)")
     if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise ExpressionError(f"{text!r}: name each option, as in split-digits(tasks=5)")
-    return match[1], {str(keyword.arg): _value(keyword.value, text, {}) for keyword in call.keywords}
+        raise ExpressionError(f"{_shown(text)}: name each option, as in split-digits(tasks=5)")
+    options = {str(keyword.arg): _value(keyword.value, text, {}) for keyword in call.keywords}
+    for name, value in options.items():
+        if varied_paths(value):
+            raise ExpressionError(
+                f"{_shown(text)}: {name} belongs to the data, and only a learner's numbers can be varied"
+            )
+    return match[1], options

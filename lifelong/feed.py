@@ -9,132 +9,147 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lifelong.batch import Batch, FinishedTask
 from lifelong.learner import Draws
-from lifelong.problem import Batch, FinishedTask, Problem
-from scenarios.baselines import sampling_exponent
-from scenarios.stream import Stream, generator
+from lifelong.problem import Problem
+from lifelong.rowwise import ROWS
+from lifelong.strategy import Shapes
+from scenarios.stream import Seed, Stream, generator
 
-BLOCK = 128  # steps whose uniforms are drawn together
-
-
-def in_iterations(stream: Stream, seeds: list[int]) -> Stream:
-    """The stream with its budget in iterations: ceil(epochs x largest number of rows of any task and seed / batch)."""
-    budget = stream.budget
-    if budget.iterations:
-        return stream
-    longest = max(len(task.train) for seed in seeds for task in stream.tasks_of(seed))
-    return replace(stream, budget=replace(budget, iterations=math.ceil(budget.epochs * longest / budget.batch)))
+BLOCK = 128  # steps whose random numbers are drawn together, fewer where they are many
+NUMBERS = 2**18  # of one part, one name and one seed that are drawn together
 
 
-def _orders(count: int, wanted: int, random: torch.Generator) -> Tensor:
-    """Random orders of 0 ... count - 1, one after another, cut to length."""
-    orders = [torch.randperm(count, generator=random) for _ in range(max(1, -(-wanted // count)))]
-    return torch.cat(orders)[:wanted]
+def padded(count: int) -> int:
+    """Rows of a finished task with padding: whole pieces, so that a seed's sums do not depend on its companions."""
+    return -(-max(count, 1) // ROWS) * ROWS
 
 
 class Feed:
-    """The rows and random numbers of one chunk of seeds, in the order in which a stream's reading shows them.
+    """The rows and random numbers of one chunk of seeds, in the order in which a stream's schedule shows them.
 
     problem: with the rules of all seeds, [S, ...]. draws: what the learner's parts ask for.
     """
 
-    def __init__(self, stream: Stream, seeds: list[int], problem: Problem, draws: list[Draws]) -> None:
+    def __init__(self, stream: Stream, seeds: list[Seed], problem: Problem, draws: list[Draws]) -> None:
         self.stream, self.seeds, self.problem, self.draws = stream, seeds, problem, draws
-        self.rules, self.tasks, self.iterations = problem.rules, problem.tasks, problem.iterations
-        self.count = self.rules["count_train"].cpu()  # [S, T]
-        self.device = stream.table.x.device
+        self.rules, self.device = problem.rules, problem.device
+        self.drawn = [stream.tasks_of(seed.order) for seed in seeds]
+        self.steps = torch.tensor([stream.steps(tasks) for tasks in self.drawn])  # [S, T]
 
-    def pool(self, s: int, task: int) -> tuple[Tensor, Tensor]:
-        """The rows that are trained on now, and the task of each: those of the task, or of all tasks when joint."""
-        rows = self.rules["rows_train"][s].cpu()
-        chosen = range(self.tasks) if self.stream.reading == "joint" else [task]
-        row = torch.cat([rows[t, : self.count[s, t]] for t in chosen])
-        number = torch.cat([torch.full((int(self.count[s, t]),), t) for t in chosen])
-        return row, number
+    @property
+    def paces(self) -> list[tuple[int, ...]]:
+        """Steps of each task, for each seed."""
+        return [tuple(steps) for steps in self.steps.tolist()]
 
-    def plan(self, task: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, task and first sight of everything that this task will show, each [S, iterations x batch].
+    def length(self, task: int) -> int:
+        """Steps of a task until all seeds are through."""
+        return int(self.steps[:, task].max())
 
-        Random orders of the pool, one after another, cut to length; so batches run over the ends of epochs.
-        """
-        wanted = self.iterations * self.stream.budget.batch
-        rows, numbers, firsts = [], [], []
-        for s, seed in enumerate(self.seeds):
-            row, number = self.pool(s, task)
-            random = generator(seed, "order", self.stream.chosen[task] if self.stream.chosen else task)
-            if self.stream.reading == "joint" and self.stream.sampling != "proportional":
-                order = self._by_task(number, wanted, random)
-            else:
-                order = _orders(len(row), wanted, random)
-            rows.append(row[order])
-            numbers.append(number[order])
-            firsts.append((torch.arange(wanted) < len(row)) & (task == 0 or self.stream.reading != "joint"))
-        return tuple(torch.stack(values).to(self.device) for values in (rows, numbers, firsts))  # type: ignore[return-value]
+    def progress(self, task: int, iteration: int) -> list[float]:
+        """How much of a task is over for each seed, 0 ... 1; 0 where the stream does not say."""
+        if not self.stream.task_ends:
+            return [0.0] * len(self.seeds)
+        return [min(iteration / steps, 1.0) for steps in self.steps[:, task].tolist()]
 
-    def _by_task(self, number: Tensor, wanted: int, random: torch.Generator) -> Tensor:
-        """Places in the pool, [wanted]: first the task is drawn, by the stream's sampling, then its rows in turn."""
+    def plan(self, task: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row, task, first sight and validity of everything that this task will show, each [S, batches x batch]."""
         size = self.stream.budget.batch
-        counts = torch.bincount(number, minlength=self.tasks)
-        if self.stream.sampling == "round-robin":
-            task = torch.arange(wanted) // size % self.tasks
-        else:
-            share = counts.to(torch.float64) ** sampling_exponent(self.stream.sampling)
-            task = torch.multinomial(share, wanted, replacement=True, generator=random)
-        order = torch.empty(wanted, dtype=torch.int64)
-        for t in range(self.tasks):
-            places, own = torch.nonzero(task == t)[:, 0], torch.nonzero(number == t)[:, 0]
-            order[places] = own[_orders(len(own), len(places), random)]
-        return order
+        length = self.length(task) // self.stream.budget.repeats * size
+        rows, numbers, firsts, shown = [], [], [], []
+        for tasks, seed in zip(self.drawn, self.seeds, strict=True):
+            found = self.stream.schedule.shown(tasks, task, self.stream.wanted(tasks), seed.data, "order")
+            count = len(found.row)
+            more = found.row[:1].expand(length - count), found.task[:1].expand(length - count)
+            rows.append(torch.cat([found.row, more[0]]))
+            numbers.append(torch.cat([found.task, more[1]]))
+            firsts.append(torch.cat([found.first, torch.zeros(length - count, dtype=torch.bool)]))
+            shown.append(torch.arange(length) < count)
+        return tuple(torch.stack(values).to(self.device) for values in (rows, numbers, firsts, shown))  # type: ignore[return-value]
 
-    def uniforms(self, what: str, counts: list[tuple[Draws, int]], rows: list[int], *where: int) -> Tensor:
-        """Numbers in (0, 1), [S, max rows, U], each part's from its own generator, in the parts' order."""
-        result = torch.full((len(self.seeds), max(rows), sum(count for _, count in counts)), 0.5)
-        for s, seed in enumerate(self.seeds):
-            place = 0
-            for part, count in counts:
-                if count:
-                    drawn = torch.rand(rows[s], count, generator=generator(seed, what, part.name, *where))
-                    # torch.rand can give 0; half a step up keeps the interval open
-                    result[s, : rows[s], place : place + count] = drawn * (1 - 2**-23) + 2**-24
-                    place += count
-        return result.to(self.device)
+    def random(self, purpose: str, wanted: list[tuple[str, Shapes]], *where: object, block: int = 0) -> Any:
+        """Numbers in (0, 1) for each part by name, each [S, *shape], or [S, block, *shape] for a block of steps.
+
+        Every part, name and seed has a generator of its own. A shape's first number may depend on a seed's companions,
+        as that of a padded task's rows does: what a seed draws is then a beginning of what it would draw with others.
+        """
+        result = []
+        for part, shapes in wanted:
+            named = {}
+            for name, shape in shapes.items():
+                size = (block, *shape) if block else shape
+                drawn = [
+                    torch.rand(size, generator=generator(seed.data, purpose, part, name, *where)) for seed in self.seeds
+                ]
+                # torch.rand can give 0; half a step up keeps the interval open
+                named[name] = (torch.stack(drawn) * (1 - 2**-23) + 2**-24).to(self.device)
+            result.append(named)
+        return tuple(result)
 
     def batches(self, task: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of a task from iteration `first` on, every field [S, B, ...]."""
-        size, seeds = self.stream.budget.batch, len(self.seeds)
-        row, number, fresh = self.plan(task)
-        counts = [(part, part.per_row) for part in self.draws]
-        look_up = torch.func.vmap(self._look_up)
-        weight = torch.full((seeds, size), 1 / size, dtype=self.problem.dtype, device=self.device)
-        part = torch.zeros(seeds, size, dtype=torch.int64, device=self.device)
-        slot = torch.full_like(part, -1)
-        uniforms = torch.empty(0)
-        for i in range(first, self.iterations):
-            if i == first or i % BLOCK == 0:
-                uniforms = self.uniforms("step", counts, [BLOCK * size] * seeds, task, i // BLOCK)
-            here = slice(i * size, (i + 1) * size)
-            in_block = slice(i % BLOCK * size, (i % BLOCK + 1) * size)
-            x, y, allowed = look_up(self.rules, row[:, here], number[:, here])
-            progress = torch.full((seeds,), i / self.iterations, dtype=weight.dtype, device=self.device)
-            yield Batch(
-                row[:, here], number[:, here], x, y, weight, part, slot, allowed, fresh[:, here],
-                uniforms[:, in_block], progress,
-            )  # fmt: skip
+        """The batches of a task from iteration `first` on, every field [S, B, ...]; each for as many steps as repeats."""
+        budget, seeds, dtype = self.stream.budget, len(self.seeds), self.problem.dtype
+        row, number, fresh, shown = self.plan(task)
+        look_up, blocks = torch.func.vmap(self._look_up), _Blocks(self, task)
+        batch, here = None, slice(0)
+        for i in range(first, self.length(task)):
+            if batch is None or i % budget.repeats == 0:
+                here = slice(i // budget.repeats * budget.batch, (i // budget.repeats + 1) * budget.batch)
+                batch = look_up(self.rules, row[:, here], number[:, here], shown[:, here].to(dtype))
+            progress = torch.tensor(self.progress(task, i), dtype=dtype).to(self.device)
+            none = torch.zeros(seeds, budget.batch, dtype=torch.bool, device=self.device)
+            seen = fresh[:, here] if i % budget.repeats == 0 else none
+            yield batch.replace(first_seen=seen, shown=shown[:, here], progress=progress, draws=blocks.at(i))
 
-    def _look_up(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        problem = replace(self.problem, rules=own)
-        return problem.x(row, task), problem.y(row, task), problem.allowed(task)
+    def _look_up(self, rules: dict[str, Tensor], row: Tensor, task: Tensor, shown: Tensor) -> Batch:
+        problem = replace(self.problem, rules=rules)
+        return problem.batch_of_rows(row, task, shown / shown.sum().clamp(min=1))
 
-    def finished(self, task: int) -> FinishedTask:
-        """The task that just ended, every field [S, ...]."""
-        rows = self.rules["rows_train"][:, task]
-        count = self.count[:, task]
-        counts = [(part, part.per_task_row) for part in self.draws]
-        uniforms = self.uniforms("task", counts, [rows.shape[1]] * len(self.seeds), task)
+    def finished(self, task: int, share: float | None = None) -> FinishedTask:
+        """The task that just ended, or that is over by a share, every field [S, ...]."""
+        place = (task,) if share is None else (task, share)
+        purpose = "task" if share is None else "milestone"
+        draws = self.random(purpose, [(part.name, part.task) for part in self.draws], *place)
         number = torch.full((len(self.seeds),), task, device=self.device)
-        valid = torch.arange(rows.shape[1], device=self.device) < count.to(self.device)[:, None]
-        return FinishedTask(number, rows, valid, self.rules["classes_of"][:, task], uniforms, number)
+        row, valid = self._rows("train", task, self.problem.task_rows)
+        held, held_valid = self._rows("validation", task, self.problem.validation_rows)
+        return FinishedTask(number, row, valid, held, held_valid, self.rules["classes_of"][:, task], draws)
+
+    def _rows(self, part: str, task: int, length: int) -> tuple[Tensor, Tensor]:
+        """A task's rows of one part, padded with the first one, and which of them count: [S, length]."""
+        rows, count = self.rules[f"rows_{part}"][:, task, :length], self.rules[f"count_{part}"][:, task]
+        rows = torch.cat([rows, rows[:, :1].expand(-1, length - rows.shape[1])], 1)
+        return rows, torch.arange(length, device=self.device) < count[:, None]
+
+    def prepared(self, *where: int) -> Any:
+        """The random numbers of an evaluation, at this place of the run."""
+        return self.random("prepare", [(part.name, part.prepare) for part in self.draws], *where)
+
+
+class _Blocks:
+    """The random numbers of a task's steps, drawn a block of steps at a time."""
+
+    def __init__(self, feed: Feed, task: int) -> None:
+        self.feed, self.task = feed, task
+        self.held: dict[tuple[int, str], tuple[int, Tensor]] = {}
+
+    def at(self, step: int) -> Any:
+        """Those of one step, for each part by name."""
+        return tuple(
+            {name: self._numbers(i, part.name, name, shape, step) for name, shape in part.step.items()}
+            for i, part in enumerate(self.feed.draws)
+        )
+
+    def _numbers(self, part: int, label: str, name: str, shape: tuple[int, ...], step: int) -> Tensor:
+        length = max(1, min(BLOCK, NUMBERS // max(math.prod(shape), 1)))
+        block = step // length
+        if (part, name) not in self.held or self.held[part, name][0] != block:
+            wanted = [(label, {name: shape})]
+            drawn = self.feed.random("step", wanted, self.task, block, block=length)[0][name]
+            self.held[part, name] = block, drawn
+        return self.held[part, name][1][:, step % length]

@@ -1,22 +1,98 @@
-"""One learner written, many run: the seeds of a fleet share each operation, and nothing else."""
+"""One learner written, many run: the members of a fleet share each operation, and nothing else.
+
+Members are seeds x settings. A fleet has two forms, and who uses one does not ask which: mapped, for learners that are
+pure functions of tensors, every tensor [S, ...]; looped, member after member, for anything else.
+"""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from lifelong.learner import AnyLearner, Learner, State
-from lifelong.problem import Batch, FinishedTask, Params, Problem, Start
+from lifelong.batch import Batch, FinishedTask, Params
+from lifelong.initialisation import Initialisation
+from lifelong.learner import AnyLearner, State
+from lifelong.problem import Problem, scaled
+from lifelong.varied import Path, differing, with_values
+from scenarios.stream import Seed, generator
+
+PLACE = "tasks done"  # among the named tensors of a looped member
 
 
-def random_start(problem: Problem, params: Params, generator: torch.Generator) -> Params:
-    """The initialisation that keeps the model's own draw."""
-    return params
+class Fleet(Protocol):
+    """What the loop needs of many learners together; `state` is whatever the fleet takes it to be."""
+
+    learner: AnyLearner
+    problem: Problem
+    resumes_within_tasks: bool
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> Any:
+        """The state before learning."""
+        ...
+
+    def step(
+        self, state: Any, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[Any, Tensor]:
+        """One step: the new state and the losses [S]. Members in `through` stay as they are."""
+        ...
+
+    def at_milestone(self, state: Any, task: FinishedTask, share: float, members: Sequence[int]) -> Any:
+        """Some members turn to another phase of a task."""
+        ...
+
+    def after_task(self, state: Any, task: FinishedTask) -> Any:
+        """Consolidate every member."""
+        ...
+
+    def prepare(self, state: Any, draws: Any) -> Any:
+        """What an evaluation predicts with."""
+        ...
+
+    def predict(self, state: Any, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
+        ...
+
+    def answer(self, state: Any, x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        ...
+
+    def finite(self, state: Any) -> Tensor:
+        """Which members' parameters are all finite, bool [S]."""
+        ...
+
+    def tensors(self, state: Any) -> Any:
+        """The state as a tree of tensors, for a file."""
+        ...
+
+    def restored(self, state: Any, tensors: Any) -> Any:
+        """The state that such a tree holds."""
+        ...
+
+
+def fleet_of(
+    learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+) -> Fleet:
+    """The fleet of these members, one learner each, that differ in numbers alone; problem: with rules [S, ...].
+
+    paces: for each member how many steps it takes of each task; those of one pace count their steps together.
+    """
+    form = LoopedFleet if learners[0].looped else MappedFleet
+    return form(learners, problem, compiled, paces)
+
+
+def number_paths(learners: Sequence[AnyLearner]) -> list[tuple[Path, list[Any]]]:
+    """Where members differ in numbers, and the number of each."""
+    distinct = list(dict.fromkeys(learners))
+    if len(distinct) == 1:
+        return []
+    place = {learner: i for i, learner in enumerate(distinct)}
+    return [(path, [values[place[learner]] for learner in learners]) for path, values in differing(distinct)]
 
 
 def unshared(tree: Any, live: Any) -> Any:
@@ -25,60 +101,70 @@ def unshared(tree: Any, live: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
 
 
-@dataclass
-class Fleet:
-    """A learner's outer methods on stacked state: every tensor of it is [S, ...].
+class MappedFleet:
+    """A learner's methods on stacked state: every tensor of it is [S, ...].
 
-    problem: with the rules of all seeds, [S, ...]. compiled: whether the gradient goes through torch.compile.
-    graphs: whether steps on a CUDA device are captured as a graph.
+    compiled: whether the gradient goes through torch.compile. Steps on a CUDA device are captured as a graph.
     """
 
-    learner: AnyLearner
-    problem: Problem
-    compiled: bool = False
-    graphs: bool = True
+    resumes_within_tasks = True
 
-    def __post_init__(self) -> None:
-        self._gradients = torch.func.vmap(self._one("gradients")) if isinstance(self.learner, Learner) else None
-        if self.compiled and self._gradients is not None:
+    def __init__(
+        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+    ) -> None:
+        self.learners, self.learner, self.problem = list(learners), learners[0], problem
+        # an optimiser's numbers go to its kernel as Python's, one slice of the fleet after another
+        self.values = {
+            path: torch.tensor(values, dtype=problem.dtype, device=problem.device)
+            for path, values in number_paths(learners)
+            if path[0] != "optimiser"
+        }
+        # a kernel takes one count of steps: members are told apart by their optimiser and by their pace
+        paces = paces or [()] * len(learners)
+        runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
+        self.rules = [(members, rule) for members, (rule, _) in runs]
+        self._gradients = self._mapped("gradients")
+        if compiled:
             self._gradients = torch.compile(self._gradients)
-        self._finish = torch.func.vmap(self._one("finish")) if isinstance(self.learner, Learner) else None
-        self._captured: CapturedStep | None = None
-        self._step = torch.func.vmap(self._one("step"))
-        self._end_task = torch.func.vmap(self._one("end_task"))
-        self._prepare = torch.func.vmap(self._one("prepare"))
-        self._predict = torch.func.vmap(self._one("predict"))
+        self._finish, self._prepare = self._mapped("finish"), self._mapped("prepare")
+        self._after_task, self._captured = self._mapped("after_task"), None
+        self.graphs = self.learner.rule is not None and problem.device.type == "cuda"
 
-    def _one(self, method: str) -> Any:
-        def call(rules: dict[str, Tensor], *arguments: Any) -> Any:
-            return getattr(self.learner, method)(replace(self.problem, rules=rules), *arguments)
+    def _mapped(self, method: str) -> Callable[..., Any]:
+        """A method of the learner, over members: of each its rules, its numbers, its part of every argument."""
 
-        return call
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
+            learner, problem = self._member(rules, values)
+            return getattr(learner, method)(problem, *arguments)
 
-    def init(self, seeds: list[int], generators: Any, start: Start) -> State:
-        """Initial states, one seed after another, stacked.
+        mapped = torch.func.vmap(alone)
+        return lambda *arguments: mapped(self.problem.rules, self.values, *arguments)
 
-        generators(seed, purpose) makes a random generator of that seed's own.
-        """
+    def _member(self, rules: dict[str, Tensor], values: dict[Path, Tensor]) -> tuple[AnyLearner, Problem]:
+        learner = with_values(self.learner, values) if values else self.learner
+        return learner, replace(self.problem, model=learner.model, rules=rules)
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> State:
+        """Initial states, one member after another, stacked."""
         states = []
-        for s, seed in enumerate(seeds):
-            problem = replace(self.problem, rules={name: value[s] for name, value in self.problem.rules.items()})
-            net = self.learner.model.init(problem.shape, problem.classes, generators(seed, "model"))
-            params: Params = {"net": {k: v.to(problem.table.x.device, problem.dtype) for k, v in net.items()}}
-            own = start.of(seed) if hasattr(start, "of") else start
-            params = own(problem, params, generators(seed, "start"))
-            states.append(self.learner.init(problem, params, generators(seed, "strategy")))
+        for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
+            rules = {name: value[s] for name, value in self.problem.rules.items()}
+            states.append(initial_state(learner, replace(self.problem, rules=rules), seed, start))
         flat = [tree_flatten(state) for state in states]
         leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
         return tree_unflatten(leaves, flat[0][1])
 
-    def step(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
-        """One step of every seed: the new state and the losses [S]. Parameters move in place.
+    def step(
+        self, state: State, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[State, Tensor]:
+        """One step of every member. Parameters move in place.
 
         On a CUDA device the step is captured once as a graph and replayed; where that is impossible it stays eager,
         with a warning that says so.
         """
-        if batch.weight.device.type == "cuda" and self.graphs and isinstance(self.learner, Learner):
+        if through:
+            return self._step_of_others(state, batch, progress, list(through))
+        if self.graphs and len(self.rules) == 1 and len(set(progress)) == 1:
             if self._captured is None:
                 try:
                     self._captured = CapturedStep(self, state, batch)
@@ -86,55 +172,221 @@ class Fleet:
                     self.graphs = False
                     warnings.warn(f"no CUDA graph, steps are eager: {str(error).splitlines()[0]}", stacklevel=2)
                     return self.eager_step(state, batch, progress)
-            return self._captured(state, batch, progress)
+            return self._captured(state, batch, progress[0])
         return self.eager_step(state, batch, progress)
 
-    def eager_step(self, state: State, batch: Batch, progress: float | Tensor) -> tuple[State, Tensor]:
+    def _step_of_others(
+        self, state: State, batch: Batch, progress: Sequence[float], through: list[int]
+    ) -> tuple[State, Tensor]:
+        """All take the step, and those who are through are put back."""
+        place = torch.tensor(through, device=self.problem.device)
+        left = tree_map(lambda leaf: leaf[place].clone(), state)
+        state, loss = self.eager_step(state, batch, progress)
+        params = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.params, left.params)
+        optimiser = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.optimiser, left.optimiser)
+        memory = tree_map(lambda leaf, old: leaf.index_copy(0, place, old), state.memory, left.memory)
+        return State(params, optimiser, memory), loss
+
+    def eager_step(self, state: State, batch: Batch, progress: Sequence[float] | Tensor) -> tuple[State, Tensor]:
         """The step itself, operation by operation."""
-        learner, rules = self.learner, self.problem.rules
-        if not isinstance(learner, Learner):
-            return self._step(rules, state, batch), batch.weight.new_zeros(batch.weight.shape[0])
-        assert self._gradients is not None and self._finish is not None
-        step = self._gradients(rules, state, batch)
-        strategy = learner.sum
-        if strategy.needs_previous_params:
+        learner = self.learner
+        step = self._gradients(state, batch)
+        if learner.wants_previous_params:
             step = step._replace(previous=tree_map(torch.clone, state.params))
-        learner.optimiser.update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
-        if strategy.finishes:
-            finished = self._finish(rules, state, step)
+        self._update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
+        if learner.finishes:
+            finished = self._finish(state, step)
             state = State(finished.params, state.optimiser, unshared(finished.memory, finished.params))
         return state, step.loss
 
-    def end_task(self, state: State, task: FinishedTask) -> State:
-        """Consolidate every seed."""
-        new = self._end_task(self.problem.rules, state, task)
-        # a fresh optimiser's zeros may be one tensor for all seeds, and are updated in place
+    def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Sequence[float] | Tensor) -> None:
+        """The optimiser's step, in place: for all members at once, or for one run of equal settings after another."""
+        if self.rules[0][1] is None:
+            return
+        if isinstance(progress, Tensor) or (len(self.rules) == 1 and len(set(progress)) == 1):
+            now = progress if isinstance(progress, Tensor) else progress[0]
+            return self.rules[0][1].update_(moving, gradients, optimiser, now)
+        for members, rule in self.rules:
+            parts = _runs(progress[members]) if rule.scheduled else [(slice(0, len(progress[members])), 0.0)]
+            for part, now in parts:
+                here = slice(members.start + part.start, members.start + part.stop)
+                trees = (tree_map(lambda leaf, here=here: leaf[here], tree) for tree in (moving, gradients, optimiser))
+                rule.update_(*trees, now)
+
+    def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
+        """All turn to the other phase, and those whose turn it is keep it."""
+
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
+            learner, problem = self._member(rules, values)
+            return learner.at_milestone(problem, own, seen, share)
+
+        new = torch.func.vmap(alone)(self.problem.rules, self.values, state, task)
+        turned = torch.zeros(len(self.learners), dtype=torch.bool, device=self.problem.device)
+        turned[list(members)] = True
+        chosen = tree_map(lambda a, b: torch.where(turned.view(-1, *[1] * (a.ndim - 1)), a, b), new, state)
+        return State(chosen.params, chosen.optimiser, unshared(chosen.memory, chosen.params))
+
+    def after_task(self, state: State, task: FinishedTask) -> State:
+        """Consolidate every member."""
+        new = self._after_task(state, task)
+        # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
         optimiser = tree_map(torch.clone, new.optimiser)
-        return State(new.params, optimiser, unshared(new.memory, new.params))
+        params = tree_map(torch.Tensor.contiguous, new.params)
+        return State(params, optimiser, unshared(new.memory, params))
 
-    def prepare(self, state: State) -> State:
+    def prepare(self, state: State, draws: Any) -> State:
         """What an evaluation predicts with."""
-        return self._prepare(self.problem.rules, state)
+        return self._prepare(state, draws)
 
-    def answer(self, state: State, x: Tensor) -> Tensor:
-        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all seeds; no task is told."""
-        problem = self.problem
-        x = x.to(problem.dtype) / 255 if x.dtype == torch.uint8 else x.to(problem.dtype)
-        told = torch.full((len(x),), -1, device=x.device)
+    def answer(self, state: State, x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        x = scaled(x, self.problem.dtype)
+        task = torch.full((len(x),), told, device=x.device)
 
-        def one(rules: dict[str, Tensor], own: State) -> Tensor:
-            return self.learner.predict(replace(problem, rules=rules), own, x, told)
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
+            learner, problem = self._member(rules, values)
+            return learner.predict(problem, own, x, task)
 
-        return torch.func.vmap(one)(problem.rules, state)
+        return torch.func.vmap(alone)(self.problem.rules, self.values, state)
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 
-        def one(rules: dict[str, Tensor], own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
-            problem = replace(self.problem, rules=rules)
-            return self.learner.predict(problem, own, problem.x(r, t), shown)
+        def alone(rules: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+            learner, problem = self._member(rules, values)
+            return learner.predict(problem, own, problem.x(r, t), shown)
 
-        return torch.func.vmap(one)(self.problem.rules, state, row, task, told)
+        return torch.func.vmap(alone)(self.problem.rules, self.values, state, row, task, told)
+
+    def finite(self, state: State) -> Tensor:
+        """Which members' parameters are all finite, bool [S]."""
+        leaves = tree_leaves(state.params)
+        return torch.stack([leaf.reshape(len(leaf), -1).sum(1).isfinite() for leaf in leaves]).all(0)
+
+    def tensors(self, state: State) -> State:
+        """The state itself."""
+        return state
+
+    def restored(self, state: State, tensors: State) -> State:
+        """The tree itself."""
+        return tensors
+
+
+def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Initialisation) -> State:
+    """One member's state before learning, its rules in the problem."""
+    net = learner.model.init(problem.shape, problem.classes, generator(seed.start, "model"))
+    params: Params = {"net": {name: value.to(problem.device, problem.dtype) for name, value in net.items()}}
+    params = start.of(seed.start)(problem, params, generator(seed.start, "start"))
+    return learner.init(problem, params, generator(seed.start, "strategy"))
+
+
+def _runs(values: Sequence[Any]) -> list[tuple[slice, Any]]:
+    """Runs of equal values, one after another."""
+    result, first = [], 0
+    for i in range(1, len(values) + 1):
+        if i == len(values) or values[i] != values[first]:
+            result.append((slice(first, i), values[first]))
+            first = i
+    return result
+
+
+class LoopedFleet:
+    """Members one after another, each an object of its own; see `lifelong.looped`.
+
+    A member is saved as named tensors at the ends of tasks; random numbers that it draws from torch are, for every
+    step, a function of its seed and place, so that they are the same alone and in a fleet, and after a resume.
+    """
+
+    resumes_within_tasks = False
+
+    def __init__(
+        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+    ) -> None:
+        self.learners, self.learner, self.problem = list(learners), learners[0], problem
+        self.seeds: list[Seed] = []
+
+    def _problem(self, s: int) -> Problem:
+        rules = {name: value[s] for name, value in self.problem.rules.items()}
+        return replace(self.problem, model=self.learners[s].model, rules=rules)
+
+    def _place(self, s: int, *words: object) -> None:
+        """Torch's own random numbers, set to a function of the member's seed and of what it is about to do."""
+        torch.manual_seed(generator(self.seeds[s].data, "looped", *words).initial_seed())
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> list[Any]:
+        """Every member, made in turn."""
+        self.seeds, members = seeds, []
+        with torch.random.fork_rng():
+            for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
+                torch.manual_seed(generator(seed.start, "looped").initial_seed())
+                members.append(learner.member(self._problem(s), generator(seed.start, "strategy")))
+        return members
+
+    def step(
+        self, state: list[Any], batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[list[Any], Tensor]:
+        """One step of every member that is not through."""
+        losses = batch.weight.new_zeros(len(state))
+        with torch.random.fork_rng():
+            for s, member in enumerate(state):
+                if s in through:
+                    continue
+                own = tree_map(lambda leaf, s=s: leaf[s], batch)
+                self._place(s, "step", member.task, member.steps)
+                losses[s] = member.step(self._problem(s), own)
+                member.steps += 1
+        return state, losses
+
+    def at_milestone(self, state: list[Any], task: FinishedTask, share: float, members: Sequence[int]) -> list[Any]:
+        """Some members turn to another phase."""
+        with torch.random.fork_rng():
+            for s in members:
+                self._place(s, "milestone", state[s].task, share)
+                state[s].at_milestone(self._problem(s), tree_map(lambda leaf, s=s: leaf[s], task), share)
+        return state
+
+    def after_task(self, state: list[Any], task: FinishedTask) -> list[Any]:
+        """Every member consolidates."""
+        with torch.random.fork_rng():
+            for s, member in enumerate(state):
+                self._place(s, "task", member.task)
+                member.after_task(self._problem(s), tree_map(lambda leaf, s=s: leaf[s], task))
+                member.task, member.steps = member.task + 1, 0
+        return state
+
+    def prepare(self, state: list[Any], draws: Any) -> list[Any]:
+        """Nothing: a member answers as it is."""
+        return state
+
+    def predict(self, state: list[Any], row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C]."""
+        scores = []
+        for s, member in enumerate(state):
+            problem = self._problem(s)
+            scores.append(member.predict(problem, problem.x(row[s], task[s]), told[s]))
+        return torch.stack(scores)
+
+    def answer(self, state: list[Any], x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table."""
+        x, task = scaled(x, self.problem.dtype), torch.full((len(x),), told, device=x.device)
+        return torch.stack([member.predict(self._problem(s), x, task) for s, member in enumerate(state)])
+
+    def finite(self, state: list[Any]) -> Tensor:
+        """Which members' tensors are all finite, bool [S]."""
+        each = [all(bool(leaf.isfinite().all()) for leaf in member.tensors().values()) for member in state]
+        return torch.tensor(each, device=self.problem.device)
+
+    def tensors(self, state: list[Any]) -> dict[str, dict[str, Tensor]]:
+        """Every member's named tensors, and how many tasks it has behind it."""
+        return {str(s): {**member.tensors(), PLACE: torch.tensor(member.task)} for s, member in enumerate(state)}
+
+    def restored(self, state: list[Any], tensors: dict[str, dict[str, Tensor]]) -> list[Any]:
+        """Members with the tensors that a file holds."""
+        for s, member in enumerate(state):
+            held = dict(tensors[str(s)])
+            member.task, member.steps = int(held.pop(PLACE)), 0
+            member.load(held)
+        return state
 
 
 class CapturedStep:
@@ -143,7 +395,7 @@ class CapturedStep:
     The warm-up runs on copies, so nothing is learned and nothing is drawn before the first replay.
     """
 
-    def __init__(self, fleet: Fleet, state: State, batch: Batch) -> None:
+    def __init__(self, fleet: MappedFleet, state: State, batch: Batch) -> None:
         self.state, self.batch = tree_map(torch.clone, state), tree_map(torch.clone, batch)
         self.progress = torch.zeros((), dtype=batch.weight.dtype, device=batch.weight.device)
         side = torch.cuda.Stream()
@@ -161,9 +413,9 @@ class CapturedStep:
     @staticmethod
     def _copy(to: Any, source: Any) -> None:
         """Copy the leaves that are not the very same tensors."""
-        for own, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
-            if own.data_ptr() != other.data_ptr():
-                own.copy_(other)
+        for still, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
+            if still.data_ptr() != other.data_ptr():
+                still.copy_(other)
 
     def __call__(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
         """Bring in what changed outside (a batch; a state after a task's end), and replay."""

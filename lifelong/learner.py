@@ -1,17 +1,20 @@
-"""A learner: state in, state out. `Learner` is the one that descends a gradient; others need only the same methods."""
+"""A learner: state in, state out. `Learner` descends a gradient; others are found in `lifelong.learners`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lifelong.batch import Batch, FinishedTask, Outputs, Params, Step
 from lifelong.model import MLP, Model, chosen
-from lifelong.optimisers import Adam, Optimiser
-from lifelong.problem import Batch, FinishedTask, Outputs, Params, Problem, Step
-from lifelong.strategy import FineTuning, Strategy, StrategyError, Sum, labels_of, parts_of
+from lifelong.optimisers import Adam, Grouped, Optimiser
+from lifelong.problem import Problem
+from lifelong.strategy import FineTuning, Requirements, Shapes, Strategy, Sum
+from scenarios.stream import Stream
 
 
 class State(NamedTuple):
@@ -23,41 +26,96 @@ class State(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The random numbers one part asks for: its name, how many per row of a batch and per row of a finished task."""
+    """The random numbers that one part asks for, by name and shape: its name, and for each step, task end, evaluation."""
 
     name: str
-    per_row: int
-    per_task_row: int
+    step: Shapes
+    task: Shapes
+    prepare: Shapes
 
 
-class AnyLearner(Protocol):
-    """What the loop needs of anything that learns."""
+class AnyLearner:
+    """What the loop needs of anything that learns, with defaults for one that learns in closed form.
+
+    Fill in `init`, `predict`, and `step` or `after_task`. step = finish of what `gradients` made, with `update_` between
+    them where a fleet moves its parameters in place. looped: it is no pure function of tensors, see
+    `lifelong.looped`. requirements: (who, what it needs of the run) for each part.
+    """
 
     model: Any
+    looped: ClassVar[bool] = False
+    off: ClassVar[Mapping[str, Any]] = {}
+    acts_at_once: ClassVar[bool] = True
+    adapts_by_rule: ClassVar[bool] = False  # to a few rows: by a rule of adaptation on its network, or by its own step
 
-    def draws(self) -> list[Draws]:
+    @property
+    def requirements(self) -> list[tuple[str, Requirements]]:
+        """What its parts need of the run."""
+        return []
+
+    @property
+    def schedule(self) -> tuple[float, ...]:
+        """Shares of a task at which `at_milestone` is called."""
+        return ()
+
+    @property
+    def rule(self) -> Any:
+        """The optimiser, whose settings may differ in a fleet; None where there is none."""
+        return None
+
+    @property
+    def finishes(self) -> bool:
+        """Whether a step has a second half, after the optimiser's."""
+        return True
+
+    @property
+    def wants_previous_params(self) -> bool:
+        """Whether the second half of a step sees the parameters before it."""
+        return False
+
+    def draws(self, problem: Problem) -> list[Draws]:
         """The random numbers that the loop must bring."""
-        ...
+        return []
+
+    def notes(self, stream: Stream) -> list[str]:
+        """Sentences on what to expect of it on a stream."""
+        return []
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """The state before the first batch."""
-        ...
+        raise NotImplementedError
+
+    def trained(self, params: Params) -> Params:
+        """The parameters that an optimiser moves."""
+        return {}
+
+    def gradients(self, problem: Problem, state: State, batch: Batch) -> Step:
+        """Everything of a step before the optimiser: here nothing."""
+        return Step(batch, {}, (), batch.weight.new_zeros(()))
+
+    def finish(self, problem: Problem, state: State, step: Step) -> State:
+        """Everything of a step after the optimiser: here the whole of it."""
+        return self.step(problem, state, step.batch)
 
     def step(self, problem: Problem, state: State, batch: Batch) -> State:
         """Learn from one batch."""
-        ...
+        return state
 
-    def end_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
+    def at_milestone(self, problem: Problem, state: State, task: FinishedTask, share: float) -> State:
+        """Turn to another phase of a task."""
+        return state
+
+    def after_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Consolidate."""
-        ...
+        return state
 
-    def prepare(self, problem: Problem, state: State) -> State:
+    def prepare(self, problem: Problem, state: State, draws: Any) -> State:
         """Once for each evaluation; thrown away after it."""
-        ...
+        return state
 
     def predict(self, problem: Problem, state: State, x: Tensor, task: Tensor) -> Tensor:
         """Scores [B, C]; never learns."""
-        ...
+        raise NotImplementedError
 
 
 def merged(params: Params, moving: Params) -> Params:
@@ -66,36 +124,72 @@ def merged(params: Params, moving: Params) -> Params:
 
 
 @dataclass(frozen=True)
-class Learner:
+class Learner(AnyLearner):
     """Gradient descent on a model with a strategy.
 
     trains: which of the network's parameters move: "all", "head", "trunk" (all but the head), or names with * and
-    commas, as in "layer1*,head". The others get no gradient and no optimiser state.
+    commas, as in "layer1*,head". The others get no gradient and no optimiser state. A part's own parameters always
+    move, by the part's optimiser where it has one.
     """
 
     model: Model = field(default_factory=lambda: MLP(400, 400))
     strategy: Strategy = field(default_factory=FineTuning)
     optimiser: Optimiser = field(default_factory=Adam)
     trains: str = "all"
+    adapts_by_rule = True
 
     @property
     def sum(self) -> Sum:
         """The strategy as a sum of parts."""
-        return Sum(parts_of(self.strategy))
+        return Sum(self.strategy.parts)
 
-    def draws(self) -> list[Draws]:
+    @property
+    def requirements(self) -> list[tuple[str, Requirements]]:
+        """What each part needs of the run."""
+        return [(repr(part), part.requires) for part in self.sum.parts]
+
+    @property
+    def schedule(self) -> tuple[float, ...]:
+        """The parts' milestones."""
+        return self.sum.shares
+
+    @property
+    def rule(self) -> Optimiser:
+        """The optimiser of all that moves: the learner's, with groups for parts that bring one of their own."""
+        total = self.sum
+        groups = tuple((label, part.optimiser) for part, label in zip(total.parts, total.labels, strict=True))
+        groups = tuple((label, optimiser) for label, optimiser in groups if optimiser is not None)
+        return Grouped(self.optimiser, groups) if groups else self.optimiser
+
+    @property
+    def finishes(self) -> bool:
+        """Whether any part has something to do after the optimiser."""
+        return self.sum.finishes
+
+    @property
+    def wants_previous_params(self) -> bool:
+        """Whether any part wants the parameters before the step."""
+        return self.sum.wants_previous_params
+
+    def draws(self, problem: Problem) -> list[Draws]:
         """What each part of the strategy asks for."""
-        parts = parts_of(self.strategy)
-        rows = zip(labels_of(parts), parts, strict=True)
-        return [Draws(name, part.uniforms_per_row, part.uniforms_per_task_row) for name, part in rows]
+        total = self.sum
+        return [
+            Draws(label, part.draws(problem), part.task_draws(problem), part.prepare_draws(problem))
+            for part, label in zip(total.parts, total.labels, strict=True)
+        ]
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What to expect of each part."""
+        return [note for part in self.sum.parts for note in part.notes(stream)]
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Size the memories, start the optimiser."""
         params, memory = self.sum.init(problem, params, generator)
-        return State(params, self.optimiser.init(self.trained(params)), memory)
+        return State(params, self.rule.init(self.trained(params)), memory)
 
     def trained(self, params: Params) -> Params:
-        """The parameters that move; parts' own ones always do. Raises ModelError where `trains` names none."""
+        """The parameters that move. Raises ModelError where `trains` names none."""
         return params if self.trains == "all" else {**params, "net": chosen(params["net"], self.trains)}
 
     def gradients(self, problem: Problem, state: State, batch: Batch) -> Step:
@@ -109,11 +203,11 @@ class Learner:
             penalty = strategy.penalty(problem, p, memory, batch, outputs)
             detached = Outputs(outputs.logits.detach(), outputs.features.detach())
             # where a part computes the main gradient itself, only the penalties' is taken here
-            return penalty if strategy.replaces_gradient else value + penalty, (value, detached)
+            return penalty if strategy.computes_gradient else value + penalty, (value, detached)
 
         gradients, (value, outputs) = torch.func.grad(loss, has_aux=True)(self.trained(params))
-        gradients = strategy.grads(problem, params, memory, batch, gradients)
-        return Step(batch, gradients, outputs, value.detach())
+        gradients, notes = strategy.grads(problem, params, memory, batch, gradients)
+        return Step(batch, gradients, outputs, value.detach(), notes)
 
     def finish(self, problem: Problem, state: State, step: Step) -> State:
         """Everything of a step after the optimiser; `state` has the new parameters."""
@@ -125,81 +219,29 @@ class Learner:
         return self.step_and_loss(problem, state, batch)[0]
 
     def step_and_loss(self, problem: Problem, state: State, batch: Batch) -> tuple[State, Tensor]:
-        """One step, and the loss, 0-d, at the parameters before it."""
+        """One step, pure, and the loss [] before it."""
         step = self.gradients(problem, state, batch)
         moving = self.trained(state.params)
-        moving, optimiser = self.optimiser.update(moving, step.gradients, state.optimiser, batch.progress)
-        params = merged(state.params, moving)
-        if self.sum.needs_previous_params:
+        moving, optimiser = self.rule.update(moving, step.gradients, state.optimiser, batch.progress)
+        if self.wants_previous_params:
             step = step._replace(previous=state.params)
-        return self.finish(problem, State(params, optimiser, state.memory), step), step.loss
+        new = State(merged(state.params, moving), optimiser, state.memory)
+        return self.finish(problem, new, step), step.loss
 
-    def end_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
+    def at_milestone(self, problem: Problem, state: State, task: FinishedTask, share: float) -> State:
+        """The parts' `at_milestone`."""
+        params, memory = self.sum.at_milestone(problem, state.params, state.memory, task, share)
+        return State(params, state.optimiser, memory)
+
+    def after_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Every part's `after_task`; the optimiser is kept or started afresh."""
         params, memory = self.sum.after_task(problem, state.params, state.memory, task)
-        fresh = self.optimiser.at_task == "reset"
-        return State(params, self.optimiser.init(self.trained(params)) if fresh else state.optimiser, memory)
+        return State(params, self.rule.after_task(self.trained(params), state.optimiser), memory)
 
-    def prepare(self, problem: Problem, state: State) -> State:
+    def prepare(self, problem: Problem, state: State, draws: Any) -> State:
         """Every part's `prepare`."""
-        return state._replace(memory=self.sum.prepare(problem, state.params, state.memory))
+        return state._replace(memory=self.sum.prepare(problem, state.params, state.memory, draws))
 
     def predict(self, problem: Problem, state: State, x: Tensor, task: Tensor) -> Tensor:
         """Scores [B, C]."""
         return self.sum.predict(problem, state.params, state.memory, x, task)
-
-
-@dataclass(frozen=True)
-class NearestClassMean:
-    """Answers the class whose mean is nearest; learns by sums and counts, in closed form, from each row's first sight.
-
-    score_c = -|f - mu_c|^2, mu_c = (sum of f over the rows of class c) / (their number); minus infinity for classes
-    never seen. features: "pixels", or "net" for those of the frozen initial network. (Mensink et al., 2013.)
-    """
-
-    features: str = "pixels"
-    model: Model = field(default_factory=lambda: MLP(400, 400))
-
-    def __post_init__(self) -> None:
-        if self.features not in ("pixels", "net"):
-            raise StrategyError(f"NearestClassMean(features={self.features!r}): it is 'pixels' or 'net'")
-
-    def _features(self, problem: Problem, params: Params, x: Tensor) -> Tensor:
-        return x.flatten(1) if self.features == "pixels" else problem.features(params, x)
-
-    def draws(self) -> list[Draws]:
-        """None: nothing here is random."""
-        return []
-
-    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
-        """Sums [C, F] and counts [C] of zero."""
-        x = problem.x(
-            torch.zeros(1, dtype=torch.int64, device=problem.table.x.device),
-            torch.zeros(1, dtype=torch.int64, device=problem.table.x.device),
-        )
-        width = self._features(problem, params, x).shape[1]
-        sums = torch.zeros(problem.classes, width, dtype=problem.dtype, device=x.device)
-        return State(params, {}, {"sum": sums, "count": sums.new_zeros(problem.classes)})
-
-    def step(self, problem: Problem, state: State, batch: Batch) -> State:
-        """Add the rows seen for the first time to the sums of their classes."""
-        classes = torch.arange(problem.classes, device=batch.y.device)
-        member = ((batch.y[:, None] == classes) & batch.first_seen[:, None]).to(problem.dtype)  # [B, C]
-        added = member.T @ self._features(problem, state.params, batch.x)
-        memory = {"sum": state.memory["sum"] + added, "count": state.memory["count"] + member.sum(0)}
-        return state._replace(memory=memory)
-
-    def end_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
-        """Nothing to do."""
-        return state
-
-    def prepare(self, problem: Problem, state: State) -> State:
-        """Divide the sums by the counts, once."""
-        count = state.memory["count"]
-        return state._replace(memory={"sum": state.memory["sum"] / count.clamp(min=1)[:, None], "count": count})
-
-    def predict(self, problem: Problem, state: State, x: Tensor, task: Tensor) -> Tensor:
-        """Minus the squared distance to each mean [B, C]."""
-        features, means = self._features(problem, state.params, x), state.memory["sum"]
-        scores = 2 * features @ means.T - (means * means).sum(1)  # |f|^2 is the same for all classes
-        return scores.masked_fill(state.memory["count"] == 0, -torch.inf)

@@ -1,33 +1,104 @@
-"""The loop, in the order in which things happen: draw, step, evaluate, consolidate; for a whole fleet at once."""
+"""The loop, in the order in which things happen: draw, step, evaluate, consolidate; for a whole fleet at once.
+
+It is a generator of events. Saving, showing and stopping consume them; nothing in here knows who does.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lifelong.adaptation.few_shot import Bench, FewShot, asked, support
-from lifelong.evaluation import Examiner
-from lifelong.feed import Feed, in_iterations
+from lifelong.evaluation import Evaluator
+from lifelong.feed import Feed, padded
 from lifelong.files import Stopped as Stopped
-from lifelong.fleet import Fleet, random_start
-from lifelong.learner import AnyLearner, Learner, State
-from lifelong.model import mixes_rows
-from lifelong.problem import Problem, Start
-from lifelong.result import Result, joined
-from lifelong.strategy import parts_of
-from scenarios.stream import ScenarioError, Stream, generator, rules
+from lifelong.fleet import fleet_of
+from lifelong.initialisation import Initialisation, Random
+from lifelong.learner import AnyLearner
+from lifelong.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
+from lifelong.problem import Problem
+from lifelong.result import Result, concatenate
+from lifelong.settings import Setting, fleets_of_settings
+from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
+MANY_TASKS = 50  # beyond so many, the ends of tasks but the last are scored on a share of the rows, as the curves are
 
 
 @dataclass
-class Event:
+class TrainingState:
+    """Where a chunk of members stands, and what it measured so far: all that a checkpoint holds."""
+
+    fleet: Any
+    untrained: Tensor
+    losses: Tensor
+    diverged: Tensor
+    task: int = 0
+    iteration: int = 0
+    accuracy: list[Tensor] = field(default_factory=list)
+    when: list[tuple[int, int, int, int]] = field(default_factory=list)
+    probes: dict[str, list[Tensor]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+
+
+class Begun(NamedTuple):
+    """Nothing is learned yet, and all was evaluated."""
+
+    state: TrainingState
+
+
+class Stepped(NamedTuple):
+    """A step was taken; loss [S]; last: whether the task has no more."""
+
+    state: TrainingState
+    loss: Tensor
+    last: bool
+
+
+class Evaluated(NamedTuple):
+    """Every task was scored: accuracy [S, T]."""
+
+    state: TrainingState
+    accuracy: Tensor
+
+
+class TaskEnded(NamedTuple):
+    """A task was consolidated and evaluated; the state stands before the next one."""
+
+    state: TrainingState
+    accuracy: Tensor
+
+
+class Done(NamedTuple):
+    """The stream is over."""
+
+    state: TrainingState
+    result: Result
+
+
+Event = Begun | Stepped | Evaluated | TaskEnded | Done
+
+
+class Checkpointer(Protocol):
+    """Who saves a run; `lifelong.run_folder` has the one that writes to disk."""
+
+    def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
+        """The saved state of this chunk, its result if it is finished, or the state as given."""
+        ...
+
+    def __call__(self, chunk: int, session: Session, event: Event) -> None:
+        """Called at every event; saves when it is time, and raises Stopped after saving when asked to stop."""
+        ...
+
+
+@dataclass
+class Progress:
     """What a watcher is told, a few times a second and at each evaluation."""
 
     task: int
@@ -39,45 +110,13 @@ class Event:
     loss: Tensor | None = None
 
 
-@dataclass
-class Course:
-    """Where a chunk of seeds stands, and what it measured so far: all that a checkpoint holds."""
-
-    state: State
-    untrained: Tensor
-    losses: Tensor
-    diverged: Tensor
-    few_shot: Tensor
-    task: int = 0
-    iteration: int = 0
-    accuracy: list[Tensor] = field(default_factory=list)
-    when: list[tuple[int, int, int, int]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
-
-
-class Keeper(Protocol):
-    """Who saves a run; `lifelong.run_folder` has the one that writes to disk."""
-
-    def restore(self, chunk: int, course: Course) -> Course | Result:
-        """The saved course of this chunk, its result if it is finished, or the course as given."""
-        ...
-
-    def boundary(self, chunk: int, course: Course) -> None:
-        """Called after every step; saves when it is time, and raises Stopped after saving when asked to stop."""
-        ...
-
-    def finish(self, chunk: int, course: Course, result: Result) -> None:
-        """Called when the chunk is done."""
-        ...
-
-
 def device_of(name: str) -> torch.device:
     """`auto` is a GPU where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ScenarioError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu"
@@ -85,250 +124,388 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def wants_descriptor(learner: AnyLearner) -> bool:
-    """Whether its network is told which task a row belongs to."""
-    return getattr(getattr(learner, "model", None), "descriptor", False)
-
-
 def check_request(
-    learner: AnyLearner, stream: Stream, seeds: list[int], device: str, few_shot: FewShot | Sequence[int] = ()
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    device: str,
+    probes: Sequence[Probe] = (),
 ) -> None:
     """Refuse what cannot be run, before anything is written."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
     if len(set(seeds)) < len(seeds):
         raise ScenarioError("a seed is named twice: each can run once")
-    for part in parts_of(learner.strategy) if isinstance(learner, Learner) else ():
-        if stream.reading != "continual" and not (stream.reading == "joint" and part.multi_task):
-            raise ScenarioError(f"the baseline {stream.reading} goes with FineTuning() alone, not with {part!r}")
-        if stream.reading != "joint" and part.multi_task:
-            raise ScenarioError(f"{part!r} weighs tasks that are learned together: it goes with the baseline joint")
-    if wants_descriptor(learner) and stream.setting != "task":
-        raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
-    if min(stream.budget.batch, len(stream)) < 1 or not (stream.budget.iterations > 0 or stream.budget.epochs > 0):
+    budget = stream.budget
+    if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
-    if mixes_rows(learner.model):
+    for settings in fleets_of_settings(learner):
+        check_learner(settings[0].learner, stream)
+    device_of(device)
+    for probe in probes:
+        probe.check(stream, [seed_of(seed) for seed in seeds])
+    for settings in fleets_of_settings(learner):  # a network or a part that does not fit says so here
+        Session(settings[0].learner, stream, seeds[:1]).first_state()
+
+
+def check_learner(learner: AnyLearner, stream: Stream) -> None:
+    """Raise ScenarioError where a stream lacks what a part of the learner needs."""
+    requirements = learner.requirements
+    if stream.reading == "isolate" and requirements:
+        raise ScenarioError(f"the baseline isolate goes with FineTuning() alone, not with {requirements[0][0]}")
+    for who, needs in requirements:
+        if missing := needs.missing(stream):
+            raise ScenarioError(f"{who} {missing}")
+    if learner.model.descriptor and stream.setting != "task":
+        raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
+    if learner.model.mixes_rows:
         raise ScenarioError(
             f"{learner.model!r} scores rows by those beside them, which is for episodes: take norm='group' for a stream"
         )
-    device_of(device)
-    if what := asked(few_shot):
-        support(stream, seeds, what.shots[-1])
-    Session(learner, stream, seeds[:1]).first_state()  # a network or a part that does not fit says so here
+    if not stream.task_ends and learner.schedule:
+        raise ScenarioError(f"{learner!r} has phases within a task, and this stream does not say when a task ends")
+    if any(needs.validation for _, needs in requirements):
+        who = next(who for who, needs in requirements if needs.validation)
+        if any(not len(task.validation) for task in stream.tasks_of(stream.seed)):
+            raise ScenarioError(
+                f"{who} learns from validation rows: hold some out, as in {stream.name}(validation=0.1)"
+            )
 
 
 def run(
     learner: AnyLearner,
     stream: Stream,
-    seeds: Sequence[int] = range(5),
-    init: Start = random_start,
+    seeds: Sequence[int | Seed] = range(5),
+    init: Initialisation | None = None,
     *,
     eval_every: int = 0,
     eval_rows: int = 1000,
-    few_shot: FewShot | Sequence[int] = (),
+    probes: Sequence[Probe] = (),
     device: str = "cpu",
     fleet: int = 0,
     compiled: bool = False,
     dtype: torch.dtype = torch.float32,
-    watch: Callable[[Event], None] | None = None,
-    keeper: Keeper | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> Result:
-    """Learn the stream with every seed and measure it; the seeds run together, or `fleet` of them at a time.
+    """Learn the stream with every seed and measure it; the members run together, or `fleet` of them at a time.
 
+    learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
-    eval_rows test rows in all. few_shot: before each task of a continual run, measure what a few rows of each of its
-    classes give, as in (1, 5, 10); learning is not touched. init: start(problem, params, generator) -> params. Raises ScenarioError for requests
-    that cannot be honoured.
+    eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
+    Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
-    check_request(learner, stream, seeds, device, few_shot)
-    stream = in_iterations(stream.to(device_of(device)), seeds)
-    size = fleet or len(seeds)
+    check_request(learner, stream, seeds, device, probes)
+    stream = stream.to(device_of(device))
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
     results = []
-    for chunk, first in enumerate(range(0, len(seeds), size)):
-        one = Session(
-            learner, stream, seeds[first : first + size], init, eval_every, eval_rows, compiled, dtype, few_shot
-        )
-        results.append(one.go(chunk, watch, keeper))
-    return joined(results)
+    for chunk, members in enumerate(chunks(learner, seeds, fleet)):
+        session = Session.of_members(members, stream, options)
+        results.append(_followed(session, chunk, watch, checkpointer))
+    return concatenate(results)
+
+
+def chunks(learner: AnyLearner, seeds: Sequence[int | Seed], fleet: int) -> list[list[Member]]:
+    """The members of a run, setting by setting, at most `fleet` of them together; each chunk differs in numbers alone."""
+    result = []
+    for settings in fleets_of_settings(learner):
+        members = [Member(setting, seed_of(seed)) for setting in settings for seed in seeds]
+        size = fleet or len(members)
+        result += [members[first : first + size] for first in range(0, len(members), size)]
+    return result
+
+
+def _followed(
+    session: Session, chunk: int, watch: Callable[[Progress], None] | None, checkpointer: Checkpointer | None
+) -> Result:
+    """The result of a session whose events are watched and saved."""
+    state = session.begin()
+    if checkpointer:
+        restored = checkpointer.restore(chunk, session, state)
+        if isinstance(restored, Result):
+            return restored
+        state = restored
+    told = time.perf_counter()
+    for event in session.events(state):
+        accuracy = event.accuracy if isinstance(event, Evaluated | TaskEnded) else None
+        loss = event.loss if isinstance(event, Stepped) else None
+        if watch and (accuracy is not None or time.perf_counter() - told > 0.25):
+            told = time.perf_counter()
+            watch(session.progress(event.state, accuracy, loss))
+        if checkpointer:
+            checkpointer(chunk, session, event)
+        if isinstance(event, Done):
+            return event.result
+    raise AssertionError("a session ends with its result")
+
+
+def learned(session: Session, state: TrainingState | None = None) -> tuple[Result, Any]:
+    """A session's result and the fleet's final state, unwatched and unsaved; state: where to begin, else afresh."""
+    last = None
+    for event in session.events(state or session.begin()):
+        last = event
+    assert isinstance(last, Done)
+    return last.result, last.state.fleet
+
+
+class Member(NamedTuple):
+    """One member of a fleet: a setting of the learner and a seed."""
+
+    setting: Setting
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a session runs, for all members alike; see `run`."""
+
+    init: Initialisation = dataclasses.field(default_factory=Random)
+    eval_every: int = 0
+    eval_rows: int = 1000
+    probes: tuple[Probe, ...] = ()
+    compiled: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 class Session:
-    """One chunk of seeds on one stream; `go` is the loop."""
+    """One chunk of members on one stream; `events` is the loop."""
 
     def __init__(
         self,
         learner: AnyLearner,
         stream: Stream,
-        seeds: list[int],
-        init: Start = random_start,
+        seeds: Sequence[int | Seed],
+        init: Initialisation | None = None,
         eval_every: int = 0,
         eval_rows: int = 1000,
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
-        few_shot: FewShot | Sequence[int] = (),
+        probes: Sequence[Probe] = (),
     ) -> None:
-        stream = in_iterations(stream, seeds)
-        self.learner, self.stream, self.seeds, self.start = learner, stream, seeds, init
-        self.eval_every, self.device, self.tasks = eval_every, stream.table.x.device, len(stream)
-        own, self.iterations = rules(stream, seeds, self.device), stream.budget.iterations
-        if wants_descriptor(learner):
-            own["descriptor"] = torch.eye(self.tasks, device=self.device).expand(len(seeds), -1, -1)
+        members = [Member(Setting("", learner), seed_of(seed)) for seed in seeds]
+        self._prepare(members, stream, Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype))
+
+    @classmethod
+    def of_members(cls, members: Sequence[Member], stream: Stream, options: Options) -> Session:
+        """The session of some members."""
+        session = cls.__new__(cls)
+        session._prepare(members, stream, options)
+        return session
+
+    def _prepare(self, members: Sequence[Member], stream: Stream, options: Options) -> None:
+        self.members, self.stream, self.options = list(members), stream, options
+        self.seeds = [member.seed for member in members]
+        self.device, self.tasks = stream.table.x.device, len(stream)
+        learner = members[0].setting.learner
+        drawn = rules(stream, [seed.order for seed in self.seeds], self.device)
+        if learner.model.descriptor:
+            drawn["descriptor"] = torch.eye(self.tasks, device=self.device).expand(len(members), -1, -1)
         problem = Problem(
-            learner.model, stream.table, own, stream.setting, stream.classes, self.tasks, self.iterations,
-            stream.budget.batch, dtype,
-        )  # fmt: skip
-        self.fleet = Fleet(learner, problem, compiled)
-        self.feed = Feed(stream, seeds, problem, learner.draws())
-        self.examiner = Examiner(stream, seeds, self.fleet, eval_rows)
-        self.course: Course | None = None
-        what = asked(few_shot) if stream.reading == "continual" else None
-        self.bench = Bench(stream, seeds, problem, what) if what else None
+            model=learner.model,
+            table=stream.table,
+            rules=drawn,
+            setting=stream.setting,
+            classes=stream.classes,
+            tasks=self.tasks if stream.task_ends else 1,
+            batch=stream.budget.batch,
+            dtype=options.dtype,
+            task_rows=padded(int(drawn["count_train"].max())),
+            validation_rows=padded(int(drawn["count_validation"].max())),
+            task_ends=stream.task_ends,
+        )
+        self.feed = Feed(stream, self.seeds, problem, learner.draws(problem))
+        learners = [member.setting.learner for member in members]
+        self.fleet = fleet_of(learners, problem, options.compiled, self.feed.paces)
+        self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
+        self.milestones = learner.schedule
+        self.measures = {probe.name: probe.begin(self) for probe in options.probes}
 
-    def go(self, chunk: int, watch: Callable[[Event], None] | None, keeper: Keeper | None) -> Result:
+    def by(self, form: Callable[..., Any]) -> Session:
+        """The session with its members in another form of fleet; see `lifelong.checks`."""
+        self.fleet = self.evaluator.fleet = form(
+            [member.setting.learner for member in self.members], self.fleet.problem
+        )
+        return self
+
+    def events(self, state: TrainingState) -> Iterator[Event]:
         """Draw, step, evaluate, consolidate, until the stream is over."""
-        course = self._begin()
-        if keeper:
-            restored = keeper.restore(chunk, course)
-            if isinstance(restored, Result):
-                return restored
-            course = restored
-        told = time.perf_counter()
-        if not course.when:
-            self._evaluate(course, full=True, task_end=False)
-        while course.task < self.tasks:
-            if self.stream.reading == "isolate" and course.iteration == 0:
-                course.state = self.first_state(self.start)
-            if self.bench and course.iteration == 0:
-                self._few_shot(course, self.bench)
+        if not state.when:
+            self._evaluate(state, full=True, task_end=False)
+            yield Begun(state)
+        while state.task < self.tasks:
+            if state.iteration == 0:
+                if self.stream.reading == "isolate":
+                    state.fleet = self.first_state()
+                self._probe(state, BEFORE_TASK)
+            length = self.feed.length(state.task)
             began = time.perf_counter()
-            for batch in self.feed.batches(course.task, course.iteration):
-                course.state, loss = self.fleet.step(course.state, batch, course.iteration / self.iterations)
-                self._note(course, loss)
-                course.iteration += 1
-                if self.eval_every and course.iteration % self.eval_every == 0 and course.iteration < self.iterations:
-                    course.seconds["training"] += time.perf_counter() - began
-                    self._evaluate(course, full=False, task_end=False)
-                    self._tell(watch, course, course.accuracy[-1])
-                    began = time.perf_counter()
-                elif watch and time.perf_counter() - told > 0.25:
-                    told = time.perf_counter()
-                    self._tell(watch, course, None, loss)
-                if keeper and course.iteration < self.iterations:
-                    keeper.boundary(chunk, course)
-            if self.stream.reading != "joint" or course.task == self.tasks - 1:
-                course.state = self.fleet.end_task(course.state, self.feed.finished(course.task))
-            course.seconds["training"] += time.perf_counter() - began
-            self._evaluate(course, full=True, task_end=True)
-            course.task, course.iteration = course.task + 1, 0
-            self._tell(watch, course, course.accuracy[-1])
-            if keeper:
-                keeper.boundary(chunk, course)
-        self.course = course
-        result = self._result(course)
-        if keeper:
-            keeper.finish(chunk, course, result)
-        return result
+            for batch in self.feed.batches(state.task, state.iteration):
+                self._turn(state)
+                through = self._through(state)
+                progress = self.feed.progress(state.task, state.iteration)
+                state.fleet, loss = self.fleet.step(state.fleet, batch, progress, through)
+                self._note(state, loss, through)
+                state.iteration += 1
+                state.seconds["training"] += time.perf_counter() - began
+                yield Stepped(state, loss, state.iteration == length)
+                every = self.options.eval_every
+                if every and state.iteration % every == 0 and state.iteration < length:
+                    yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
+                began = time.perf_counter()
+            self._consolidate(state)
+            state.seconds["training"] += time.perf_counter() - began
+            last = state.task == self.tasks - 1
+            accuracy = self._evaluate(state, full=last or self.tasks <= MANY_TASKS, task_end=True)
+            state.task, state.iteration = state.task + 1, 0
+            yield TaskEnded(state, accuracy)
+        yield Done(state, self._result(state))
 
-    def first_state(self, start: Start = random_start) -> State:
-        """The fleet's state before learning, from a start."""
-        return self.fleet.init(self.seeds, generator, start)
+    def first_state(self, init: Initialisation | None = None) -> Any:
+        """The fleet's state before learning, from the run's initialisation or from another one."""
+        return self.fleet.init(self.seeds, init or self.options.init)
 
-    def _begin(self) -> Course:
-        state = self.first_state(self.start)
-        points = min(POINTS, self.iterations)
-        losses = torch.zeros(len(self.seeds), self.tasks, points, dtype=torch.float64, device=self.device)
-        diverged = torch.full((len(self.seeds), 2), -1, device=self.device)
-        shape = (len(self.seeds), 2, self.tasks, len(self.bench.what.shots)) if self.bench else (0,)
-        few_shot = torch.full(shape, torch.nan, dtype=torch.float64, device=self.device)
-        course = Course(state, losses.new_zeros(len(self.seeds), self.tasks), losses, diverged, few_shot)
-        random = state if self.start is random_start else self.first_state(random_start)
-        course.untrained = self.examiner.scores(random, full=True, task=0)[0]
-        return course
+    def begin(self) -> TrainingState:
+        """Where training begins."""
+        fleet, members = self.first_state(), len(self.members)
+        losses = torch.zeros(members, self.tasks, POINTS, dtype=torch.float64, device=self.device)
+        diverged = torch.full((members, 2), -1, device=self.device)
+        state = TrainingState(fleet, losses.new_zeros(members, self.tasks), losses, diverged)
+        random = fleet if self.options.init == Random() else self.first_state(Random())
+        state.untrained = self.evaluator.scores(self._prepared(state, random), full=True, task=0)[0]
+        return state
 
-    def _tell(
-        self, watch: Callable[[Event], None] | None, course: Course, accuracy: Tensor | None, loss: Tensor | None = None
-    ) -> None:
-        if watch:
-            seeds = tuple(self.seeds)
-            watch(Event(course.task, course.iteration, self.tasks, self.iterations, seeds, accuracy, loss))
+    def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:
+        """What a watcher is told."""
+        length = self.feed.length(min(state.task, self.tasks - 1))
+        seeds = tuple(seed.data for seed in self.seeds)
+        return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
 
-    def _note(self, course: Course, loss: Tensor) -> None:
-        """Add to the curve of losses; remember where a seed's loss stopped being finite."""
-        points = course.losses.shape[2]
-        point = course.iteration * points // self.iterations
-        length = -(-(point + 1) * self.iterations // points) + (-point * self.iterations // points)
-        course.losses[:, course.task, point] += loss.to(torch.float64) / max(length, 1)
-        self._flag(course, ~torch.isfinite(loss))
+    def _prepared(self, state: TrainingState, fleet: Any) -> Any:
+        return self.fleet.prepare(fleet, self.feed.prepared(state.task, state.iteration))
 
-    def _flag(self, course: Course, bad: Tensor) -> None:
-        one = torch.ones_like(course.diverged[:, 0])  # filled on the device: a copy from the host would wait for it
-        now = torch.stack([one * course.task, one * course.iteration], 1)
-        new = bad & (course.diverged[:, 0] < 0)
-        course.diverged = torch.where(new[:, None], now, course.diverged)
+    def _through(self, state: TrainingState) -> list[int]:
+        """Members that have taken all their steps of this task while others go on."""
+        return [s for s, steps in enumerate(self.feed.steps[:, state.task].tolist()) if state.iteration >= steps]
 
-    def _evaluate(self, course: Course, full: bool, task_end: bool) -> None:
+    def _turn(self, state: TrainingState) -> None:
+        """The milestones that members have reached before this step."""
+        for share in self.milestones:
+            steps = self.feed.steps[:, state.task].tolist()
+            members = [s for s, count in enumerate(steps) if round(share * count) == state.iteration]
+            if members:
+                task = self.feed.finished(state.task, share)
+                state.fleet = self.fleet.at_milestone(state.fleet, task, share, members)
+
+    def _consolidate(self, state: TrainingState) -> None:
+        """The milestones at the very end, and the end of the task, where there is one."""
+        self._turn(state)
+        joint = self.stream.reading == "joint"
+        if self.stream.task_ends and (not joint or state.task == self.tasks - 1):
+            state.fleet = self.fleet.after_task(state.fleet, self.feed.finished(state.task))
+
+    def _note(self, state: TrainingState, loss: Tensor, through: list[int]) -> None:
+        """Add to the curve of losses; remember where a member's loss stopped being finite."""
+        loss, steps = loss.to(torch.float64), self.feed.steps[:, state.task].tolist()
+        if len(set(steps)) == 1:
+            _add_point(state.losses[:, state.task], loss, state.iteration, steps[0])
+        else:
+            for s, count in enumerate(steps):
+                if s not in through:
+                    _add_point(state.losses[s, state.task], loss[s], state.iteration, count)
+        bad = ~torch.isfinite(loss)
+        if through:
+            bad[through] = False
+        self._flag(state, bad)
+
+    def _flag(self, state: TrainingState, bad: Tensor) -> None:
+        ones = torch.ones_like(state.diverged[:, 0])  # filled on the device: a copy from the host would wait for it
+        now = torch.stack([ones * state.task, ones * state.iteration], 1)
+        new = bad & (state.diverged[:, 0] < 0)
+        state.diverged = torch.where(new[:, None], now, state.diverged)
+
+    def _evaluate(self, state: TrainingState, full: bool, task_end: bool) -> Tensor:
         """Score every task; learning is not touched."""
         began = time.perf_counter()
-        leaves = tree_leaves(course.state.params)
-        finite = torch.stack([leaf.flatten(1).sum(1).isfinite() for leaf in leaves]).all(0)
-        if course.when:
-            self._flag(course, ~finite)
-        accuracy, rows = self.examiner.scores(course.state, full, course.task)
-        accuracy = torch.where(course.diverged[:, :1] >= 0, torch.nan, accuracy)
-        course.accuracy.append(accuracy)
-        course.when.append((course.task, course.iteration, int(task_end), rows))
-        course.seconds["evaluation"] += time.perf_counter() - began
+        if state.when:
+            self._flag(state, ~self.fleet.finite(state.fleet))
+        accuracy, rows = self.evaluator.scores(self._prepared(state, state.fleet), full, state.task)
+        accuracy = torch.where(state.diverged[:, :1] >= 0, torch.nan, accuracy)
+        state.accuracy.append(accuracy)
+        state.when.append((state.task, state.iteration, int(task_end), rows))
+        state.seconds["evaluation"] += time.perf_counter() - began
+        self._probe(state, EVALUATED)
+        if task_end:
+            self._probe(state, TASK_ENDED)
+        return accuracy
 
-    def _few_shot(self, course: Course, bench: Bench) -> None:
-        """Measure what a few rows of the coming task give, from here and from a random draw; learning is not touched."""
+    def _probe(self, state: TrainingState, moment: str) -> None:
+        """What else is measured now; learning is not touched."""
         began = time.perf_counter()
-        scores = bench.before_task(self.fleet, course.state, course.task)
-        course.few_shot[:, :, course.task] = torch.where(course.diverged[:, :1, None] >= 0, torch.nan, scores)
-        course.seconds["evaluation"] += time.perf_counter() - began
+        for name, measure in self.measures.items():
+            values = measure(state, moment)
+            if values is not None:
+                lost = (state.diverged[:, 0] >= 0).view(-1, *[1] * (values.ndim - 1))
+                values = values.to(torch.float64).masked_fill(lost, torch.nan)
+                state.probes.setdefault(name, []).append(values)
+        state.seconds["evaluation"] += time.perf_counter() - began
 
-    @property
-    def final(self) -> State:
-        """The fleet's state when the loop was left."""
-        assert self.course is not None
-        return self.course.state
-
-    def _result(self, course: Course) -> Result:
+    def _result(self, state: TrainingState) -> Result:
         return Result(
-            accuracy=torch.stack(course.accuracy, 1).cpu(),
-            when=torch.tensor(course.when),
-            untrained=course.untrained.cpu(),
-            losses=course.losses.cpu(),
-            diverged=course.diverged.cpu(),
-            seeds=tuple(self.seeds),
+            accuracy=torch.stack(state.accuracy, 1).cpu(),
+            when=torch.tensor(state.when),
+            untrained=state.untrained.cpu(),
+            losses=state.losses.cpu(),
+            diverged=state.diverged.cpu(),
+            seeds=tuple(_plain(seed) for seed in self.seeds),
+            settings=tuple(member.setting.words for member in self.members),
             reading=self.stream.reading,
             setting=self.stream.setting,
             open=self.stream.open,
-            seconds=dict(course.seconds),
-            few_shot=course.few_shot.cpu(),
-            shots=self.bench.what.shots if self.bench else (),
+            seconds=dict(state.seconds),
+            probes={name: torch.stack(values, 1).cpu() for name, values in state.probes.items()},
         )
 
 
-def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: list[int], start: Start) -> tuple[Fleet, State]:
+def _plain(seed: Seed) -> int | Seed:
+    """A seed that means the same throughout, as its number."""
+    return seed.data if seed == seed_of(seed.data) else seed
+
+
+def _add_point(losses: Tensor, loss: Tensor, iteration: int, steps: int) -> None:
+    """Add a loss [...] to a curve [..., P] of means over P equal stretches of `steps` steps.
+
+    Of fewer steps than stretches, each covers several.
+    """
+    points = losses.shape[-1]
+    if steps < points:
+        losses[..., -(-iteration * points // steps) : -(-(iteration + 1) * points // steps)] = loss[..., None]
+        return
+    point = iteration * points // steps
+    length = -(-(point + 1) * steps // points) - -(-point * steps // points)
+    losses[..., point] += loss / length
+
+
+def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], init: Initialisation) -> Any:
     """The fleet of a run and its state before learning, on the CPU."""
-    one = Session(learner, stream, seeds, start, 0, 1000, False, torch.float32)
-    return one.fleet, one.first_state(start)
+    session = Session(learner, stream, seeds, init)
+    return session.fleet, session.first_state()
 
 
 def cost(
-    learner: AnyLearner, stream: Stream, seeds: list[int], device: str = "cpu", steps: int = 10
+    learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: str = "cpu", steps: int = 10
 ) -> tuple[float, int]:
     """Seconds and bytes that a run will take, from a few steps of it: training, and the tensors that live throughout."""
-    one = Session(learner, stream.to(device_of(device)), seeds, random_start, 0, 1000, False, torch.float32)
-    state, batches = one.first_state(random_start), one.feed.batches(0)
+    session = Session(learner, stream.to(device_of(device)), seeds)
+    state, batches = session.first_state(), session.feed.batches(0)
     times = []
     for batch, _ in zip(batches, range(steps), strict=False):
         began = time.perf_counter()
-        state, loss = one.fleet.step(state, batch, 0.0)
+        state, loss = session.fleet.step(state, batch, [0.0] * len(session.seeds))
         loss.sum().item()  # waits for the device
         times.append(time.perf_counter() - began)
-    held = [*tree_leaves(state), *one.feed.rules.values(), stream.table.x, stream.table.y]
+    tensors = session.fleet.tensors(state)
+    held = [*tree_leaves(tensors), *session.feed.rules.values(), stream.table.x, stream.table.y]
     size = sum(leaf.numel() * leaf.element_size() for leaf in held)
-    gradients = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state.params))
-    return min(times) * one.iterations * one.tasks, size + gradients
+    total = sum(session.feed.length(task) for task in range(session.tasks))
+    return min(times) * total, size

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from scenarios.refusal import Refusal
 
 Net = dict[str, Tensor]
+
+# at(name, input, output) -> output sees a layer whose parameters are called name.weight and so on, before its activation,
+# and may answer with another output. A linear layer: input [B, in], output [B, out], weight [in, out]. A convolution:
+# input [B, K, H, W], weight [out, K, 3, 3]. A norm's affine map is seen as name.norm, with name.scale and name.shift [K].
+Hook = Callable[[str, Tensor, Tensor], Tensor]
 
 
 class ModelError(Refusal):
@@ -28,24 +34,47 @@ class Described(NamedTuple):
 
 
 class Model(Protocol):
-    """What the house needs of a network; one with `descriptor = True` is told the task of each row, see `Described`."""
+    """What a learner needs of a network.
+
+    descriptor: whether it is told the task of each row, see `Described`. mixes_rows: whether a row's scores depend on
+    the rows beside it, as with batch norm by the statistics of the rows at hand.
+    """
+
+    @property
+    def descriptor(self) -> bool:
+        """Whether it is told the task of each row."""
+        ...
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether a row's scores depend on the rows beside it."""
+        ...
+
+    @property
+    def shows_layers(self) -> bool:
+        """Whether `at` sees its layers as `Hook` describes them."""
+        ...
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """Fresh parameters for rows of this shape and C classes."""
         ...
 
-    def features(self, net: Net, x: Tensor) -> Tensor:
-        """Features [B, F] of rows [B, ...]."""
+    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
+        """Features [B, F] of rows [B, ...]; `at` sees each layer."""
         ...
 
-    def head(self, net: Net, features: Tensor) -> Tensor:
-        """Scores [B, C]."""
+    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
+        """Scores [B, C]; `at` sees the layer."""
+        ...
+
+    def head_rows(self, net: Net) -> Tensor:
+        """The last layer's weights, one row for each class [C, F]."""
         ...
 
 
 def mixes_rows(model: Model) -> bool:
-    """Whether a row's scores depend on the rows beside it, as with batch norm by the statistics of the rows at hand."""
-    return getattr(model, "norm", "") == "batch"
+    """Whether a row's scores depend on the rows beside it."""
+    return model.mixes_rows
 
 
 def chosen(net: Net, words: str) -> Net:
@@ -73,9 +102,10 @@ def linear(net: Net, name: str, inputs: int, outputs: int, generator: torch.Gene
     net[f"{name}.bias"] = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
 
 
-def apply_linear(net: Net, name: str, x: Tensor) -> Tensor:
+def apply_linear(net: Net, name: str, x: Tensor, at: Hook | None = None) -> Tensor:
     """x W + b for rows [B, inputs]."""
-    return torch.addmm(net[f"{name}.bias"], x, net[f"{name}.weight"])
+    output = torch.addmm(net[f"{name}.bias"], x, net[f"{name}.weight"])
+    return output if at is None else at(name, x, output)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -102,34 +132,30 @@ class MLP:
         linear(net, "head", inputs, classes, generator)
         return net
 
-    def probed(self, net: Net, x: Tensor, probes: Net) -> tuple[Tensor, Net]:
-        """Scores with a probe [B, out] added to each layer's output, and each layer's input [B, in].
+    descriptor = False
+    mixes_rows = False
+    shows_layers = True
 
-        The gradient with respect to a probe of zeros is the gradient at that layer's output, row by row.
-        """
-        x, inputs = x.flatten(1), {}
-        for name in [*(f"layer{i}" for i in range(len(self.widths))), "head"]:
-            inputs[name] = x
-            x = apply_linear(net, name, x) + probes[name]
-            x = x if name == "head" else x.relu()
-        return x, inputs
-
-    def features(self, net: Net, x: Tensor) -> Tensor:
+    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last hidden layer [B, F]."""
         x = x.flatten(1)
         for i in range(len(self.widths)):
-            x = apply_linear(net, f"layer{i}", x).relu()
+            x = apply_linear(net, f"layer{i}", x, at).relu()
         return x
 
-    def head(self, net: Net, features: Tensor) -> Tensor:
+    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """Scores [B, C]."""
-        return apply_linear(net, "head", features)
+        return apply_linear(net, "head", features, at)
+
+    def head_rows(self, net: Net) -> Tensor:
+        """The head's weights, one row for each class [C, F]."""
+        return net["head.weight"].T
 
 
 NORM_EPSILON = 1e-5  # torch's
 
 
-def batch_normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def batch_normed(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     """Batch norm [B, C, H, W] by the statistics of these rows.
 
     Said as a group norm of one row whose groups are the channels: the same numbers, and differentiated twice under
@@ -198,68 +224,44 @@ class Conv4:
         linear(net, "head", inputs * size[0] * size[1], classes, generator)
         return net
 
-    def features(self, net: Net, x: Tensor) -> Tensor:
+    descriptor = False
+    shows_layers = True
+
+    @property
+    def mixes_rows(self) -> bool:
+        """With batch norm by the statistics of the rows at hand, it does."""
+        return self.norm == "batch"
+
+    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last block, flattened [B, F]."""
         x = x if x.ndim == 4 else x[:, None]
         for i in range(self.blocks):
             weight, scale, shift = (net[f"block{i}.{name}"] for name in ("weight", "scale", "shift"))
-            if (self.norm, self.halving) == ("batch", "pool"):
+            if (self.norm, self.halving) == ("batch", "pool") and at is None:
                 x = pooled_batch_norm(x, weight, scale, shift).relu()
                 continue
-            x = F.conv2d(x, weight, padding=1, stride=2 if self.halving == "stride" else 1)
-            grouped = self.norm == "group"
-            x = (F.group_norm(x, self.groups, scale, shift) if grouped else batch_normed(x, scale, shift)).relu()
+            output = F.conv2d(x, weight, padding=1, stride=2 if self.halving == "stride" else 1)
+            x = self._normed(output, scale, shift) if at is None else self._seen(f"block{i}", x, output, net, at)
+            x = x.relu()
             if self.halving == "pool" and min(x.shape[-2:]) > 1:
                 x = F.max_pool2d(x, 2)
         return x.flatten(1)
 
-    def head(self, net: Net, features: Tensor) -> Tensor:
+    def _normed(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        if self.norm == "group":
+            return F.group_norm(x, self.groups, scale, shift)
+        return batch_normed(x, scale, shift)
+
+    def _seen(self, name: str, x: Tensor, output: Tensor, net: Net, at: Hook) -> Tensor:
+        """A block's norm with a hook at the convolution and at the norm's affine map."""
+        normed = self._normed(at(name, x, output), None, None)
+        scale, shift = (net[f"{name}.{part}"][:, None, None] for part in ("scale", "shift"))
+        return at(f"{name}.norm", normed, normed * scale + shift)
+
+    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """Scores [B, C]."""
-        return apply_linear(net, "head", features)
+        return apply_linear(net, "head", features, at)
 
-
-@dataclass(frozen=True)
-class Module:
-    """Any `torch.nn.Module` of the user with two submodules, `features` and `head`; `make(shape, classes)` builds it.
-
-    name: the text that names it, by which two are equal. Refused: batch norm with running statistics, dropout.
-    """
-
-    make: Any = field(compare=False)
-    name: str = ""
-    held: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def __repr__(self) -> str:
-        return self.name or repr(self.make)
-
-    def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
-        """Build the module with torch's own random numbers, seeded from the generator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-            module = self.make(shape, classes)
-        for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
-                raise ModelError(
-                    f"{self!r}: batch norm with running statistics cannot be learned as a fleet: use group norm"
-                )
-            if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
-                raise ModelError(f"{self!r}: dropout draws its own random numbers and cannot be learned as a fleet")
-        if not (
-            isinstance(getattr(module, "features", None), nn.Module)
-            and isinstance(getattr(module, "head", None), nn.Module)
-        ):
-            raise ModelError(f"{self!r}: the module needs two submodules, `features` and `head`")
-        self.held["module"] = module
-        return {key: value.detach().clone() for key, value in module.named_parameters()}
-
-    def _call(self, net: Net, part: str, x: Tensor) -> Tensor:
-        own = {key[len(part) + 1 :]: value for key, value in net.items() if key.startswith(part + ".")}
-        return torch.func.functional_call(getattr(self.held["module"], part), own, (x,))
-
-    def features(self, net: Net, x: Tensor) -> Tensor:
-        """Features [B, F]."""
-        return self._call(net, "features", x).flatten(1)
-
-    def head(self, net: Net, features: Tensor) -> Tensor:
-        """Scores [B, C]."""
-        return self._call(net, "head", features)
+    def head_rows(self, net: Net) -> Tensor:
+        """The head's weights, one row for each class [C, F]."""
+        return net["head.weight"].T

@@ -68,11 +68,31 @@ def make(table, tasks=5, setting="domain", budget=None):
 {variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, model="MLP(100)", about="odd against even"))
 '''
 
+MODEL = '''"""A small network: rows of any shape, one hidden layer.
+
+`__init__` takes the shape of a row and the number of classes, then fields of your own. `features` makes [B, F] of rows
+[B, *shape], and `head` scores [B, C] of features; each may be a submodule, as here, or a method. No dropout, no running
+statistics, nothing kept between calls: many copies learn at once.
+"""
+
+import math
+
+from torch import nn
+
+
+class {name}(nn.Module):
+    def __init__(self, shape, classes, width=64):
+        super().__init__()
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU())
+        self.head = nn.Linear(width, classes)
+'''
+
 
 def write_new(kind: str, path: Path) -> str:
     """Write the file; returns the command to try next. Refuses to overwrite."""
-    if kind not in ("strategy", "scenario"):
-        raise Refusal(f"unknown kind {kind!r}: it is strategy or scenario")
+    texts = {"strategy": STRATEGY, "scenario": SCENARIO, "model": MODEL}
+    if kind not in texts:
+        raise Refusal(f"unknown kind {kind!r}: it is strategy, scenario or model")
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise Refusal(f"{path} must be a Python file whose name is a word, as in my_idea.py")
     if path.exists():
@@ -81,10 +101,9 @@ def write_new(kind: str, path: Path) -> str:
         raise RunError(f"{path.parent} is not a folder")
     name = "".join(word.capitalize() for word in path.stem.split("_"))
     word, variable = path.stem.replace("_", "-"), path.stem
-    text = (
-        STRATEGY.format(name=name) if kind == "strategy" else SCENARIO.format(name=name, word=word, variable=variable)
-    )
-    write(path, text.encode())
+    write(path, texts[kind].format(name=name, word=word, variable=variable).encode())
     if kind == "strategy":
         return f'lifelong run split-digits --strategy "{path}:{name}(strength=0.1) + Replay(size=200)"'
+    if kind == "model":
+        return f'lifelong run split-digits --strategy "Replay(size=200)" --model "{path}:{name}(width=64)"'
     return f"lifelong run {path}:{variable}"

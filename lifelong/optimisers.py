@@ -2,7 +2,7 @@
 
 Fields that SGD, Adam and AdamW share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to
 zero; clip: the largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each
-task's end. GivenRates and Rated have the rate in their state, where it can be learned and can differ within a fleet.
+task's end. GivenRates has the rates in its state, where they can be learned.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Optimiser(Protocol):
     """What the house needs of an optimiser. `progress`, 0 ... 1, says how much of the task is over."""
 
     @property
-    def at_task(self) -> str:
-        """Whether its state is "kept" or "reset" at a task's end."""
+    def scheduled(self) -> bool:
+        """Whether its rate depends on progress."""
         ...
 
     def init(self, params: Any) -> Any:
@@ -44,6 +44,30 @@ class Optimiser(Protocol):
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """The same for a fleet, on stacked tensors [S, ...], in place."""
         ...
+
+    def after_task(self, params: Any, state: Any) -> Any:
+        """The state after a task's end: as it was, or a fresh one."""
+        ...
+
+
+class _TaskEnds:
+    """What the records below share at a task's end."""
+
+    at_task: str = "kept"
+    schedule: str = "constant"
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its rate depends on progress."""
+        return self.schedule != "constant"
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def after_task(self, params: Any, state: Any) -> Any:
+        """The state after a task's end: as it was, or a fresh one."""
+        return self.init(params) if self.at_task == "reset" else state
 
 
 def _check(record: Any) -> None:
@@ -78,7 +102,7 @@ def _clipped(gradients: Any, clip: float, stacked: bool) -> Any:
         return gradients
     leaves = tree_leaves(gradients)
     if stacked:
-        squares = sum((leaf * leaf).flatten(1).sum(1) for leaf in leaves)  # [S]
+        squares = sum((leaf * leaf).reshape(len(leaf), -1).sum(1) for leaf in leaves)  # [S]
     else:
         squares = sum((leaf * leaf).sum() for leaf in leaves)
     scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
@@ -86,7 +110,7 @@ def _clipped(gradients: Any, clip: float, stacked: bool) -> Any:
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(_TaskEnds):
     """Stochastic gradient descent: v <- momentum v + g; p <- p - rate v."""
 
     rate: float = 0.1
@@ -128,7 +152,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(_TaskEnds):
     """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
 
     rate: float = 1e-3
@@ -157,7 +181,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(_TaskEnds):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     rate: float = 1e-3
@@ -186,7 +210,7 @@ class AdamW:
 
 
 @dataclass(frozen=True)
-class GivenRates:
+class GivenRates(_TaskEnds):
     """Gradient descent whose learning rates are its state, one tensor for each parameter: p <- p - rate x g.
 
     A state can be learned (Meta-SGD; Li et al., 2017) and can differ within a fleet, where a field cannot.
@@ -212,7 +236,54 @@ class GivenRates:
 
 
 @dataclass(frozen=True)
-class Rated:
+class Grouped:
+    """Several optimisers, each for some parameters: `rule` for the network, and one for the own parameters of a part.
+
+    groups: (label of the part, its optimiser). Norms are clipped in each group by itself.
+    """
+
+    rule: Optimiser
+    groups: tuple[tuple[str, Optimiser], ...]
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether any of their rates depends on progress."""
+        return self.rule.scheduled or any(optimiser.scheduled for _, optimiser in self.groups)
+
+    def _split(self, tree: Any) -> list[tuple[str, Optimiser, Any]]:
+        """Name, optimiser and parameters of each group."""
+        apart = dict(self.groups)
+        own = tree.get("own", {})
+        rest = {label: leaves for label, leaves in own.items() if label not in apart}
+        first = {**tree, "own": rest} if rest else {name: part for name, part in tree.items() if name != "own"}
+        return [("", self.rule, first)] + [(label, rule, own[label]) for label, rule in self.groups]
+
+    def init(self, params: Any) -> Any:
+        """The state of each, by label; that of the network as ""."""
+        return {label: rule.init(part) for label, rule, part in self._split(params)}
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        moved, states = {}, {}
+        pairs = zip(self._split(params), self._split(gradients), strict=True)
+        for (label, rule, part), (_, _, gradient) in pairs:
+            moved[label], states[label] = rule.update(part, gradient, state[label], progress)
+        own = {**moved[""].get("own", {}), **{label: moved[label] for label, _ in self.groups}}
+        return {**moved[""], "own": own}, states
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet."""
+        pairs = zip(self._split(params), self._split(gradients), strict=True)
+        for (label, rule, part), (_, _, gradient) in pairs:
+            rule.update_(part, gradient, state[label], progress)
+
+    def after_task(self, params: Any, state: Any) -> Any:
+        """Each as its own record says."""
+        return {label: rule.after_task(part, state[label]) for label, rule, part in self._split(params)}
+
+
+@dataclass(frozen=True)
+class Rated(_TaskEnds):
     """An optimiser whose learning rate is part of its state, so that it can differ within a fleet: `rule` has rate 1."""
 
     rule: Optimiser
@@ -254,7 +325,9 @@ class _aligned:
     @staticmethod
     def _padded(leaf: Tensor) -> Tensor:
         over = leaf[0].numel() % LANES
-        return nn.functional.pad(leaf.flatten(1), (0, LANES - over)) if over and leaf.device.type == "cpu" else leaf
+        if not over or leaf.device.type != "cpu":
+            return leaf
+        return nn.functional.pad(leaf.reshape(len(leaf), -1), (0, LANES - over))
 
     def __enter__(self) -> list[list[Tensor]]:
         return self.lists

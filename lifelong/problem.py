@@ -1,133 +1,26 @@
-"""What never changes while a run goes on, and the batch that a strategy's verbs hand to one another."""
+"""What never changes while a run goes on: the network, the data, and the rules of one seed's stream."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.model import Described, Model
+from lifelong.batch import Batch, Outputs, Params
+from lifelong.model import Described, Hook, Model
 from scenarios.stream import Table
-
-Params = dict[str, Any]
-Memory = Any
-
-
-class Batch(NamedTuple):
-    """Rows to learn from; every field is [B, ...].
-
-    row: row of the table (-1: generated); task: int64; x: pixels; y: class of the stream; weight: its share of the
-    loss; part: 0 = from the stream, i = added by part i of the strategy; slot: its place in that part's memory;
-    allowed: bool [B, C], the classes that compete; first_seen: bool, shown for the first time in this task;
-    uniforms: [B of the stream, U] numbers in (0, 1) that this part asked for. target [B, C] and soft [B] are there
-    only once a part set them: the loss of a row is then (1 - soft) x hard label + soft x target. progress: 0-d, how
-    much of the task is over, 0 ... 1.
-    """
-
-    row: Tensor
-    task: Tensor
-    x: Tensor
-    y: Tensor
-    weight: Tensor
-    part: Tensor
-    slot: Tensor
-    allowed: Tensor
-    first_seen: Tensor
-    uniforms: Tensor
-    progress: Tensor
-    target: Any = ()
-    soft: Any = ()
-
-    def add(
-        self,
-        problem: Problem,
-        row: Tensor,
-        task: Tensor,
-        weight: Tensor,
-        slot: Tensor | None = None,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
-        target: Tensor | None = None,
-        soft: Tensor | None = None,
-    ) -> Batch:
-        """The batch with R more rows at its end: row, task, weight [R]; pixels and labels are looked up unless given."""
-        count = row.shape[0]
-        x = problem.x(row, task) if x is None else x
-        y = problem.y(row, task) if y is None else y
-        targets, softness = self.target, self.soft
-        if target is not None or isinstance(targets, Tensor):
-            if not isinstance(targets, Tensor):
-                targets = torch.zeros_like(self.allowed, dtype=self.weight.dtype)
-                softness = torch.zeros_like(self.weight)
-            more = torch.zeros_like(targets[:1]).expand(count, -1) if target is None else target
-            targets = torch.cat([targets, more])
-            softness = torch.cat(
-                [
-                    softness,
-                    torch.zeros_like(weight) if target is None else (torch.ones_like(weight) if soft is None else soft),
-                ]
-            )
-        return self._replace(
-            row=torch.cat([self.row, row]),
-            task=torch.cat([self.task, task]),
-            x=torch.cat([self.x, x]),
-            y=torch.cat([self.y, y]),
-            weight=torch.cat([self.weight, weight]),
-            part=torch.cat([self.part, torch.full_like(row, -1)]),
-            slot=torch.cat([self.slot, torch.full_like(row, -1) if slot is None else slot]),
-            allowed=torch.cat([self.allowed, problem.allowed(task)]),
-            first_seen=torch.cat([self.first_seen, torch.zeros_like(row, dtype=torch.bool)]),
-            target=targets,
-            soft=softness,
-        )
-
-
-class Outputs(NamedTuple):
-    """What the objective's one forward pass made: logits [B, C] and features [B, F]."""
-
-    logits: Tensor
-    features: Tensor
-
-
-class Step(NamedTuple):
-    """What happened in one step, for `after_step`.
-
-    batch: with all added rows; gradients: of loss and penalties after `grads`, before clipping; outputs; loss: 0-d;
-    previous: the parameters before the step where a part asks for them, else ().
-    """
-
-    batch: Batch
-    gradients: Params
-    outputs: Outputs
-    loss: Tensor
-    previous: Any = ()
-
-
-class FinishedTask(NamedTuple):
-    """A task at its end, for `after_task`.
-
-    number: 0-d int64; row: int64 [N], padded; valid: bool [N]; classes: bool [C], those of the task;
-    uniforms: [N, U] that this part asked for; done: 0-d int64, tasks finished before this one.
-    """
-
-    number: Tensor
-    row: Tensor
-    valid: Tensor
-    classes: Tensor
-    uniforms: Tensor
-    done: Tensor
 
 
 @dataclass(frozen=True)
 class Problem:
     """Model and table, shared by all seeds, and the rules of one seed (the fleet maps over them).
 
-    rules: `scenarios.stream.rules` without the leading S. rows_per_class and settings of the stream stand beside.
+    rules: `scenarios.stream.rules` without the leading S. tasks: T, or 1 where the stream does not say how many there
+    are. batch: rows of the stream in a step. task_rows, validation_rows: N and V of a finished task, padding included.
+    task_ends: whether the learner is told when a task ends.
     """
 
     model: Model
@@ -136,9 +29,20 @@ class Problem:
     setting: str
     classes: int
     tasks: int
-    iterations: int
     batch: int
     dtype: torch.dtype = torch.float32
+    task_rows: int = 0
+    validation_rows: int = 0
+    task_ends: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lies and the arithmetic happens."""
+        return self.table.x.device
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros in the run's precision, where its tensors lie."""
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,44 +67,88 @@ class Problem:
         return x
 
     def y(self, row: Tensor, task: Tensor) -> Tensor:
-        """Classes of the stream, int64 [B]."""
-        return self.rules["label"][task, self.table.y[row]]
+        """Classes of the stream as training shows them, int64 [B]; -1 where the label is missing."""
+        if "given" not in self.rules:
+            return self.rules["label"][task, self.table.y[row]]
+        original = self.rules["given"][row]  # labels by row: noise, or none at all
+        return torch.where(original < 0, -1, self.rules["label"][task, original.clamp(min=0)])
+
+    def numbers(self, row: Tensor, task: Tensor) -> Tensor:
+        """What tasks of numbers ask of each output [B, C], NaN where nothing is asked."""
+        column = self.rules["column"][task]  # [B, C]
+        assert self.table.targets is not None
+        asked = self.table.targets[row].gather(1, column.clamp(min=0)).to(self.dtype)
+        return asked.masked_fill(column < 0, torch.nan)
 
     def allowed(self, task: Tensor) -> Tensor:
         """The classes that compete for rows of these tasks, bool [B, C]."""
         return self.rules["allowed"][task]
 
-    def features(self, params: Params, x: Tensor) -> Tensor:
-        """The network's features [B, F]."""
-        return self.model.features(params["net"], x)
+    def features(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
+        """The network's features [B, F]; `at` sees each layer, see `lifelong.model.Hook`."""
+        return self.model.features(params["net"], x, at)
 
-    def logits(self, params: Params, x: Tensor) -> Tensor:
+    def logits(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
         """The network's scores for all classes [B, C]."""
-        return self.model.head(params["net"], self.features(params, x))
+        return self.model.head(params["net"], self.features(params, x, at), at)
 
-    def outputs(self, params: Params, x: Tensor) -> Outputs:
+    def outputs(self, params: Params, x: Tensor, at: Hook | None = None) -> Outputs:
         """Scores and features in one forward pass."""
-        features = self.features(params, x)
-        return Outputs(self.model.head(params["net"], features), features)
+        features = self.features(params, x, at)
+        return Outputs(self.model.head(params["net"], features, at), features)
 
     def loss_rows(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of each row over the classes open to it [B], mixed with its soft target where it has one."""
+        """The loss of each row [B], by its kind.
+
+        Classes: cross-entropy over those open to the row, mixed with its soft target where it has one; 0 where the
+        label is missing. Numbers: the mean square over the outputs that are asked for and not missing.
+        """
         log_p = log_softmax(logits, batch.allowed)
-        rows = -log_p.gather(1, batch.y[:, None])[:, 0]
+        if "given" in self.rules:
+            hard = -log_p.gather(1, batch.y.clamp(min=0)[:, None])[:, 0]
+            rows = torch.where(batch.y < 0, torch.zeros_like(hard), hard)
+        else:
+            rows = -log_p.gather(1, batch.y[:, None])[:, 0]
         if isinstance(batch.target, Tensor):
             soft = -(batch.target * torch.where(batch.allowed, log_p, torch.zeros_like(log_p))).sum(1)
             rows = (1 - batch.soft) * rows + batch.soft * soft
+        if isinstance(batch.numbers, Tensor):
+            rows = torch.where(self.rules["numeric"][batch.task], squares(logits, batch.numbers), rows)
         return rows
 
+    def objective(self, params: Params, batch: Batch) -> tuple[Tensor, Outputs]:
+        """The plain objective, sum_i w_i l_i, and what its one forward pass made."""
+        outputs = self.outputs(params, batch.x)
+        return (batch.weight * self.loss_rows(outputs.logits, batch)).sum(), outputs
+
     def gradient(self, params: Params, row: Tensor, task: Tensor, weight: Tensor) -> Params:
-        """Gradient of the weighted cross-entropy of some rows with respect to all parameters."""
-        allowed, x, y = self.allowed(task), self.x(row, task), self.y(row, task)
+        """Gradient of the weighted loss of some rows [R] with respect to all parameters."""
+        batch = self.batch_of_rows(row, task, weight)
+        return torch.func.grad(lambda p: self.objective(p, batch)[0])(params)
 
-        def loss(p: Params) -> Tensor:
-            log_p = log_softmax(self.logits(p, x), allowed)
-            return -(weight * log_p.gather(1, y[:, None])[:, 0]).sum()
+    def batch_of_rows(self, row: Tensor, task: Tensor, weight: Tensor) -> Batch:
+        """Rows of the table in their tasks as a batch: row, task int64 [R], weight [R]."""
+        yes = torch.ones_like(row, dtype=torch.bool)
+        return Batch(
+            row=row,
+            task=task,
+            x=self.x(row, task),
+            y=self.y(row, task),
+            weight=weight,
+            allowed=self.allowed(task),
+            first_seen=yes,
+            shown=yes,
+            progress=weight.new_zeros(()),
+            numbers=self.numbers(row, task) if "column" in self.rules else (),
+            bounds=(len(row),),
+        )
 
-        return torch.func.grad(loss)(params)
+
+def squares(scores: Tensor, numbers: Tensor) -> Tensor:
+    """Mean squared difference over the outputs that are asked for [B]; 0 where none is. NaN asks for nothing."""
+    asked = ~numbers.isnan()
+    difference = torch.where(asked, scores - numbers.nan_to_num(), torch.zeros_like(scores))
+    return difference.square().sum(1) / asked.sum(1).clamp(min=1)
 
 
 def scaled(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -222,6 +170,3 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
     theta = torch.stack(rows, 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False).view(x.shape)
-
-
-Start = Callable[[Problem, Params, torch.Generator], Params]

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
 from lifelong.adaptation.rate_selection import select_rate
 from lifelong.adaptation.steps import nearest_means
-from lifelong.feed import in_iterations
-from lifelong.learner import AnyLearner, Learner, NearestClassMean, State
-from lifelong.loop import Session, check_request, wants_descriptor
+from lifelong.learner import AnyLearner, Learner, State
+from lifelong.learners.nearest_class_mean import NearestClassMean
+from lifelong.loop import Session, check_request, learned
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, InitialisationError
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
@@ -76,7 +76,7 @@ class Comparison:
     learner: Learner
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
-    stage: Initialisation | None = None
+    stage: InitialisationLearner | None = None
     readings: tuple[str, ...] = READINGS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
@@ -89,7 +89,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self._check_words()
-        self.stream = in_iterations(with_validation(self.stream, VALIDATION), self.seeds)
+        self.stream = with_validation(self.stream, VALIDATION)
         self.count = len(self.stream) - HELD
         self.trained = self.stream[: self.count]
         assert isinstance(self.trained, Stream)
@@ -118,7 +118,7 @@ class Comparison:
             raise ScenarioError(
                 f"the readings train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
             )
-        if wants_descriptor(self.learner):
+        if self.learner.model.descriptor:
             raise ScenarioError(
                 "the readings compare networks that are told the task by their head alone: leave Conditioned(...) out"
             )
@@ -134,7 +134,7 @@ class Comparison:
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
-    def _within_budget(self, stage: Initialisation) -> Initialisation:
+    def _within_budget(self, stage: InitialisationLearner) -> InitialisationLearner:
         """The stage with the stream's way, for as long as the budget lasts. Raises InitialisationError where it cannot be read so."""
         name = type(stage).__name__
         if not stage.episodic:
@@ -170,8 +170,8 @@ class Comparison:
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
         one, began = Session(learner, stream, self.seeds), time.perf_counter()
-        result = one.go(0, None, None)
-        return result, one.final, time.perf_counter() - began
+        result, state = learned(one)
+        return result, state, time.perf_counter() - began
 
     def _add(self, line: Line, nets: Net | None = None) -> None:
         """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""

@@ -123,7 +123,7 @@ class Request:
 
     def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.expression import parse
-        from lifelong.meta.initialisation import Initialisation
+        from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
         from scenarios.datasets import load_table
 
@@ -132,7 +132,7 @@ class Request:
             start.check_apart(stream.table, self.data_root or None)
             return start
         start = parse(self.init, "initialisations")
-        if not isinstance(start, Initialisation):
+        if not isinstance(start, InitialisationLearner):
             return start
         data = start.data or self._entry()[0].background
         if not data:
@@ -196,9 +196,8 @@ def read_baselines(text: str) -> list[str]:
 def method_of(strategy: str) -> dict[str, str]:
     """A strategy among others: one that needs tasks learned together brings the joint reading with it."""
     from lifelong.expression import parse
-    from lifelong.strategy import parts_of
 
-    together = any(part.multi_task for part in parts_of(parse(strategy, "strategies")))
+    together = any(part.requires.paradigm == "joint" for part in parse(strategy, "strategies").parts)
     return {"strategy": strategy} | ({"baseline": "joint"} if together else {})
 
 

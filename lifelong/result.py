@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from scenarios.stream import Seed
+
+BY_MEMBER = ("accuracy", "untrained", "losses", "diverged")
+PROBE = "probe "
+FEW_SHOT = "few-shot accuracy at "
 
 
 @dataclass(frozen=True)
@@ -18,8 +24,8 @@ class Result:
     evaluation is before learning. untrained [S, T]: of a random draw of the network, whatever the start.
     losses [S, T, P]: training loss, means over P equal stretches of each task. diverged: int64 [S, 2]: task and
     iteration where a seed's loss stopped being finite, -1 where it never did. seconds: "training", "evaluation".
-    few_shot [S, 2, T, K]: accuracy on each task with K numbers of rows of each class (`shots`), adapted from the state
-    before the task and from a random draw; empty where it was not asked for.
+    probes: what else was measured, by name, each [S, moments, ...]. settings: of each member, in words, where numbers
+    of the learner varied; S is then seeds x settings.
     """
 
     accuracy: Tensor
@@ -27,19 +33,30 @@ class Result:
     untrained: Tensor
     losses: Tensor
     diverged: Tensor
-    seeds: tuple[int, ...]
+    seeds: tuple[int | Seed, ...]
     reading: str = "continual"
     setting: str = "class"
     open: str = "all"
     seconds: dict[str, float] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
-    few_shot: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
-    shots: tuple[int, ...] = ()
+    probes: dict[str, Tensor] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> int:
         """T."""
         return self.accuracy.shape[2]
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Numbers of rows of each class at which few-shot accuracy was measured; none where it was not."""
+        names = [name for name in self.probes if name.startswith(FEW_SHOT)]
+        return tuple(int(word) for word in names[0].removeprefix(FEW_SHOT).split(",")) if names else ()
+
+    @property
+    def few_shot(self) -> Tensor:
+        """Few-shot accuracy before each task [S, 2, T, K]: from the state before it, and from a random draw."""
+        names = [name for name in self.probes if name.startswith(FEW_SHOT)]
+        return self.probes[names[0]].transpose(1, 2) if names else torch.empty(0, dtype=torch.float64)
 
     @property
     def kept(self) -> Tensor:
@@ -56,10 +73,44 @@ class Result:
         """Accuracy before learning, [S, T]."""
         return self.accuracy[:, 0]
 
+    def by_setting(self) -> dict[str, Result]:
+        """The members of each setting as a result of their own, by its words."""
+        words = self.settings or ("",) * len(self.seeds)
+        return {
+            name: self.members([i for i, word in enumerate(words) if word == name]) for name in dict.fromkeys(words)
+        }
+
+    def members(self, places: list[int]) -> Result:
+        """Some of the members; seconds are their share of all."""
+        share = len(places) / len(self.seeds)
+        return replace(
+            self,
+            **{name: getattr(self, name)[places] for name in BY_MEMBER},
+            probes={name: value[places] for name, value in self.probes.items()},
+            seeds=tuple(self.seeds[i] for i in places),
+            settings=tuple(self.settings[i] for i in places) if self.settings else (),
+            seconds={name: share * value for name, value in self.seconds.items()},
+        )
+
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by name, for a file."""
-        names = ("accuracy", "when", "untrained", "losses", "diverged", "few_shot")
-        return {name: getattr(self, name).contiguous() for name in names}
+        """The tensors by name, for a file; a probe's name bears the word probe."""
+        held = {name: getattr(self, name).contiguous() for name in (*BY_MEMBER, "when")}
+        return held | {PROBE + name: value.contiguous() for name, value in self.probes.items()}
+
+    def about(self) -> dict[str, Any]:
+        """The rest, as plain values for a file."""
+        names = ("reading", "setting", "open", "seconds")
+        seeds = [list(seed) if isinstance(seed, Seed) else seed for seed in self.seeds]
+        return {name: getattr(self, name) for name in names} | {"seeds": seeds, "settings": list(self.settings)}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Result:
+        """What `tensors` and `about` gave."""
+        seeds = tuple(Seed(*seed) if isinstance(seed, list) else seed for seed in about["seeds"])
+        probes = {name[len(PROBE) :]: value for name, value in tensors.items() if name.startswith(PROBE)}
+        held = {name: tensors[name] for name in (*BY_MEMBER, "when")}
+        words = {name: about[name] for name in ("reading", "setting", "open", "seconds")}
+        return cls(**held, **words, seeds=seeds, probes=probes, settings=tuple(about["settings"]))
 
     def to_csv(self) -> str:
         """One line for each seed, evaluation and task."""
@@ -71,20 +122,14 @@ class Result:
         return "\n".join(lines) + "\n"
 
 
-def joined(results: list[Result]) -> Result:
-    """One result of several chunks of seeds."""
+def concatenate(results: list[Result]) -> Result:
+    """One result of several chunks of members."""
     first = results[0]
-    names = ("accuracy", "untrained", "losses", "diverged", "few_shot")
-    stacked = {name: torch.cat([getattr(r, name) for r in results]) for name in names}
-    seconds = {name: sum(r.seconds[name] for r in results) for name in first.seconds}
-    return Result(
-        **stacked,
-        when=first.when,
-        seeds=tuple(seed for r in results for seed in r.seeds),
-        reading=first.reading,
-        setting=first.setting,
-        open=first.open,
-        seconds=seconds,
-        about=first.about,
-        shots=first.shots,
+    return replace(
+        first,
+        **{name: torch.cat([getattr(result, name) for result in results]) for name in BY_MEMBER},
+        probes={name: torch.cat([result.probes[name] for result in results]) for name in first.probes},
+        seeds=tuple(seed for result in results for seed in result.seeds),
+        settings=tuple(words for result in results for words in result.settings),
+        seconds={name: sum(result.seconds[name] for result in results) for name in first.seconds},
     )

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong import expression
 from lifelong.files import RunError, filled, load_tensors, named, save_tensors, write
-from lifelong.loop import Course, Stopped
+from lifelong.loop import Done, Event, Session, Stepped, Stopped, TaskEnded, TrainingState
 from lifelong.metrics import Estimate, summary
+from lifelong.own_code import FILES, digest_of
 from lifelong.request import Request
 from lifelong.result import Result
 
+MEASURED = ("untrained", "losses", "diverged")
+
 
 class RunFolder:
-    """The folder of one run, and the keeper that the loop reports to.
+    """The folder of one run, and the checkpointer that the loop reports to.
 
     every: seconds between checkpoints; a checkpoint is written at the first step boundary after that.
     """
@@ -62,7 +64,7 @@ class RunFolder:
             "start": self.start or {"made by": self.request.init},
             "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
             "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-            "plugins": dict(expression.FILES),
+            "plugins": dict(FILES),
         }
         write(self.path / "run.json", json.dumps(about, indent=2).encode())
 
@@ -70,8 +72,7 @@ class RunFolder:
         """Refuse a plug-in file that changed since the run began; tell what else differs from then."""
         about = read_json(self.path / "run.json")
         for file, digest in about.get("plugins", {}).items():
-            expression.load_file(file)
-            if expression.FILES[file] != digest:
+            if digest_of(file)[:16] != digest:  # before anything in it is executed
                 raise RunError(f"{file} changed since {self.path} began: put it back, or start a new run")
         now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
         then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}
@@ -81,54 +82,70 @@ class RunFolder:
             if now[name] != then[name]
         ]
 
-    # --- the keeper's three calls ---------------------------------------------------------------------------------
+    # --- the checkpointer's two calls ---------------------------------------------------------------------------------
 
-    def restore(self, chunk: int, course: Course) -> Course | Result:
-        """The result of a finished chunk, the course that a checkpoint holds, or the course as it is."""
+    def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
+        """The result of a finished chunk, the state that a checkpoint holds, or the state as it is."""
         done = self._learner(chunk)
         if done.exists():
             return self._chunk_result(done)
         path = self.path / "checkpoint.safetensors"
         if not path.exists():
-            return course
+            return state
         tensors, about = load_tensors(path)
         if about["chunk"] != chunk or about["request"] != repr(self.request):
             if about["chunk"] < chunk:
-                return course  # of a chunk that has finished since
+                return state  # of a chunk that has finished since
             raise RunError(f"{path} is of another run: delete it to start again")
-        for name in ("untrained", "losses", "diverged", "few_shot"):
-            setattr(course, name, tensors[name].to(getattr(course, name).device))
-        course.state = filled(course.state, tensors, "state", path)
-        course.accuracy = [row.to(course.losses.device) for row in tensors["accuracy"].unbind(1)]
-        course.when = [tuple(row) for row in tensors["when"].tolist()]
-        course.task, course.iteration, course.seconds = about["task"], about["iteration"], about["seconds"]
-        return course
+        for name in MEASURED:
+            setattr(state, name, tensors[name].to(state.losses.device))
+        tree = filled(session.fleet.tensors(state.fleet), tensors, "state", path)
+        state.fleet = session.fleet.restored(state.fleet, tree)
+        state.accuracy = [row.to(state.losses.device) for row in tensors["accuracy"].unbind(1)]
+        state.when = [tuple(row) for row in tensors["when"].tolist()]
+        state.probes = {
+            name: [value.to(state.losses.device) for value in tensors[f"probe {name}"].unbind(1)]
+            for name in about["probes"]
+        }
+        state.task, state.iteration, state.seconds = about["task"], about["iteration"], about["seconds"]
+        return state
 
-    def boundary(self, chunk: int, course: Course) -> None:
-        """Save when it is time, or when a stop was asked for."""
-        if not self.stop_asked and time.monotonic() - self.saved < self.every:
-            return
-        tensors = {"state" + name: leaf for name, leaf in named(course.state).items()}
-        for name in ("untrained", "losses", "diverged", "few_shot"):
-            tensors[name] = getattr(course, name)
-        tensors["accuracy"] = torch.stack(course.accuracy, 1)
-        tensors["when"] = torch.tensor(course.when)
-        where = {"chunk": chunk, "task": course.task, "iteration": course.iteration, "seconds": course.seconds}
-        save_tensors(self.path / "checkpoint.safetensors", tensors, {**where, "request": repr(self.request)})
+    def __call__(self, chunk: int, session: Session, event: Event) -> None:
+        """Save when it is time, or when a stop was asked for; at the end, the result."""
+        if isinstance(event, Done):
+            return self._finish(chunk, session, event)
+        within = isinstance(event, Stepped) and not event.last and session.fleet.resumes_within_tasks
+        asked = self.stop_asked or time.monotonic() - self.saved >= self.every
+        if asked and (within or isinstance(event, TaskEnded)):
+            self._save(chunk, session, event.state)
+            if self.stop_asked:
+                raise Stopped
+
+    def _save(self, chunk: int, session: Session, state: TrainingState) -> None:
+        """Write the checkpoint."""
+        tensors = {"state" + name: leaf for name, leaf in named(session.fleet.tensors(state.fleet)).items()}
+        tensors |= {name: getattr(state, name) for name in MEASURED}
+        tensors |= {f"probe {name}": torch.stack(values, 1) for name, values in state.probes.items()}
+        tensors["accuracy"] = torch.stack(state.accuracy, 1)
+        tensors["when"] = torch.tensor(state.when)
+        about = {
+            "chunk": chunk, "task": state.task, "iteration": state.iteration, "seconds": state.seconds,
+            "probes": list(state.probes), "request": repr(self.request),
+        }  # fmt: skip
+        save_tensors(self.path / "checkpoint.safetensors", tensors, about)
         self.saved = time.monotonic()
-        if self.stop_asked:
-            raise Stopped
 
-    def finish(self, chunk: int, course: Course, result: Result) -> None:
+    def _finish(self, chunk: int, session: Session, event: Done) -> None:
         """Write the chunk's final parameters, memory and results; its checkpoint is needed no more."""
-        tensors = {"state" + name: leaf for name, leaf in named(course.state._replace(optimiser={})).items()}
-        tensors |= {"result." + name: value for name, value in result.tensors().items()}
-        save_tensors(self._learner(chunk), tensors, _about(result))
+        leaves = named(session.fleet.tensors(event.state.fleet))
+        tensors = {"state" + name: leaf for name, leaf in leaves.items() if not name.startswith(".optimiser")}
+        tensors |= {"result." + name: value for name, value in event.result.tensors().items()}
+        save_tensors(self._learner(chunk), tensors, event.result.about())
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
 
     def complete(self, result: Result) -> None:
         """Write results and summary of the whole run."""
-        save_tensors(self.path / "results.safetensors", result.tensors(), _about(result))
+        save_tensors(self.path / "results.safetensors", result.tensors(), result.about())
         about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
         write(self.path / "summary.json", json.dumps(about, indent=2).encode())
         self.describe("diverged" if not bool(result.kept.all()) else "done")
@@ -139,16 +156,7 @@ class RunFolder:
     def _chunk_result(self, path: Path) -> Result:
         tensors, about = load_tensors(path)
         own = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
-        return _result(own, about)
-
-
-def _about(result: Result) -> dict[str, Any]:
-    names = ("seeds", "reading", "setting", "open", "seconds", "shots")
-    return {name: getattr(result, name) for name in names}
-
-
-def _result(tensors: dict[str, Tensor], about: dict[str, Any]) -> Result:
-    return Result(**tensors, **{**about, "seeds": tuple(about["seeds"]), "shots": tuple(about.get("shots", ()))})
+        return Result.of(own, about)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
@@ -202,7 +210,7 @@ class Loaded:
         if not (path / "results.safetensors").exists():
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
         tensors, about = load_tensors(path / "results.safetensors")
-        self.result = _result(tensors, about)
+        self.result = Result.of(tensors, about)
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from lifelong.adaptation.few_shot import FewShot
 from lifelong.files import write
 from lifelong.learner import Learner
 from lifelong.loop import device_of
-from lifelong.meta.initialisation import Initialisation
+from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError
@@ -45,7 +45,7 @@ def comparison_of(
         raise RequestError("the four readings are compared where the task is told: --setting task")
     learner, stream, _ = replace(request, setting="task").build()
     meta = parse(stage, "initialisations") if stage else None
-    if meta is not None and not isinstance(meta, Initialisation):
+    if meta is not None and not isinstance(meta, InitialisationLearner):
         raise RequestError(f"--meta {stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'")
     assert isinstance(learner, Learner)
     parsed = tuple(parse(text, "strategies") for text in strategies if text != "FineTuning()")

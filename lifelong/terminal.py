@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong import metrics
-from lifelong.loop import Event as LoopEvent
+from lifelong.loop import Progress as LoopEvent
 from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
 from lifelong.result import Result
 from lifelong.run_folder import OVERLAP

@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from scenarios.stream import ScenarioError, Stream
+import torch
+from torch import Tensor
+
+from scenarios.stream import ScenarioError, Shown, Stream, Task, generator, in_orders
+
+
+@dataclass(frozen=True)
+class Together:
+    """The rows of all tasks in every phase, each with its own task; batch: rows of a step, for "round-robin"."""
+
+    sampling: str = "proportional"
+    batch: int = 32
+
+    def size(self, tasks: list[Task], phase: int) -> int:
+        """A pass over all rows is divided over the phases."""
+        return -(-sum(len(task.train) for task in tasks) // len(tasks))
+
+    def shown(self, tasks: list[Task], phase: int, wanted: Sequence[int], *seed: object) -> Shown:
+        """Random orders of all rows, or rows in turn of tasks that are drawn by the sampling."""
+        row = torch.cat([task.train for task in tasks])
+        number = torch.cat([torch.full_like(task.train, t) for t, task in enumerate(tasks)])
+        random = generator(*seed, tasks[phase].number)
+        if self.sampling == "proportional":
+            order = in_orders(len(row), wanted[phase], random)
+        else:
+            order = self._by_task(number, len(tasks), wanted[phase], random)
+        first = (torch.arange(len(order)) < len(row)) & (phase == 0)
+        return Shown(row[order], number[order], first)
+
+    def _by_task(self, number: Tensor, tasks: int, wanted: int, random: torch.Generator) -> Tensor:
+        """Places in the pool, [wanted]: first the task is drawn, by the sampling, then its rows in turn."""
+        if self.sampling == "round-robin":
+            task = torch.arange(wanted) // self.batch % tasks
+        else:
+            share = torch.bincount(number, minlength=tasks).to(torch.float64) ** sampling_exponent(self.sampling)
+            task = torch.multinomial(share, wanted, replacement=True, generator=random)
+        order = torch.empty(wanted, dtype=torch.int64)
+        for t in range(tasks):
+            places, members = torch.nonzero(task == t)[:, 0], torch.nonzero(number == t)[:, 0]
+            order[places] = members[in_orders(len(members), len(places), random)]
+        return order
 
 
 def joint(stream: Stream, sampling: str = "proportional") -> Stream:
-    """All tasks at once: one phase of T x iterations over all rows, each row with its own task, head and mask.
+    """All tasks at once: T phases over all rows, each row with its own task, head and mask.
 
     sampling: how often a task is drawn: "proportional" (to its rows; every row once an epoch), "uniform",
     "round-robin" (each batch of one task, in turn), or "temperature(t)": in proportion to rows ** (1 / t).
     """
     sampling_exponent(sampling)
-    return replace(_reading(stream, "joint"), sampling=sampling)
+    return replace(_reading(stream, "joint"), schedule=Together(sampling, stream.budget.batch))
 
 
 def sampling_exponent(sampling: str) -> float:

@@ -7,9 +7,10 @@ which classes may be answered. Nothing about learning lives here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,12 +31,26 @@ def generator(*words: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+class Seed(NamedTuple):
+    """What a seed means, told apart: order of classes and tasks; start, the first weights; data, batches and draws."""
+
+    order: int
+    start: int
+    data: int
+
+
+def seed_of(seed: int | Seed) -> Seed:
+    """A plain seed is the same for all three."""
+    return seed if isinstance(seed, Seed) else Seed(seed, seed, seed)
+
+
 @dataclass(frozen=True)
 class Table:
     """One data set as tensors: training rows first, test rows after them.
 
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
     y: original class numbers, int64 [N], from 0 to `classes` - 1.
+    targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
     """
 
     name: str
@@ -43,6 +58,7 @@ class Table:
     y: Tensor
     train_rows: int
     classes: int
+    targets: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,7 +67,8 @@ class Table:
 
     def to(self, device: torch.device | str) -> Table:
         """The same table on another device."""
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
+        targets = None if self.targets is None else self.targets.to(device)
+        return replace(self, x=self.x.to(device), y=self.y.to(device), targets=targets)
 
     def content_hash(self) -> str:
         """SHA-256 of the decoded rows, first 16 hexadecimal digits."""
@@ -66,6 +83,9 @@ class Task:
 
     train, validation, test: rows of the table, int64 [n]; label: original class -> class of the stream, int64, -1
     where the class is not in this task; classes: the stream's classes that occur in this task.
+    given: original classes as training shows them, one for each row of `train`, where they differ from the table's:
+    noise, or -1 where a label is missing. columns: for a task of numbers, which of the table's targets it asks for, one
+    for each of `classes`, which are then outputs rather than classes.
     """
 
     number: int
@@ -76,6 +96,8 @@ class Task:
     classes: tuple[int, ...]
     permutation: Tensor | None = None
     angle: float = 0.0
+    given: Tensor | None = None
+    columns: tuple[int, ...] = ()
 
 
 class Recipe(Protocol):
@@ -88,11 +110,65 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long each task is trained: iterations, or else epochs; and the rows of a batch."""
+    """How long each task is trained: batches, or else passes over its rows; the rows of a batch; steps on each batch.
+
+    With epochs, every row is shown that many times: `epochs=1` is exactly one pass, its last batch as full as it gets.
+    """
 
     iterations: int = 0
     epochs: float = 0.0
     batch: int = 32
+    repeats: int = 1
+
+    def rows(self, size: int) -> int:
+        """How many rows are shown of a task of this size."""
+        return self.iterations * self.batch if self.iterations else max(1, round(self.epochs * size))
+
+    def steps(self, size: int) -> int:
+        """How many steps a task of this size takes."""
+        return -(-self.rows(size) // self.batch) * self.repeats
+
+
+class Shown(NamedTuple):
+    """What a phase of a stream shows, in order: row, task int64 [n]; first bool [n], for the first time in the run."""
+
+    row: Tensor
+    task: Tensor
+    first: Tensor
+
+
+class Schedule(Protocol):
+    """What is shown when: one phase for each task, each of as many rows as the budget says."""
+
+    def size(self, tasks: list[Task], phase: int) -> int:
+        """Rows of one pass of a phase."""
+        ...
+
+    def shown(self, tasks: list[Task], phase: int, wanted: Sequence[int], *seed: object) -> Shown:
+        """The rows of a phase, wanted[phase] of them; wanted: for every phase. seed: words of a generator."""
+        ...
+
+
+def in_orders(count: int, wanted: int, random: torch.Generator) -> Tensor:
+    """Random orders of 0 ... count - 1, one after another, cut to length."""
+    orders = [torch.randperm(count, generator=random) for _ in range(max(1, math.ceil(wanted / count)))]
+    return torch.cat(orders)[:wanted]
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """One task after another, each in random orders of its rows."""
+
+    def size(self, tasks: list[Task], phase: int) -> int:
+        """The rows of the task."""
+        return len(tasks[phase].train)
+
+    def shown(self, tasks: list[Task], phase: int, wanted: Sequence[int], *seed: object) -> Shown:
+        """Random orders of the task's rows, one after another."""
+        row = tasks[phase].train
+        order = in_orders(len(row), wanted[phase], generator(*seed, tasks[phase].number))
+        first = torch.arange(len(order)) < len(row)
+        return Shown(row[order], torch.full_like(order, phase), first)
 
 
 @dataclass(frozen=True)
@@ -100,8 +176,10 @@ class Stream:
     """A sequence of tasks: iterate, index, slice, take its length.
 
     classes: C, the outputs of the network. open: which classes compete, "all", "seen" (so far) or "current".
-    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate"); sampling: how often a
-    joint batch draws each task, see `scenarios.baselines.joint`.
+    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate").
+    schedule: what is shown when; task_ends: whether a learner is told when a task ends, how many there are and how far
+    the one at hand is. Where it is not, the ends of phases are still when everything is scored. disjoint: whether tasks
+    of the same transformation share no training row, and where classes are told apart no class.
     seed: whose draw indexing shows; a run draws its own seeds from `tasks_of`.
     Slicing keeps C and the labels, so that results stay comparable.
     """
@@ -114,7 +192,9 @@ class Stream:
     classes: int
     open: str = "all"
     reading: str = "continual"
-    sampling: str = "proportional"
+    schedule: Schedule = field(default_factory=InTurn)
+    task_ends: bool = True
+    disjoint: bool = True
     budget: Budget = field(default_factory=Budget)
     chosen: tuple[int, ...] = ()
     seed: int = 0
@@ -144,6 +224,14 @@ class Stream:
             return replace(self, chosen=chosen)
         return self.tasks_of(self.seed)[index]
 
+    def wanted(self, tasks: list[Task]) -> list[int]:
+        """Rows shown in each phase."""
+        return [self.budget.rows(self.schedule.size(tasks, t)) for t in range(len(tasks))]
+
+    def steps(self, tasks: list[Task]) -> list[int]:
+        """Steps of each phase."""
+        return [self.budget.steps(self.schedule.size(tasks, t)) for t in range(len(tasks))]
+
     def to(self, device: torch.device | str) -> Stream:
         """The same stream with its table on another device."""
         return replace(self, table=self.table.to(device))
@@ -158,7 +246,7 @@ def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
     current = torch.zeros(len(tasks), stream.classes, dtype=torch.bool)
     for t, task in enumerate(tasks):
         current[t, list(task.classes)] = True
-    if stream.setting == "task" or stream.open == "current":
+    if stream.setting == "task" or stream.open == "current" or any(task.columns for task in tasks):
         return current
     if stream.open == "seen":
         return current.cumsum(0) > 0
@@ -169,8 +257,9 @@ def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") 
     """What differs between seeds, stacked: the tensors that a fleet maps over.
 
     rows_* int64 [S, T, maxN] (padded with a row of the task), count_* int64 [S, T], label int64 [S, T, classes of the table],
-    allowed bool [S, T, C], classes_of bool [S, T, C]; and permutation int64 [S, T, F] or angle [S, T] where the
-    stream transforms its rows. Joint streams have one training task over all rows: see `scenarios.baselines`.
+    allowed bool [S, T, C], classes_of bool [S, T, C]; permutation int64 [S, T, F] or angle [S, T] where the stream
+    transforms its rows; given int64 [S, rows of the table], original classes as training shows them, where some differ;
+    column int64 [S, T, C], which target each output is asked for, and numeric bool [S, T], where tasks ask for numbers.
     """
     drawn = [stream.tasks_of(seed) for seed in seeds]
     result: dict[str, list[Tensor]] = {}
@@ -200,6 +289,21 @@ def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") 
             put("permutation", torch.stack([task.permutation for task in tasks if task.permutation is not None]))
         if any(task.angle for task in tasks):
             put("angle", torch.tensor([task.angle for task in tasks], dtype=torch.float32))
+    asked = any(task.columns for tasks in drawn for task in tasks)
+    noisy = any(task.given is not None for tasks in drawn for task in tasks)
+    for tasks in drawn:
+        if asked:
+            column = torch.full((len(tasks), stream.classes), -1, dtype=torch.int64)
+            for t, task in enumerate(tasks):
+                column[t, list(task.classes)[: len(task.columns)]] = torch.tensor(task.columns, dtype=torch.int64)
+            put("column", column)
+            put("numeric", torch.tensor([bool(task.columns) for task in tasks]))
+        if noisy:
+            given = stream.table.y.cpu().clone()
+            for task in tasks:
+                if task.given is not None:
+                    given[task.train] = task.given
+            put("given", given)
     if "angle" in result and len(result["angle"]) != len(seeds):
         raise ScenarioError("a stream rotates all of its seeds or none")
     return {name: torch.stack(tensors).to(device) for name, tensors in result.items()}

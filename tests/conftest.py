@@ -16,6 +16,12 @@ class Done(NamedTuple):
     stderr: str
 
 
+@pytest.fixture(autouse=True)
+def own_configuration(tmp_path_factory, monkeypatch):
+    """The list of files that the user ran is each test's own."""
+    monkeypatch.setenv("LIFELONG_CONFIG", str(tmp_path_factory.mktemp("configuration")))
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
     """Run the command line in a process of its own: (exit code, standard output, standard error)."""

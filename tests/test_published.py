@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FunctionType
 
 import pytest
+import torch
 
 from lifelong.expression import parse
-from lifelong.meta.initialisation import Initialisation
-from lifelong.published import few_shot, online, sines
+from lifelong.initialisation import Random
+from lifelong.meta.initialisation_learner import InitialisationLearner
+from lifelong.published import few_shot, online, rows, sines, split_mnist
 from lifelong.published import reproduce as tables
-from lifelong.published.rows import Row, cells_of, done
+from lifelong.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
+from scenarios.catalogue import CATALOGUE, find
 from scenarios.refusal import Refusal
 from scenarios.synthetic import blobs
 
@@ -23,13 +27,23 @@ DOCS = Path(__file__).parent.parent / "docs"
 @dataclass(frozen=True)
 class Fake(Row):
     method: str
-    chunks: tuple = ((0, 1), (2,))
     asked: list = field(default_factory=list)
     setting: str = "fake"
     on_request: bool = False
+    strategy: str = "EWC(strength=1.0)"
+    protocol: str = "blobs, 10 iterations"  # type: ignore[assignment]
+
+    @property
+    def texts(self):
+        return {"strategy": ("strategies", self.strategy)}
+
+    def chunks(self, cells):
+        return ((0, 1), (2,))
 
     def measure(self, seeds, data_root, device):
         self.asked.append(seeds)
+        if self.method == "broken":
+            raise IndexError("too far")
         return {"accuracy": [seed / 10 for seed in seeds]}
 
 
@@ -38,8 +52,8 @@ def run(tmp_path, monkeypatch):
     rows = (Fake("a"), Fake("b"), Fake("heavy", on_request=True))
     monkeypatch.setattr(tables, "ROWS", rows)
 
-    def again(name=""):
-        return list(tables.reproduce(name, "", tmp_path / "record.json", tmp_path / "page.md", "cpu"))
+    def again(name="", **options):
+        return list(tables.reproduce(name, "", tmp_path / "record.json", tmp_path / "page.md", "cpu", **options))
 
     return rows, again, tmp_path / "record.json"
 
@@ -56,6 +70,212 @@ def test_what_is_missing_is_run_once_first_chunks_first(run):
     assert rows[2].asked == [(0, 1), (2,)]
 
 
+def test_only_the_seeds_that_a_chunk_lacks_are_run(run):
+    rows, again, record = run
+    append(record, cell_of(rows[0], (1,), {"accuracy": [0.1]}))
+    again("fake-a")
+    assert rows[0].asked == [(0,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("", ["a", "b"]),
+        ("fake-b,fake-a", ["b", "a"]),
+        ("fake-b, fake", ["b", "a"]),
+        ("fake-", ["a", "b"]),
+        ("fake-heavy", ["heavy"]),
+    ],
+)
+def test_rows_are_named_or_begun_with_commas_between(run, words, found):
+    assert [row.method for row in tables.chosen(words)] == found
+
+
+def test_a_whole_name_is_that_row_alone():
+    (row,) = tables.chosen("split-mnist-class-lwf")
+    assert row.method == "lwf"
+    assert {row.method for row in tables.chosen("split-mnist-class-l")} == {"lwf", "lwf-authors"}
+
+
+def test_cheap_rows_come_first_by_what_they_took_before(run):
+    rows, again, record = run
+    for row, seconds in zip(rows, (20.0, 4.0), strict=False):
+        append(record, {**cell_of(row, (0, 1), {"accuracy": [0.0, 0.0], "seconds": seconds}), "versions": {}})
+    lines = again(cheap_first=True)
+    ran = [(cell["method"], len(cell["seeds"])) for cell in cells_of(record)[2:]]
+    assert ran[:2] == [("b", 2), ("a", 2)] and sorted(ran[2:]) == [("a", 1), ("b", 1)]
+    assert lines[0] == "4 cells to run: about 0.0 hours by earlier ones"
+
+
+def test_a_cell_that_cannot_be_measured_ends_no_other(run, monkeypatch):
+    rows, again, record = run
+    broken = Fake("broken")
+    monkeypatch.setattr(tables, "ROWS", (broken, *rows))
+    with pytest.raises(Refusal, match="fake-broken seeds 0, 1"):
+        again()
+    assert [cell["method"] for cell in cells_of(record)] == ["a", "b", "a", "b"]
+    lines = []
+    with pytest.raises(Refusal):
+        lines.extend(tables.reproduce("fake-broken", "", record, record.with_name("page.md"), "cpu"))
+    assert broken.asked == [(0, 1), (2,), (0, 1), (2,)]
+
+
+def test_a_cell_says_how_it_was_made_and_how_long_it_took(run):
+    _, again, record = run
+    again("fake-a")
+    cell = cells_of(record)[0]
+    assert cell["strategy"] == "EWC(strength=1.0, online=False, decay=1.0, fisher='exact')"
+    assert cell["protocol"] == "blobs, 10 iterations" and cell["versions"] == {"streams": rows.VERSIONS["streams"]}
+    assert cell["seconds"] >= 0 and cell["processor seconds"] >= 0 and cell["commit"] == rows.commit()
+
+
+def test_a_commit_says_whether_the_code_differs_from_it_and_names_no_folder(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b", *words], check=True)
+
+    module = tmp_path / "lifelong" / "published" / "rows.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(rows, "__file__", str(module))
+    commit = rows.commit.__wrapped__
+    assert commit() == "unknown"
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    clean = commit()
+    assert len(clean) == 10 and int(clean, 16)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "reference.json").write_text("[]")  # the record grows as it is run: no other code
+    assert commit() == clean
+    module.write_text("VERSIONS = {}")
+    assert commit() == clean + "+"
+    (tmp_path / "site" / "lifelong" / "published").mkdir(parents=True)
+    monkeypatch.setattr(rows, "__file__", str(tmp_path / "site" / "lifelong" / "published" / "rows.py"))
+    assert commit() == "unknown"  # installed into somebody else's repository
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"strategy": "EWC(strength=2.0)"}, "of another strategy: `EWC(strength=2.0)`"),
+        ({"strategy": "Gone(1)"}, "of another strategy"),
+        ({"protocol": "blobs, 20 iterations"}, "of another protocol: blobs, 20 iterations"),
+        ({"versions": {"streams": rows.VERSIONS["streams"] - 1}}, "by an older core"),
+        ({"versions": None}, "by an older core"),
+    ],
+)
+def test_a_stale_cell_is_shown_and_not_counted_and_run_again(run, change, why):
+    (row, *_), again, record = run
+    append(record, {**cell_of(row, (0, 1), {"accuracy": [0.9, 0.9]}), **change})
+    page = record.with_name("page.md")
+    lines = again("fake-a", table_only=True)
+    assert lines == ["fake-a: stale"] and not done(cells_of(record), row)
+    assert "## Stale cells" in page.read_text() and why in page.read_text() and "90.00 %" in page.read_text()
+    assert again("fake-a")[-1] == "fake-a: 10.00 ± 5.77"
+    assert row.asked == [(0, 1), (2,)] and len(cells_of(record)) == 3
+    assert "Stale" not in page.read_text()
+
+
+def test_a_text_is_compared_by_what_it_builds():
+    """A field at its default, said or not, is the same method."""
+    row = Fake("a")
+    cell = cell_of(row, (0,), {"accuracy": [0.5]})
+    assert own_cells([{**cell, "strategy": "EWC(1.0)"}], row) and stale_cells([{**cell, "strategy": "EWC()"}], row)
+    assert own_cells([cell], replace(row, strategy="EWC(strength=1.0, decay=1.0)"))
+    assert stale_cells([cell], replace(row, strategy="EWC(strength=1.0, decay=0.9)"))
+
+
+def test_processes_that_append_at_once_lose_nothing(tmp_path):
+    """Each adds 15 cells to one record."""
+    code = (
+        "import sys; from pathlib import Path; from lifelong.published.rows import append\n"
+        "for i in range(15): append(Path(sys.argv[1]), {'setting': sys.argv[2], 'method': i})"
+    )
+    record = tmp_path / "record.json"
+    started = [subprocess.Popen([sys.executable, "-c", code, str(record), name]) for name in "ab"]
+    assert [process.wait(60) for process in started] == [0, 0]
+    found = {(cell["setting"], cell["method"]) for cell in cells_of(record)}
+    assert found == {(name, i) for name in "ab" for i in range(15)}
+
+
+# --- Split-MNIST's verdicts ---------------------------------------------------------------------------------------
+
+
+def split_cells(row, *percent):
+    return [cell_of(row, tuple(range(len(percent))), {"accuracy": [value / 100 for value in percent]})]
+
+
+@pytest.mark.parametrize(
+    ("percent", "verdict", "wanted"),
+    [
+        ((93.7, 93.8, 93.9, 93.6, 93.75), "within", 5),
+        ((94.9, 95.0, 95.1, 94.8, 94.95), "**outside**", 5),
+        ((88.0, 99.0, 93.0, 91.0, 98.0), "undecided", 20),  # 5 seeds that lie apart: the limit is 6 points
+        ((68.0, 79.0, 73.0, 71.0, 78.0), "**outside**", 20),
+        ((93.7,), None, 5),
+    ],
+)
+def test_a_limit_above_three_points_decides_nothing_and_wants_all_seeds(percent, verdict, wanted):
+    row = split_mnist.SplitMnistRow("er", "domain", 93.75, 0.24)
+    cells = split_cells(row, *percent)
+    gap = row.gap(cells)
+    assert (gap and gap.verdict) == verdict and (verdict is None or verdict in row.verdict(cells))
+    assert row.wanted(cells) == wanted and len(row.chunks(cells)) == wanted // 5
+    if gap:
+        values = torch.tensor(percent, dtype=torch.float64)
+        limit = max(3 * (float(values.var()) / len(percent) + 0.24**2) ** 0.5, 1.0)
+        assert gap.limit == pytest.approx(limit) and gap.points == pytest.approx(float(values.mean()) - 93.75)
+
+
+def test_a_published_error_above_half_a_point_wants_all_seeds_from_the_start():
+    row = split_mnist.SplitMnistRow("none", "domain", 60.13, 1.66)
+    assert row.wanted([]) == 20 and row.chunks([])[-1] == (15, 16, 17, 18, 19)
+
+
+def test_lwf_without_temperature_squared_is_the_comparable_row_in_all_settings():
+    by = {(row.method, row.setting): row for row in split_mnist.ROWS}
+    for setting in ("task", "domain", "class"):
+        paper, authors = by["lwf", setting], by["lwf-authors", setting]
+        assert (paper.mean, paper.error) == (authors.mean, authors.error)
+        assert authors.comparable and not paper.comparable
+        assert (paper.strategy, authors.strategy) == ("LwF()", "LwF(strength=0.25)")
+    paper = by["lwf", "class"]
+    cells = split_cells(paper, 28.0, 29.0)
+    assert paper.gap(cells).verdict == "another formula" and paper.wanted(cells) == 5
+    page = " ".join(split_mnist.page_lines(cells))
+    assert "`lwf-authors` leaves temperature² out of the loss, as the authors' code does in all settings" in page
+
+
+def test_a_split_mnist_cell_holds_the_protocol_and_its_iterations(monkeypatch):
+    table = blobs(10, 12, 20)
+    monkeypatch.setattr("scenarios.catalogue.load_table", lambda name, root: table)
+    entry = replace(find("split-mnist"), budget=replace(find("split-mnist").budget, iterations=3))
+    monkeypatch.setitem(CATALOGUE, "split-mnist", entry)
+    for baseline, iterations in (("", 3), ("joint", 15)):
+        row = split_mnist.SplitMnistRow("none", "class", 19.89, 0.02, baseline=baseline)
+        cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
+        assert json.loads(json.dumps(cell)) == cell and cell["iterations"] == iterations
+        assert cell["torch"] == torch.__version__.split("+")[0] and cell["strategy"] == "FineTuning()"
+        reading = f", {baseline}" if baseline else ""
+        assert (
+            cell["protocol"] == f"split-mnist(tasks=5){reading}, MLP(400, 400), Adam(0.001), 3 iterations of 128 a task"
+        )
+        assert done([cell], row) == {0, 1}
+        monkeypatch.setitem(CATALOGUE, "split-mnist", replace(entry, model="MLP(100)"))
+        assert not done([cell], row)  # the catalogue says another network: the cell is of another protocol
+        monkeypatch.setitem(CATALOGUE, "split-mnist", entry)
+
+
+def test_the_interval_over_episodes_is_that_of_the_cells():
+    row = few_shot.OURS[0]
+    cells = [cell_of(row, (seed,), {"accuracy": [0.9], "inductive": [0.9], "half_width": [width]})
+             for seed, width in ((0, 0.0123), (1, 0.0345), (2, 0.0234))]  # fmt: skip
+    cells.append({**cells[0], "versions": {}, "half_width": [0.5]})  # stale: not counted
+    page = "\n".join(few_shot.page_lines(cells))
+    assert "the 95 % interval over episodes lies between ± 1.23 and ± 3.45, ± 2.34 in the middle" in page
+    assert "interval" not in few_shot.page_lines([])[4]
+
+
 def test_a_damaged_record_and_an_unknown_row_are_refused(run):
     _, again, record = run
     with pytest.raises(Refusal, match="fake-a"):
@@ -70,9 +290,9 @@ def test_rows_have_names_of_their_own_and_words_that_can_be_read():
     names = [row.name for row in tables.ROWS]
     assert len(set(names)) == len(names)
     for row in tables.ROWS:
-        assert isinstance(parse(getattr(row, "stage", "Random()"), "initialisations"), Initialisation | FunctionType), (
-            row
-        )
+        assert isinstance(
+            parse(getattr(row, "stage", "Random()"), "initialisations"), InitialisationLearner | Random
+        ), row
         assert parse(getattr(row, "model", "MLP()"), "models") and parse(
             getattr(row, "strategy", "FineTuning()"), "strategies"
         )
@@ -96,12 +316,29 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
         online.OnlineRow("oml", "OML(iterations=2)"),
         sines.SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, iterations=2)"),
     ):
-        cell = {"setting": row.setting, "method": row.method, "seeds": [0], **row.measure((0,), "", "cpu")}
+        measured = row.measure((0,), "", "cpu")
+        cell = cell_of(row, (0,), measured)
         assert json.loads(json.dumps(cell)) == cell and row.shown(cell)
         table = next(table for table in tables.TABLES if type(row).__module__ == table.__name__)
-        assert row.verdict([cell]).split()[0] in "\n".join(table.page_lines([cell]))
+        shown = table.page_lines([cell_of(next(r for r in table.ROWS if r.method == row.method), (0,), measured)])
+        assert row.verdict([cell]).split()[0] in "\n".join(shown)
 
 
 def test_the_committed_page_is_that_of_the_committed_record(tmp_path):
     tables.write_page(cells_of(DOCS / "reference.json"), tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text() == (DOCS / "reference.md").read_text()
+
+
+def test_the_help_tells_seeds_apart_from_their_number(cli):
+    words = " ".join(cli("run", "--help").stdout.replace("│", " ").split())
+    assert "3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone" in words
+
+
+def test_the_command_runs_what_is_named_and_an_error_keeps_its_exit_code(cli, tmp_path):
+    record = ("--record", tmp_path / "record.json", "--page", tmp_path / "page.md")
+    done = cli("reproduce", "split-mnist-class-l,sines", "--table-only", "--cheap-first", *record)
+    assert done.returncode == 0 and [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "split-mnist-class-lwf", "split-mnist-class-lwf-authors", "sines-maml", "sines-pretrained",
+    ]  # fmt: skip
+    done = cli("reproduce", "split-mnist-klass", *record)
+    assert done.returncode == 2 and "unknown row 'split-mnist-klass'" in done.stderr

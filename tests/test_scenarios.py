@@ -61,7 +61,7 @@ def test_allowed_classes_by_setting():
 def test_permuted_rows_are_permuted_and_tasks_differ():
     stream = permuted(load_table("digits"), 3)
     one = Session(Learner(MLP(4)), stream, [0, 1])
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[1] for k, v in one.feed.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[1] for k, v in one.fleet.problem.rules.items()})
     row = torch.arange(5)
     seen = [problem.x(row, torch.full_like(row, t)).flatten(1) for t in range(3)]
     plain = stream.table.x[row].flatten(1) / 255
@@ -80,11 +80,14 @@ def test_rotation_by_quarter_turns_is_exact():
 def test_batches_show_every_row_once_in_an_epoch():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(epochs=3, batch=7))
     one = Session(Learner(MLP(2)), stream, [0, 4])
-    count = int(one.feed.count[1, 0])
-    assert one.iterations == -(-3 * count // 7)
-    shown = torch.cat([batch.row[1] for batch in one.feed.batches(0)])
+    count = int(one.fleet.problem.rules["count_train"][1, 0])
+    assert one.feed.steps[1, 0] == -(-3 * count // 7)
+    batches = list(one.feed.batches(0))
+    shown = torch.cat([batch.row[1][batch.shown[1]] for batch in batches])
+    assert len(shown) == 3 * count and torch.bincount(shown)[stream.tasks_of(4)[0].train].tolist() == [3] * count
+    assert all(batch.weight[1].sum() == pytest.approx(1) for batch in batches)
     assert sorted(shown[:count].tolist()) == sorted(stream.tasks_of(4)[0].train.tolist())
-    first = torch.cat([batch.first_seen[1] for batch in one.feed.batches(0)])
+    first = torch.cat([batch.first_seen[1] for batch in batches])
     assert int(first.sum()) == count and bool(first[:count].all())
 
 
@@ -95,11 +98,11 @@ def test_uniforms_do_not_depend_on_other_parts_or_seeds():
 
     def uniforms(strategy, seeds, place):
         one = Session(Learner(MLP(2), strategy), stream, seeds)
-        return next(iter(one.feed.batches(1, 3))).uniforms[place]
+        return next(iter(one.feed.batches(1, 3))).draws[place]
 
-    alone = uniforms(Replay(5), [7], 0)
-    together = uniforms(ClassReplay(2) + Replay(5), [1, 7], 1)
-    assert torch.equal(alone, together[:, 1:]) and bool(((alone > 0) & (alone < 1)).all())
+    alone = uniforms(Replay(5), [7], 0)["ticket"]
+    together = uniforms(ClassReplay(2) + Replay(5), [1, 7], 1)["ticket"]
+    assert torch.equal(alone[0], together[1]) and bool(((alone > 0) & (alone < 1)).all())
 
 
 def test_wrong_arrays_are_refused():

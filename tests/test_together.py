@@ -61,12 +61,12 @@ def test_own_parameters_survive_a_stop(tmp_path):
     )  # fmt: skip
     learner, stream, start = request.build()
     whole, cut = (RunFolder.create(tmp_path / name, request, 1e9) for name in ("whole", "cut"))
-    whole.complete(run(learner, stream, request.seeds, start, keeper=whole))
+    whole.complete(run(learner, stream, request.seeds, start, checkpointer=whole))
     cut.stop_asked = True
     with pytest.raises(Stopped):
-        run(learner, stream, request.seeds, start, keeper=cut)
+        run(learner, stream, request.seeds, start, checkpointer=cut)
     again = RunFolder.open(tmp_path / "cut", 1e9)
-    again.complete(run(learner, stream, request.seeds, start, keeper=again))
+    again.complete(run(learner, stream, request.seeds, start, checkpointer=again))
     a, b = (load_file(tmp_path / name / "learner-0.safetensors") for name in ("whole", "cut"))
     assert a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
     own = [value for name, value in load(tmp_path / "cut").params.items() if "log_variance" in name]

@@ -13,15 +13,16 @@ from safetensors.torch import load_file
 from torch.utils._pytree import tree_map
 
 from lifelong import metrics
-from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy, read_shots
+from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy, few_shot_probes, read_shots
 from lifelong.adaptation.rules import Block, FullFineTuning, Scratch, TransferError
 from lifelong.checks import _Killed, equal, tiny
 from lifelong.expression import parse, vocabulary
-from lifelong.learner import Learner, NearestClassMean
+from lifelong.learner import Learner
+from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, Stopped, run
 from lifelong.model import MLP
 from lifelong.optimisers import Adam
-from lifelong.result import Result
+from lifelong.result import FEW_SHOT, Result
 from lifelong.run_folder import load
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.replay import Replay
@@ -46,41 +47,43 @@ def test_a_rule_is_its_text(rule):
 
 def test_measuring_does_not_touch_training():
     plain = learned(LEARNER, tiny(), [0, 1])
-    watched = learned(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    watched = learned(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)))
     equal(plain[1], watched[1], "states with and without few-shot measurements")
     assert watched[0].few_shot.shape == (2, 2, 3, 2) and watched[0].few_shot.isfinite().all()
     assert plain[0].few_shot.numel() == 0
 
 
 def test_before_the_first_task_there_is_nothing_to_transfer():
-    result = run(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    result = run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)))
     assert torch.equal(result.few_shot[:, 0, 0], result.few_shot[:, 1, 0])
     assert not torch.equal(result.few_shot[:, 0, 1:], result.few_shot[:, 1, 1:])
 
 
 def test_a_killed_run_measures_the_same():
-    whole = run(LEARNER, tiny(), [0, 1], few_shot=(1, 3))
+    whole = run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)))
     for after in (2, 6, 9):
         keeper = _Killed(after)
         with pytest.raises(Stopped):
-            run(LEARNER, tiny(), [0, 1], few_shot=(1, 3), keeper=keeper)
-        assert torch.equal(run(LEARNER, tiny(), [0, 1], few_shot=(1, 3), keeper=keeper).few_shot, whole.few_shot)
+            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper)
+        assert torch.equal(
+            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper).few_shot, whole.few_shot
+        )
 
 
 def test_chunks_measure_the_same():
-    whole, parts = (run(LEARNER, tiny(), range(3), few_shot=(2,), fleet=size) for size in (0, 2))
+    whole, parts = (run(LEARNER, tiny(), range(3), probes=few_shot_probes((2,)), fleet=size) for size in (0, 2))
     assert torch.equal(whole.few_shot, parts.few_shot) and parts.shots == (2,)
 
 
 def test_every_setting_and_a_learner_without_gradients():
     for setting in ("task", "domain", "class"):
-        result = run(NearestClassMean(model=MLP(8)), tiny(setting), [0, 1], few_shot=(1, 2))
+        result = run(NearestClassMean(model=MLP(8)), tiny(setting), [0, 1], probes=few_shot_probes((1, 2)))
         assert result.few_shot.isfinite().all()
     assert float(metrics.few_shot_forward_transfer(result)[0]) == 0.0  # sums of other classes do not help
 
 
 def test_baselines_have_no_field_and_say_why():
-    result = run(Learner(MLP(8)), isolate(tiny()), [0, 1], few_shot=(1,))
+    result = run(Learner(MLP(8)), isolate(tiny()), [0, 1], probes=few_shot_probes((1,)))
     with pytest.raises(metrics.NotMeasured, match="isolate"):
         metrics.few_shot_forward_transfer(result)
     with pytest.raises(metrics.NotMeasured, match="--few-shot"):
@@ -93,11 +96,11 @@ def test_the_command_saves_the_field_and_resumes_it(cli, tmp_path):
     assert code == 0 and "few_shot_forward_transfer" in out, errors
     result = load(tmp_path / "runs/a").result
     assert result.few_shot.shape == (2, 2, 5, 2) and result.shots == (1, 5)
-    before = load_file(tmp_path / "runs/a/results.safetensors")["few_shot"]
+    before = load_file(tmp_path / "runs/a/results.safetensors")["probe few-shot accuracy at 1,5"]
     for file in ("results.safetensors", "learner-0.safetensors"):
         (tmp_path / "runs/a" / file).unlink()
     assert cli("resume", "runs/a")[0] == 0
-    assert torch.equal(load_file(tmp_path / "runs/a/results.safetensors")["few_shot"], before)
+    assert torch.equal(load_file(tmp_path / "runs/a/results.safetensors")["probe few-shot accuracy at 1,5"], before)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,8 @@ def table(matrix, before, reading="continual", between=(), few_shot=None) -> Res
         rows.append(row)
         when.append((t, 10, 1, 10))
     accuracy = torch.tensor([rows], dtype=torch.float64)
-    extra = {} if few_shot is None else {"few_shot": torch.tensor([few_shot], dtype=torch.float64), "shots": (1, 5)}
+    name, values = FEW_SHOT + "1,5", torch.tensor([few_shot or 0.0], dtype=torch.float64)
+    extra = {} if few_shot is None else {"probes": {name: values.transpose(1, 2)}}
     tasks = len(before)
     return Result(
         accuracy, torch.tensor(when), accuracy[:, 0], torch.zeros(1, tasks, 1), torch.full((1, 2), -1), (0,), reading,

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lifelong.adaptation.rules import FullFineTuning, Rule, Scratch, TransferError, adapted_net
 from lifelong.adaptation.steps import batch_of
-from lifelong.fleet import Fleet, random_start
+from lifelong.batch import Batch
+from lifelong.initialisation import Random
 from lifelong.learner import Learner, State
+from lifelong.loop import Session, TrainingState
 from lifelong.model import Net
 from lifelong.optimisers import Adam, Optimiser
-from lifelong.problem import Batch, Problem
+from lifelong.probes import BEFORE_TASK, Measure
+from lifelong.problem import Problem
+from lifelong.result import FEW_SHOT
 from lifelong.strategy import FineTuning
-from scenarios.stream import Stream, Task, generator
+from scenarios.stream import Seed, Stream, Task, generator
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
 FLOATS = 2**26  # numbers that the adaptations of one piece may hold together
@@ -46,11 +50,41 @@ class FewShot:
             raise TransferError(f"an adaptation takes at least 1 step, not {self.steps}")
 
 
-def asked(few_shot: FewShot | Sequence[int]) -> FewShot | None:
-    """What is measured, where shots alone were named; nothing where none were."""
-    if isinstance(few_shot, FewShot):
-        return few_shot
-    return FewShot(tuple(few_shot)) if few_shot else None
+@dataclass(frozen=True)
+class FewShotProbe:
+    """Before each task of a continual run: accuracy on it with K numbers of rows of each class.
+
+    Its tensor is [S, T, 2, K]: adapted from the state before the task, and from a random draw, on the same rows.
+    """
+
+    what: FewShot = field(default_factory=FewShot)
+
+    @property
+    def name(self) -> str:
+        """It says the numbers of rows."""
+        return FEW_SHOT + ",".join(map(str, self.what.shots))
+
+    def check(self, stream: Stream, seeds: Sequence[Seed]) -> None:
+        """Raise TransferError where a class has too few rows."""
+        if stream.reading == "continual":
+            support(stream, [seed.order for seed in seeds], self.what.shots[-1])
+
+    def begin(self, session: Session) -> Measure:
+        """Measures before each task; nothing of other paradigms, which learn no task after another."""
+        if session.stream.reading != "continual":
+            return lambda state, moment: None
+        seeds = [seed.data for seed in session.seeds]
+        bench = Bench(session.stream, seeds, session.fleet.problem, self.what, [s.order for s in session.seeds])
+
+        def measure(state: TrainingState, moment: str) -> Tensor | None:
+            return bench.before_task(session, state.fleet, state.task) if moment == BEFORE_TASK else None
+
+        return measure
+
+
+def few_shot_probes(shots: Sequence[int]) -> tuple[FewShotProbe, ...]:
+    """The probe of some shots; none where there are none."""
+    return (FewShotProbe(FewShot(tuple(shots))),) if shots else ()
 
 
 def read_shots(text: str) -> tuple[int, ...]:
@@ -101,11 +135,14 @@ class Bench:
     problem: with the rules of all seeds, [S, ...]. Raises TransferError where a class has too few rows.
     """
 
-    def __init__(self, stream: Stream, seeds: list[int], problem: Problem, what: FewShot) -> None:
+    def __init__(
+        self, stream: Stream, seeds: list[int], problem: Problem, what: FewShot, orders: Sequence[int] = ()
+    ) -> None:
         self.stream, self.seeds, self.problem, self.what = stream, seeds, problem, what
-        self.drawn = [stream.tasks_of(seed) for seed in seeds]
+        orders = orders or seeds
+        self.drawn = [stream.tasks_of(order) for order in orders]
         self.tasks, self.device = len(self.drawn[0]), stream.table.x.device
-        self.support, self.filled = (value.to(self.device) for value in support(stream, seeds, what.shots[-1]))
+        self.support, self.filled = (value.to(self.device) for value in support(stream, orders, what.shots[-1]))
         self.heads = {name: v for name, v in self._draws("few-shot head").items() if name.startswith("head.")}
         self.random = self._draws("model")  # the very draw that a run of this seed starts from
         self._answers: dict[str, tuple[Tensor, Tensor]] = {}
@@ -190,7 +227,7 @@ class Bench:
         asked = task.expand(row.shape[0])
         batch = batch_of(problem.x(row, asked), problem.y(row, asked), problem.classes, problem.dtype)
         mask = allowed.expand(row.shape[0], -1)
-        return batch._replace(row=row, task=asked, weight=weight, allowed=mask, first_seen=weight > 0)
+        return batch.replace(row=row, task=asked, weight=weight, allowed=mask, first_seen=weight > 0)
 
     def grid(self, nets: Net, rates: Sequence[float]) -> Cases:
         """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.
@@ -203,14 +240,14 @@ class Bench:
         rate, start, task = torch.cartesian_prod(*places).unbind(1)
         return Cases(start, start % len(self.seeds), task, values[rate])
 
-    def before_task(self, fleet: Fleet, state: State, task: int) -> Tensor:
+    def before_task(self, session: Session, state: Any, task: int) -> Tensor:
         """Accuracy on a task after adapting from a fleet's state and from its random draws, on the same rows: [S, 2, K].
 
         A learner that descends no gradient takes its own `step`, once, instead of the rule.
         """
-        if not isinstance(fleet.learner, Learner):
-            states = (state, fleet.init(self.seeds, generator, random_start))
-            each = [torch.stack([self._own_step(fleet, s, task, k) for k in self.what.shots], 1) for s in states]
+        if not session.fleet.learner.adapts_by_rule:
+            states = (state, session.first_state(Random()))
+            each = [torch.stack([self._own_step(session, s, task, k) for k in self.what.shots], 1) for s in states]
             return torch.stack(each, 1)
         count = len(self.seeds)
         both = {name: torch.cat([value, self.random[name]]) for name, value in state.params["net"].items()}
@@ -220,23 +257,26 @@ class Bench:
         scores = torch.stack([self.accuracy(both, cases, shot) for shot in self.what.shots], 1)  # [2 S, K]
         return scores.view(2, count, -1).transpose(0, 1)
 
-    def _own_step(self, fleet: Fleet, state: State, task: int, shot: int) -> Tensor:
+    def _own_step(self, session: Session, state: Any, task: int, shot: int) -> Tensor:
         """Accuracy [S] after a learner's own step on the k rows of each class."""
-        learner, rules = fleet.learner, self.problem.rules
+        learner, rules = session.fleet.learner, self.problem.rules
         rows, valid = (value[:, task] for value in self._answer_rows("test"))
         shown = self.support[:, task, :, :shot].flatten(1)
         weight = self._weight(self.filled[:, task], shot)
+        draws = session.feed.prepared(task, shot)
 
-        def one(rules: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+        def one(
+            rules: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor, draws: Any
+        ) -> Tensor:
             problem, number = replace(self.problem, rules=rules), torch.full_like(rows[0], task)
             allowed = rules["classes_of"][task]
             batch = self._batch(problem, shown, number, weight, allowed)
-            ready = learner.prepare(problem, learner.step(problem, state, batch))
+            ready = learner.prepare(problem, learner.step(problem, state, batch), draws)
             told = number.expand(rows.shape[0])
             scores = learner.predict(problem, ready, problem.x(rows, told), told)
             return scores.masked_fill(~allowed, -torch.inf).argmax(1) == problem.y(rows, told)
 
-        right = torch.func.vmap(one)(rules, state, shown, weight, rows) & valid
+        right = torch.func.vmap(one)(rules, state, shown, weight, rows, draws) & valid
         return right.sum(1) / valid.sum(1).to(torch.float64)
 
     def _weight(self, filled: Tensor, shot: int) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Protocol
 import torch
 
 from lifelong.adaptation.steps import OnFeatures, adapted
+from lifelong.batch import Batch
 from lifelong.learner import Learner
 from lifelong.model import Net
-from lifelong.problem import Batch, Problem
+from lifelong.problem import Problem
 from lifelong.strategies.l2sp import L2SP
 from scenarios.refusal import Refusal
 
@@ -109,7 +110,7 @@ def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net
         where, seen = problem, batch
         if learner.trains == "head":
             where = replace(problem, model=OnFeatures(problem.model))
-            seen = batch._replace(x=problem.features({"net": net}, batch.x))
+            seen = batch.replace(x=problem.features({"net": net}, batch.x))
         state = learner.init(where, {"net": net}, nothing)
         net = adapted(learner, where, state, seen, steps).params["net"]
     return net

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
+from lifelong.batch import Batch, Memory, Outputs, Params
 from lifelong.learner import Learner, State
-from lifelong.model import Model, Net
-from lifelong.problem import Batch, Memory, Outputs, Params, Problem, scaled
+from lifelong.model import Hook, Model, Net
+from lifelong.problem import Problem, scaled
 from lifelong.strategy import Strategy
 from scenarios.stream import Table
 
@@ -23,7 +25,7 @@ _NO_TABLE = Table("episode", torch.empty(0, 1), torch.empty(0, dtype=torch.int64
 
 def episode_problem(model: Model, way: int, dtype: torch.dtype = torch.float32) -> Problem:
     """An episode as a problem: one task of N classes, its rows brought by the batch rather than looked up."""
-    return Problem(model, _NO_TABLE, {}, "task", way, 1, 1, 1, dtype)
+    return Problem(model, _NO_TABLE, {}, "task", way, 1, 1, dtype)
 
 
 def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32, weight: Any = ()) -> Batch:
@@ -41,14 +43,13 @@ def batch_of(x: Tensor, y: Tensor, way: int, dtype: torch.dtype = torch.float32,
         x=scaled(x, dtype),
         y=number if regression else y,
         weight=shares(weight, count, dtype, device),
-        part=number,
-        slot=number - 1,
         allowed=yes[:, None].expand(-1, way),
         first_seen=yes,
-        uniforms=torch.empty(count, 0, dtype=dtype, device=device),
+        shown=yes,
         progress=torch.zeros((), dtype=dtype, device=device),
         target=y.to(dtype) if regression else (),
         soft=torch.ones(count, dtype=dtype, device=device) if regression else (),
+        bounds=(count,),
     )
 
 
@@ -72,10 +73,10 @@ def loss_of(problem: Problem, params: Params, batch: Batch) -> Tensor:
 
 
 def _objective(problem: Problem, params: Params, batch: Batch) -> tuple[Tensor, Outputs]:
-    outputs = problem.outputs(params, batch.x)
     if isinstance(batch.target, Tensor):
+        outputs = problem.outputs(params, batch.x)
         return (batch.weight * (outputs.logits - batch.target).square().sum(1)).sum(), outputs
-    return (batch.weight * problem.loss_rows(outputs.logits, batch)).sum(), outputs
+    return problem.objective(params, batch)
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,11 @@ class MeanSquares(Strategy):
 class FirstOrder(Strategy):
     """Gradients count as constants, so that nothing is differentiated twice."""
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """The same numbers, cut from their graph."""
-        return {part: {name: g.detach() for name, g in own.items()} for part, own in grads.items()}
+        return tree_map(torch.Tensor.detach, grads), {}
 
 
 @dataclass(frozen=True)
@@ -101,18 +104,25 @@ class OnFeatures:
     """The head of another network; its rows are features already, so that a fixed trunk is passed through once."""
 
     model: Model
+    descriptor = False
+    mixes_rows = False
+    shows_layers = True
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """The head alone has no fresh parameters: take the whole network's."""
         return self.model.init(shape, classes, generator)
 
-    def features(self, net: Net, x: Tensor) -> Tensor:
+    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The rows themselves."""
         return x
 
-    def head(self, net: Net, features: Tensor) -> Tensor:
+    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """The other network's scores [B, C]."""
-        return self.model.head(net, features)
+        return self.model.head(net, features, at)
+
+    def head_rows(self, net: Net) -> Tensor:
+        """The other network's [C, F]."""
+        return self.model.head_rows(net)
 
 
 def nearest_means(support: Tensor, labels: Tensor, query: Tensor, way: int, weight: Any = ()) -> Tensor:

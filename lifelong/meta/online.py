@@ -15,10 +15,11 @@ from torch import Tensor
 
 from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
-from lifelong.learner import AnyLearner, Learner, NearestClassMean
+from lifelong.learner import AnyLearner, Learner
+from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import InitialisationError, Meta, params_of
+from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
 from lifelong.model import MLP, mixes_rows

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import in_chunks
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.metrics import estimate
 from lifelong.model import mixes_rows
 from scenarios.episodes import Episode, TaskSource
@@ -44,7 +44,7 @@ class Scored:
 
 
 def scored(
-    method: Initialisation,
+    method: InitialisationLearner,
     distribution: TaskDistribution,
     meta: Meta,
     source: TaskSource,
@@ -86,7 +86,7 @@ def scored(
 
 
 def _together(
-    method: Initialisation, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
+    method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
 ) -> Iterator[Tensor]:
     """The scores [T] of some tasks at a time, all queries of each answered together."""
 
@@ -99,7 +99,7 @@ def _together(
 
 
 def _apart(
-    method: Initialisation, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
+    method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
 ) -> Iterator[Tensor]:
     """The score [1] of one task after another, each query answered beside the support alone.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.model import MLP, Described, ModelError, Net, apply_linear, linear
+from lifelong.model import MLP, Described, Hook, ModelError, Net, apply_linear, linear
 
 WAYS = ("concatenation", "addition", "gates", "film")
 PLACES = ("first", "last", "all")
@@ -41,6 +41,8 @@ class Conditioned:
     by: str = "film"
     place: str = "first"
     descriptor = True
+    mixes_rows = False
+    shows_layers = True
 
     def __post_init__(self) -> None:
         if not (isinstance(self.trunk, MLP) and self.trunk.widths):
@@ -76,7 +78,7 @@ class Conditioned:
                 net |= {f"condition{i}.{name}": torch.zeros(told, width) for name in names}
         return net
 
-    def features(self, net: Net, x: Tensor) -> Tensor:
+    def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last hidden layer [B, H], from rows [B, F + Z]. Raises ModelError for rows without descriptor."""
         pixels = net["layer0.weight"].shape[0]
         h, z = x[:, :pixels], x[:, pixels:]
@@ -86,13 +88,17 @@ class Conditioned:
                 f"{self!r} takes rows of {pixels} numbers and {told} that say which task, not {x.shape[1]}"
             )
         for i in range(len(self.trunk.widths)):
-            h = apply_linear(net, f"layer{i}", h)
+            h = apply_linear(net, f"layer{i}", h, at)
             scale, shift = net.get(f"condition{i}.scale"), net.get(f"condition{i}.shift")
             h = h if scale is None else torch.addcmul(h, z @ scale, h)  # (1 + z D) * h
             h = h if shift is None else h + z @ shift
             h = h.relu()
         return h
 
-    def head(self, net: Net, features: Tensor) -> Tensor:
+    def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """Scores [B, C]."""
-        return apply_linear(net, "head", features)
+        return apply_linear(net, "head", features, at)
+
+    def head_rows(self, net: Net) -> Tensor:
+        """The head's weights, one row for each class [C, F]."""
+        return net["head.weight"].T

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from lifelong.multitask.gradients import combined, gramian, members, task_gradients
+from lifelong.batch import Batch, Memory, Params
+from lifelong.multitask.gradients import GAINS, PASSES, combined, gramian, members, task_gradients
 from lifelong.multitask.surgery import mgda
-from lifelong.problem import Batch, Memory, Params, Problem
-from lifelong.strategy import Strategy, require
+from lifelong.problem import Problem
+from lifelong.strategy import Requirements, Strategy, require
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,19 @@ class MGDA(Strategy):
 
     normalised: bool = False
     iterations: int = 25
-    multi_task = True
-    replaces_gradient = True
+    requires = Requirements(paradigm="joint")
+    own_gradient = True
 
     def __post_init__(self) -> None:
         require(self, self.iterations >= 1, "iterations must be at least 1")
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def notes(self, stream: Stream) -> list[str]:
+        """What it costs and what to expect."""
+        return [GAINS.format("MGDA"), PASSES]
+
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """The shortest weighted mean; penalties' gradients stay as they came."""
         own = members(problem, batch)
         count = own.sum(1, keepdim=True)
@@ -44,4 +53,4 @@ class MGDA(Strategy):
         if self.normalised:
             length = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)
             products = products / length / length[:, None]
-        return combined(grads, each, mgda(products, self.iterations, present))
+        return combined(grads, each, mgda(products, self.iterations, present)), {}

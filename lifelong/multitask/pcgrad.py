@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from lifelong.multitask.gradients import combined, gramian, members, task_gradients
+from lifelong.batch import Batch, Memory, Params
+from lifelong.multitask.gradients import GAINS, PASSES, combined, gramian, members, task_gradients
 from lifelong.multitask.surgery import pcgrad
-from lifelong.problem import Batch, Memory, Params, Problem
-from lifelong.strategy import Strategy
+from lifelong.problem import Problem
+from lifelong.strategy import Requirements, Shapes, Strategy
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,22 @@ class PCGrad(Strategy):
     step, the same for all i: each g_i' is then distributed, and the mean step is, as if each i drew its own.
     """
 
-    multi_task = True
-    replaces_gradient = True
-    uniforms_per_row = 1
+    requires = Requirements(paradigm="joint")
+    own_gradient = True
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def draws(self, problem: Problem) -> Shapes:
+        """An order of the tasks."""
+        return {"order": (problem.tasks,)}
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What it costs and what to expect."""
+        return [GAINS.format("PCGrad"), PASSES]
+
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """The sum of the projected gradients; penalties' gradients stay as they came."""
         of_task = members(problem, batch).to(batch.weight.dtype)
         each = task_gradients(problem, params, batch, grads, of_task)
-        drawn = batch.uniforms[:, 0].to(of_task.dtype)  # the stream's rows come first
-        # a sum of uniforms, taken modulo 1, is uniform whatever the number of rows: one draw for each task that is here
-        order = ((of_task[:, : drawn.shape[0]] @ drawn) % 1).argsort()
-        return combined(grads, each, pcgrad(gramian(each), order))
+        order = batch.draws["order"].argsort()
+        return combined(grads, each, pcgrad(gramian(each), order)), {}

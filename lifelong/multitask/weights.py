@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.problem import Batch, Memory, Outputs, Params, Problem
-from lifelong.strategy import Strategy, StrategyError, require
+from lifelong.batch import Batch, Memory, Outputs, Params
+from lifelong.multitask.gradients import GAINS
+from lifelong.problem import Problem
+from lifelong.strategy import Requirements, Strategy, StrategyError, require
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,25 @@ class TaskWeights(Strategy):
     """
 
     weights: tuple[float, ...] = ()
-    multi_task = True
+    requires = Requirements(paradigm="joint")
 
     def __post_init__(self) -> None:
         plain = isinstance(self.weights, tuple) and all(isinstance(a, int | float) for a in self.weights)
         require(self, plain and min((*self.weights, 0)) >= 0, "weights are numbers of at least 0, as in (1.0, 2.0)")
 
+    def notes(self, stream: Stream) -> list[str]:
+        """What to expect."""
+        return [GAINS.format(type(self).__name__)]
+
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """weights a [T]."""
         if self.weights and len(self.weights) != problem.tasks:
             raise StrategyError(f"{self!r}: {len(self.weights)} weights, and the stream has {problem.tasks} tasks")
-        some = next(iter(params["net"].values()))
-        return params, {"weights": some.new_tensor(self.weights or (1.0,) * problem.tasks)}
+        return params, {"weights": problem.zeros().new_tensor(self.weights or (1.0,) * problem.tasks)}
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Scale each row's weight by its task's."""
-        return batch._replace(weight=batch.weight * memory["weights"][batch.task])
+        return batch.replace(weight=batch.weight * memory["weights"][batch.task])
 
 
 @dataclass(frozen=True)
@@ -45,20 +51,23 @@ class UncertaintyWeights(Strategy):
     loss = sum_i n_i / B (exp(-s_i) L_i + s_i / 2), L_i the mean loss of the batch's n_i rows of task i, of B: the
     paper's form for classification, each task by its share of the batch, so that s = 0 is the plain joint loss and its
     gradient. At rest exp(s_i) = 2 L_i. Where another part scaled rows' weights, s_i / 2 is scaled with them. start: all
-    s_i at first. They are the part's own parameters, `params["UncertaintyWeights"]`, and the run's optimiser trains
+    s_i at first. They are the part's own parameters, and the run's optimiser trains
     them at its own rate; its weight decay, where it has one, draws them to 0.
     """
 
     start: float = 0.0
-    multi_task = True
+    requires = Requirements(paradigm="joint")
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What to expect."""
+        return [GAINS.format(type(self).__name__)]
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """log_variance s [T], beside the network's parameters."""
-        some = next(iter(params["net"].values()))
-        return {**params, "UncertaintyWeights": {"log_variance": some.new_full((problem.tasks,), self.start)}}, {}
+        return {**params, "own": {"log_variance": problem.zeros(problem.tasks) + self.start}}, {}
 
     def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
         """sum_b w_b (exp(-s_i) l_b + s_i / 2), i the task of row b."""
         outputs = problem.outputs(params, batch.x)
-        s = params["UncertaintyWeights"]["log_variance"][batch.task]  # [B]
+        s = params["own"]["log_variance"][batch.task]  # [B]
         return (batch.weight * ((-s).exp() * problem.loss_rows(outputs.logits, batch) + s / 2)).sum(), outputs

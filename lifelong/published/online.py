@@ -10,11 +10,11 @@ from torch.utils._pytree import tree_map
 from lifelong.expression import parse
 from lifelong.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Meta
+from lifelong.meta.initialisation_learner import Meta
 from lifelong.meta.learned import LearnedInitialisation, distribution_of
 from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import begin, events
-from lifelong.published.rows import Cell, Row, about_machine, gathered, mean_and_error, own_cells
+from lifelong.published.rows import Cell, Row, about_machine, absent, gathered, mean_and_error, own_cells
 from scenarios.datasets import load_table
 from scenarios.episodes import pool
 
@@ -43,6 +43,17 @@ class OnlineRow(Row):
     method: str
     stage: str
     setting = "omniglot-online"
+    rests_on = ("streams", "episodes")
+
+    @property
+    def texts(self) -> dict[str, tuple[str, str]]:
+        """The stage."""
+        return {"stage": ("initialisations", self.stage)}
+
+    @property
+    def protocol(self) -> str:
+        """The network, and the online test with its strategies."""
+        return f"omniglot-background, {NET}, tested on {RUNS} draws of {CLASSES} classes of omniglot by {', '.join(STRATEGIES)}"
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
@@ -67,7 +78,6 @@ class OnlineRow(Row):
             for i, meta in sorted(learned.items())
         ]
         return {
-            "stage": repr(method),
             "images": method.images(distribution) * method.iterations if self.method != "random" else 0,
             "accuracy": [round(last[0]["mean"], 6)],
             "by strategy": [{row["method"]: round(row["mean"], 6) for row in last}],
@@ -92,7 +102,8 @@ ROWS = (
 def page_lines(cells: list[Cell]) -> list[str]:
     """The page's section: the table, differences paired over starts, the curve."""
     lines = ["## Fifty characters online", "", f"Protocol: {PROTOCOL}.", ""]
-    names = list(dict.fromkeys(name for row in ROWS for c in own_cells(cells, row) for name in c["by strategy"][0]))
+    found = dict.fromkeys(name for row in ROWS for c in own_cells(cells, row) for name in c["by strategy"][0])
+    names = list(found or STRATEGIES)
     lines += [
         "| start | images | " + " | ".join(f"`{name}`" for name in names) + " | starts |",
         "|---|---:|" + "---:|" * (len(names) + 1),
@@ -103,6 +114,7 @@ def page_lines(cells: list[Cell]) -> list[str]:
             mean_and_error([100 * c["by strategy"][0][name] for c in own if name in c["by strategy"][0]])
             for name in names
         ]
+        by = by if own else [absent(cells, row)] * len(names)
         images = str(own[0]["images"]) if own else "–"
         lines.append("| " + " | ".join([row.method, images, *by, str(len(own))]) + " |")
     lines += ["", f"Published: {PUBLISHED}."]
@@ -112,8 +124,10 @@ def page_lines(cells: list[Cell]) -> list[str]:
         if shared:
             gap = mean_and_error([100 * (oml[s] - other[s]) for s in shared])
             lines += ["", f"OML − {name}, online (the empty strategy), paired over starts: {gap} points."]
-    lines += ["", f"Along meta-training, `{STRATEGIES[0]}`:", "", "| images | supervised | oml |", "|---:|---:|---:|"]
     curves = [[dict(cell["curve"]) for cell in own_cells(cells, row)] for row in ROWS[1:]]
+    if any(curves):
+        lines += ["", f"Along meta-training, `{STRATEGIES[0]}`:", ""]
+        lines += ["| images | supervised | oml |", "|---:|---:|---:|"]
     for images in sorted({i for own in curves for curve in own for i in curve}):
         points = [[100 * curve[images] for curve in own if images in curve] for own in curves]
         lines.append(f"| {images} | " + " | ".join(mean_and_error(own) if own else "" for own in points) + " |")

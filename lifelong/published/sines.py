@@ -13,15 +13,16 @@ from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Meta
+from lifelong.meta.initialisation_learner import Meta
 from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.testing import Scored, scored
 from lifelong.model import MLP
-from lifelong.published.rows import SEEDS, Cell, Row, about_machine, gathered, mean_and_error
+from lifelong.published.rows import SEEDS, Cell, Row, about_machine, absent, gathered, mean_and_error
 from scenarios.episodes import Sines
 
+NET = MLP(40, 40)
 POINTS, WAVES = 10, 600
 RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 TESTED = MAML(steps=1, rate=0.02, shot=POINTS)
@@ -53,16 +54,26 @@ class SineRow(Row):
     method: str
     stage: str
     setting = "sines"
+    rests_on = ("episodes",)
 
     @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
+    def texts(self) -> dict[str, tuple[str, str]]:
+        """The stage."""
+        return {"stage": ("initialisations", self.stage)}
+
+    @property
+    def protocol(self) -> str:
+        """The network and the test."""
+        return f"{NET!r}, tested on {WAVES} waves after one step on {POINTS} points, at the best rate of {RATES}"
+
+    def chunks(self, cells: list[Cell]) -> tuple[tuple[int, ...], ...]:
         """One fleet."""
         return (SEEDS,)
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with each seed, choose its rate, test it."""
         method = parse(self.stage, "initialisations")
-        distribution = distribution_of_source(method, MLP(40, 40), Sines()).to(device_of(device))
+        distribution = distribution_of_source(method, NET, Sines()).to(device_of(device))
         learned = pretrain(method, distribution, seeds, episodes=0)
         rates, errors, widths = [], [], []
         for s in range(len(seeds)):
@@ -70,9 +81,7 @@ class SineRow(Row):
             rates.append(rate)
             errors.append(round(float(tested.scores.mean()), 6))
             widths.append(round(tested.half_width or 0.0, 6))
-        return {
-            "stage": repr(method), "rates": rates, "error": errors, "half_width": widths, **about_machine(device)
-        }  # fmt: skip
+        return {"rates": rates, "error": errors, "half_width": widths, **about_machine(device)}
 
     def shown(self, cell: Cell) -> str:
         """A cell in a few words."""
@@ -80,7 +89,8 @@ class SineRow(Row):
 
     def verdict(self, cells: list[Cell]) -> str:
         """The row in a line."""
-        return mean_and_error(list(gathered(cells, self, "error").values()), 3)
+        errors = list(gathered(cells, self, "error").values())
+        return mean_and_error(errors, 3) if errors else absent(cells, self)
 
 
 ROWS = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from lifelong.problem import Batch, FinishedTask, Memory, Params, Problem
+from lifelong.batch import Batch, FinishedTask, Memory, Params
+from lifelong.problem import Problem
 from lifelong.strategies.fisher import KINDS, fisher
-from lifelong.strategies.quadratic import pulled
-from lifelong.strategy import Strategy, require
+from lifelong.strategies.quadratic import WITHOUT_OLD_DATA, pulled
+from lifelong.strategy import Requirements, Shapes, Strategy, require
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,32 @@ class EWC(Strategy):
     online: bool = False
     decay: float = 1.0
     fisher: str = "exact"
+    off = {"strength": 0.0}
+    requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
         require(self, 0 <= self.decay <= 1, "decay lies in 0 ... 1")
         require(self, self.fisher in KINDS, f"fisher is one of {', '.join(KINDS)}")
 
-    @property
-    def uniforms_per_task_row(self) -> int:  # type: ignore[override]
-        """One, to draw a label, where the Fisher is sampled."""
-        return int(self.fisher == "sampled")
+    def task_draws(self, problem: Problem) -> Shapes:
+        """One for each row, to draw a label, where the Fisher is sampled."""
+        return {"label": (problem.task_rows,)} if self.fisher == "sampled" else {}
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What the literature found in class-incremental streams."""
+        return [WITHOUT_OLD_DATA.format("EWC")] if stream.setting == "class" else []
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """importance F and centre c, each shaped like the net."""
         zero = {name: torch.zeros_like(value) for name, value in params["net"].items()}
         return params, {"importance": zero, "centre": {name: value.clone() for name, value in params["net"].items()}}
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """Add the penalty's: strength x F (p - c)."""
-        return pulled(grads, params, memory, self.strength)
+        return pulled(grads, params, memory, self.strength), {}
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add this task's paraboloid."""

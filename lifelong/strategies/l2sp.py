@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from lifelong.batch import Batch, Memory, Params
 from lifelong.learner import Learner
-from lifelong.problem import Batch, Memory, Params, Problem
+from lifelong.problem import Problem
 from lifelong.strategy import Strategy, require
 
 
@@ -22,6 +24,8 @@ class L2SP(Strategy):
 
     strength: float = 0.1
     decay: float = 0.0
+    off = {"strength": 0.0, "decay": 0.0}
+    acts_at_once = True
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0 and self.decay >= 0, "strength and decay must be at least 0")
@@ -31,15 +35,17 @@ class L2SP(Strategy):
         trunk = {name: value.clone() for name, value in params["net"].items() if not name.startswith("head.")}
         return params, {"start": trunk}
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """Add the penalty's: strength x (p - start) on the trunk, decay x p on the head."""
         start, net, pulled = memory["start"], params["net"], {}
         for name, gradient in grads["net"].items():  # fixed parameters have none
             if name in start:
-                pulled[name] = torch.add(gradient, net[name] - start[name], alpha=self.strength)
+                pulled[name] = gradient + self.strength * (net[name] - start[name])
             else:
-                pulled[name] = torch.add(gradient, net[name], alpha=self.decay)
-        return {**grads, "net": pulled}
+                pulled[name] = gradient + self.decay * net[name]
+        return {**grads, "net": pulled}, {}
 
     def phases(self, learner: Learner, steps: int) -> tuple[tuple[Learner, int], ...]:
         """As a rule of transfer, see `lifelong.adaptation.rules`: all weights train, under this pull."""

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.problem import Batch, FinishedTask, Memory, Outputs, Params, Problem
-from lifelong.strategy import Strategy, require
+from lifelong.batch import Batch, FinishedTask, Memory, Outputs, Params
+from lifelong.problem import Problem
+from lifelong.strategies.quadratic import WITHOUT_OLD_DATA
+from lifelong.strategy import Requirements, Strategy, require
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -22,37 +25,41 @@ class LwF(Strategy):
 
     strength: float = 1.0
     temperature: float = 2.0
+    off = {"strength": 0.0}
+    requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
         require(self, self.temperature > 0, "temperature must be above 0")
 
+    def notes(self, stream: Stream) -> list[str]:
+        """What the literature found in class-incremental streams."""
+        return [WITHOUT_OLD_DATA.format("LwF")] if stream.setting == "class" else []
+
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The teacher's net, classes seen [C], tasks done."""
         teacher = {name: value.clone() for name, value in params["net"].items()}
-        some = next(iter(teacher.values()))
-        seen = torch.zeros(problem.classes, dtype=torch.bool, device=some.device)
-        return params, {"teacher": teacher, "seen": seen, "done": some.new_zeros(())}
+        seen = torch.zeros(problem.classes, dtype=torch.bool, device=problem.device)
+        return params, {"teacher": teacher, "seen": seen, "done": problem.zeros()}
 
     def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
         """The distillation loss; exactly 0 during the first task."""
-        count = batch.uniforms.shape[0]  # the stream's rows come first
-        student = outputs.logits[:count] / self.temperature
-        teacher = problem.logits({"net": memory["teacher"]}, batch.x[:count]) / self.temperature
+        rows = batch.stream
+        allowed, shown = batch.allowed[rows], batch.shown[rows].to(problem.dtype)
+        share = shown / shown.sum().clamp(min=1)  # [B]
+        student = outputs.logits[rows] / self.temperature
+        teacher = problem.logits({"net": memory["teacher"]}, batch.x[rows]) / self.temperature
         if problem.setting == "task":
             heads = problem.rules["classes_of"][:, None, :]  # [T, 1, C]
             past = torch.arange(heads.shape[0], device=student.device) < memory["done"]
-            terms = soft_cross_entropy(teacher, student, heads, heads).mean(1)  # [T]
+            terms = soft_cross_entropy(teacher, student, heads, heads) @ share  # [T]
             loss = torch.where(past, terms, torch.zeros_like(terms)).sum()
         elif problem.setting == "domain":
-            loss = (
-                memory["done"]
-                * soft_cross_entropy(teacher, student, batch.allowed[:count], batch.allowed[:count]).mean()
-            )
+            loss = memory["done"] * (soft_cross_entropy(teacher, student, allowed, allowed) @ share)
         else:
             known = memory["seen"] | ~memory["seen"].any()
-            terms = soft_cross_entropy(teacher, student, known.expand_as(student), batch.allowed[:count] | known)
-            loss = (memory["done"] > 0) * terms.mean()
+            terms = soft_cross_entropy(teacher, student, known.expand_as(student), allowed | known)
+            loss = (memory["done"] > 0) * (terms @ share)
         return self.strength * self.temperature**2 * loss
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:

@@ -7,85 +7,74 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.problem import Batch, FinishedTask, Memory, Params, Problem, Step
-from lifelong.strategy import Strategy, require
+from lifelong.batch import Batch, FinishedTask, Memory, Params, Step
+from lifelong.memory import PerClass, Reservoir, drawn, draws_of, replayed
+from lifelong.problem import Problem
+from lifelong.strategy import Requirements, Shapes, Strategy, require
 
 WEIGHTINGS = ("tasks", "equal")
 
 
-def replay(
-    problem: Problem, batch: Batch, row: Tensor, task: Tensor, count: Tensor, uniforms: Tensor, share: Tensor
-) -> Batch:
-    """The batch with rows drawn uniformly, with replacement, from the first `count` of a memory [M].
-
-    uniforms [R] say which; share, 0-d, is the weight of the batch as it was, and 1 - share that of the added rows;
-    an empty memory leaves the batch all the weight.
-    """
-    slot = (uniforms * count).to(torch.int64).clamp(max=row.shape[0] - 1)
-    share = torch.where(count > 0, share, torch.ones_like(share))
-    old = batch._replace(weight=batch.weight * share)
-    weight = ((1 - share) / slot.shape[0]).expand(slot.shape[0])
-    return old.add(problem, row[slot], task[slot], weight, slot)
-
-
-def new_share(weighting: str, done: Tensor, batch: Batch) -> Tensor:
+def share_of_new(weighting: str, done: Tensor) -> Tensor:
     """Weight of the stream's rows: "tasks" 1 / k with k tasks begun, "equal" 1/2; 0-d."""
-    one = torch.ones_like(batch.weight[0])
-    return one / (done + 1) if weighting == "tasks" else one / 2
+    whole = torch.ones_like(done)
+    return whole / (done + 1) if weighting == "tasks" else whole / 2
 
 
 @dataclass(frozen=True)
 class Replay(Strategy):
-    """Keep a uniform sample of all rows seen so far, and learn as many of them again with each batch.
+    """Keep a uniform sample of all rows seen so far, and learn some of them again with each batch.
 
-    size: M, rows kept. ratio: replayed rows for each new one. weighting: "tasks" weighs new rows 1/k and old ones
-    1 - 1/k with k tasks begun; "equal" halves. The current task is part of the sample.
+    size: M, rows kept. rows: R, how many are replayed in each step, 0 for as many as the stream brings. replacement:
+    whether one row may be drawn twice in a step. weighting: "tasks" weighs new rows 1/k and old ones 1 - 1/k with k
+    tasks begun; "equal" halves. The current task is part of the sample.
     """
 
     size: int = 1000
-    ratio: int = 1
+    rows: int = 0
+    replacement: bool = True
     weighting: str = "tasks"
+    off = {"size": 0}
+    acts_at_once = True
 
     def __post_init__(self) -> None:
-        require(self, self.size >= 0, "size must be at least 0")
-        require(self, self.ratio >= 1, "ratio must be at least 1")
+        require(self, self.size >= 0 and self.rows >= 0, "size and rows must be at least 0")
         require(self, self.weighting in WEIGHTINGS, f"weighting is one of {', '.join(WEIGHTINGS)}")
 
     @property
-    def uniforms_per_row(self) -> int:  # type: ignore[override]
-        """One for each replayed row, and a ticket for the reservoir."""
-        return self.ratio + 1
+    def requires(self) -> Requirements:  # type: ignore[override]
+        """Weights by the number of tasks need their ends."""
+        return Requirements(task_ends=self.weighting == "tasks", instead="write Replay(weighting='equal')")
+
+    @property
+    def memory(self) -> Reservoir:
+        """What is kept."""
+        return Reservoir(self.size)
+
+    def draws(self, problem: Problem) -> Shapes:
+        """Which places are replayed, and a ticket for each row of the stream."""
+        if not self.size:
+            return {}
+        places = draws_of(self.size, self.rows or problem.batch, self.replacement)
+        return {"place": places, **self.memory.draws(problem)}
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
-        """row, task and ticket [M], tasks done; an empty place has an infinite ticket."""
-        first = problem.rules["rows_train"][0, :1].expand(self.size).clone()
-        some = next(iter(params["net"].values()))
-        ticket = torch.full((self.size,), torch.inf, device=some.device)
-        return params, {"row": first, "task": torch.zeros_like(first), "ticket": ticket, "done": some.new_zeros(())}
+        """The reservoir, and tasks done."""
+        return params, {**self.memory.init(problem), "done": problem.zeros()}
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows."""
-        if self.size == 0:
+        if not self.size:
             return batch
-        count = memory["ticket"].isfinite().sum()
-        uniforms = batch.uniforms[:, : self.ratio].flatten()
-        share = new_share(self.weighting, memory["done"], batch)
-        return replay(problem, batch, memory["row"], memory["task"], count, uniforms, share)
+        rows = self.rows or len(batch.row[batch.stream])
+        draw = drawn(self.memory.filled(memory), batch.draws["place"], rows, self.replacement)
+        return replayed(problem, batch, memory, draw, share_of_new(self.weighting, memory["done"]))
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
-        """Of old and new rows, those with the smallest tickets stay: a uniform sample of all that came by."""
-        if self.size == 0:
+        """Let the stream's rows into the reservoir."""
+        if not self.size:
             return params, memory
-        uniforms = step.batch.uniforms
-        count = uniforms.shape[0]  # the stream's rows come first
-        fresh = step.batch.first_seen[:count]
-        ticket = torch.cat(
-            [memory["ticket"], torch.where(fresh, uniforms[:, -1].to(memory["ticket"].dtype), torch.inf)]
-        )
-        kept, place = ticket.topk(self.size, largest=False)
-        row = torch.cat([memory["row"], step.batch.row[:count]])[place]
-        task = torch.cat([memory["task"], step.batch.task[:count]])[place]
-        return params, {**memory, "row": row, "task": task, "ticket": kept}
+        return params, self.memory.insert(memory, step.batch, step.batch.draws["ticket"])
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Count the task."""
@@ -96,68 +85,50 @@ class Replay(Strategy):
 class ClassReplay(Strategy):
     """Keep `per_class` random rows of each class (domain-incremental: of each class and task), chosen at a task's end.
 
-    So the current task is never replayed. The replayed rows are as many as the stream's. This is the "ER" of
-    van de Ven, Tuytelaars and Tolias (2022). weighting: as in `Replay`.
+    So the current task is never replayed. This is the "ER" of van de Ven, Tuytelaars and Tolias (2022). rows,
+    replacement, weighting: as in `Replay`.
     """
 
     per_class: int = 100
+    rows: int = 0
+    replacement: bool = True
     weighting: str = "tasks"
-    uniforms_per_row = 1
-    uniforms_per_task_row = 1
+    off = {"per_class": 0}
+    requires = Requirements(task_ends=True, instead="write Replay(weighting='equal')")
 
     def __post_init__(self) -> None:
-        require(self, self.per_class >= 0, "per_class must be at least 0")
+        require(self, self.per_class >= 0 and self.rows >= 0, "per_class and rows must be at least 0")
         require(self, self.weighting in WEIGHTINGS, f"weighting is one of {', '.join(WEIGHTINGS)}")
 
+    @property
+    def memory(self) -> PerClass:
+        """What is kept."""
+        return PerClass(self.per_class)
+
+    def draws(self, problem: Problem) -> Shapes:
+        """Which places are replayed."""
+        places = self.memory.groups(problem) * self.per_class
+        return {"place": draws_of(places, self.rows or problem.batch, self.replacement)} if places else {}
+
+    def task_draws(self, problem: Problem) -> Shapes:
+        """A ticket for each row."""
+        return self.memory.task_draws(problem)
+
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
-        """row, task, filled [G, K]: a group of K places for each class (and task); order [G K], filled places first."""
-        groups = problem.classes * (problem.tasks if problem.setting == "domain" else 1)
-        first = problem.rules["rows_train"][0, :1].expand(groups, self.per_class).clone()
-        some = next(iter(params["net"].values()))
-        filled = torch.zeros_like(first, dtype=torch.bool)
-        order = torch.arange(filled.numel(), device=some.device)
-        return params, {
-            "row": first,
-            "task": torch.zeros_like(first),
-            "filled": filled,
-            "order": order,
-            "done": some.new_zeros(()),
-        }
+        """The memory, and tasks done."""
+        return params, {**self.memory.init(problem), "done": problem.zeros()}
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows."""
-        if self.per_class == 0:
+        if not self.per_class:
             return batch
-        order = memory["order"]
-        row, task = memory["row"].flatten()[order], memory["task"].flatten()[order]
-        share = new_share(self.weighting, memory["done"], batch)
-        return replay(problem, batch, row, task, memory["filled"].sum(), batch.uniforms[:, 0], share)
+        rows = self.rows or len(batch.row[batch.stream])
+        draw = drawn(self.memory.filled(memory), batch.draws["place"], rows, self.replacement)
+        return replayed(problem, batch, memory, draw, share_of_new(self.weighting, memory["done"]))
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
-        """Of each class of the task, the rows with the smallest uniforms."""
+        """Choose the rows that are kept of this task."""
         done = memory["done"] + 1
-        if self.per_class == 0:
+        if not self.per_class:
             return params, {**memory, "done": done}
-        y = problem.y(task.row, task.number.expand(task.row.shape[0]))
-        own = (y == torch.arange(problem.classes, device=y.device)[:, None]) & task.valid  # [C, N]
-        wanted = min(self.per_class, y.shape[0])
-        ticket = torch.where(own, task.uniforms[:, 0], torch.full_like(task.uniforms[:, 0], 2.0))
-        smallest, place = ticket.topk(wanted, dim=1, largest=False)  # [C, wanted]
-        pad = (0, self.per_class - wanted)
-        row = torch.nn.functional.pad(task.row[place], pad)
-        found = torch.nn.functional.pad(smallest < 1.5, pad)
-        number = task.number.expand(found.shape)
-        if problem.setting == "domain":  # the groups of this task alone
-            groups = torch.arange(memory["row"].shape[0], device=y.device) // problem.classes
-            ours = (groups == task.number)[:, None]
-            row, found, number = (value.repeat(problem.tasks, 1) for value in (row, found, number))
-        else:
-            ours = task.classes[:, None]
-        filled = torch.where(ours, found, memory["filled"])
-        return params, {
-            "row": torch.where(ours & found, row, memory["row"]),
-            "task": torch.where(ours & found, number, memory["task"]),
-            "filled": filled,
-            "order": filled.flatten().to(torch.int8).argsort(descending=True, stable=True),
-            "done": done,
-        }
+        return params, {**self.memory.insert(problem, memory, task, task.draws["ticket"]), "done": done}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from lifelong.problem import Batch, FinishedTask, Memory, Params, Problem, Step
-from lifelong.strategies.quadratic import pulled
-from lifelong.strategy import Strategy, require
+from lifelong.batch import Batch, FinishedTask, Memory, Params, Step
+from lifelong.problem import Problem
+from lifelong.strategies.quadratic import WITHOUT_OLD_DATA, pulled
+from lifelong.strategy import Requirements, Strategy, require
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class SI(Strategy):
 
     strength: float = 10.0
     damping: float = 0.1
-    needs_previous_params = True
+    previous_params = True
+    off = {"strength": 0.0}
+    requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
@@ -33,9 +38,15 @@ class SI(Strategy):
         centre = {name: value.clone() for name, value in params["net"].items()}
         return params, {"path": zero, "importance": {k: v.clone() for k, v in zero.items()}, "centre": centre}
 
-    def grads(self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params) -> Params:
+    def notes(self, stream: Stream) -> list[str]:
+        """What the literature found in class-incremental streams."""
+        return [WITHOUT_OLD_DATA.format("SI")] if stream.setting == "class" else []
+
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
         """Add the penalty's: 2 x strength x w (p - c)."""
-        return pulled(grads, params, memory, 2 * self.strength)
+        return pulled(grads, params, memory, 2 * self.strength), {}
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Add this step's share of the path."""

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.rules import TransferError
-from lifelong.feed import in_iterations
+from lifelong.batch import Batch, Memory, Outputs, Params
 from lifelong.fleet import Fleet
 from lifelong.learner import Learner, State
-from lifelong.loop import Session, check_request
-from lifelong.problem import Batch, Memory, Outputs, Params, Problem
-from lifelong.result import Result, joined
+from lifelong.loop import Session, check_request, learned
+from lifelong.problem import Problem
+from lifelong.result import Result, concatenate
 from lifelong.strategies.lwf import soft_cross_entropy
-from lifelong.strategy import Strategy, StrategyError, require
+from lifelong.strategy import Requirements, Strategy, StrategyError, require
 from scenarios.baselines import joint
-from scenarios.stream import Recipe, Stream, Table, Task, generator
+from scenarios.stream import InTurn, Recipe, Stream, Table, Task, generator
 
 ROWS = 1024  # of each seed that the teacher answers together
 LOWEST = -1e9  # stands for minus infinity, the score of a class that a teacher never saw
@@ -36,6 +36,7 @@ class Distillation(Strategy):
 
     alpha: float = 0.1
     temperature: float = 2.0
+    requires = Requirements(paradigm="joint")
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.alpha <= 1, "alpha, the share of the labels, lies in 0 ... 1")
@@ -91,16 +92,17 @@ def fewer(stream: Stream, share: float) -> Stream:
     """The stream with a share of its training rows. Raises TransferError unless the share lies in 0 ... 1."""
     if not 0 < share <= 1:
         raise TransferError(f"a share of {share} of the rows cannot be learned from: it lies above 0 and up to 1")
-    return replace(stream, recipe=FewerRows(stream.recipe, share))
+    budget = replace(stream.budget, epochs=stream.budget.epochs / share)  # fewer rows, for as long
+    return replace(stream, recipe=FewerRows(stream.recipe, share), budget=budget)
 
 
-def answers(teacher: Fleet, state: State, rules: dict[str, Tensor], setting: str) -> Tensor:
+def answers(teacher: Fleet, state: State, rules: dict[str, Tensor], setting: str, draws: Any = ()) -> Tensor:
     """A fleet's scores for all training rows of some rules, [S, T, N, C]."""
     rows = rules["rows_train"]
     seeds, tasks, count = rows.shape
     number = torch.arange(tasks, device=rows.device)[:, None].expand(seeds, tasks, count).flatten(1)
     told = number if setting == "task" else torch.full_like(number, -1)
-    ready, scores = teacher.prepare(state), []
+    ready, scores = teacher.prepare(state, draws), []
     with torch.no_grad():
         for piece in zip(*(value.split(ROWS, 1) for value in (rows.flatten(1), number, told)), strict=True):
             scores.append(teacher.predict(ready, *piece))
@@ -126,8 +128,7 @@ def distil(
         raise TransferError(
             "an isolate baseline has one network for each task, and none that answers all: nothing to distil"
         )
-    whole = in_iterations(replace(stream, reading="continual"), list(seeds))
-    part = joint(fewer(whole, share))
+    part = joint(fewer(replace(stream, reading="continual", schedule=InTurn()), share))
     check_request(student, part, list(seeds), str(stream.table.x.device))
     results = {}
     for name, strategy in (("alone", student.strategy), ("taught", how)):
@@ -136,7 +137,7 @@ def distil(
             own = one.fleet.problem.rules
             own["teacher"] = answers(teacher, state, own, stream.setting).to(dtype)
             own["teacher_place"] = _places(own["rows_train"], len(stream.table.y))
-        results[name] = one.go(0, None, None)
+        results[name], _ = learned(one)
     return results
 
 
@@ -152,9 +153,9 @@ def distil_run(run: Any, student: Learner, how: Distillation, share: float, iter
     _, stream, _ = run.request.build()
     if iterations:
         stream = replace(stream, budget=replace(stream.budget, iterations=iterations, epochs=0.0))
-    stream, chunks = in_iterations(stream, [seed for seeds in run.chunks for seed in seeds]), []
+    chunks = []
     for chunk, seeds in enumerate(run.chunks):
         teacher, state = run.fleet(chunk)
         chunks.append(distil(teacher, state, stream, seeds, student, how, share))
-    named = {name: joined([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    named = {name: concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     return {"teacher": run.result, **named}

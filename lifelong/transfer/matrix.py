@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.few_shot import Bench, Cases, FewShot, FewShotProbe
 from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.adaptation.rules import Rule, Scratch, TransferError
-from lifelong.feed import in_iterations
 from lifelong.learner import Learner
-from lifelong.loop import Session, check_request, device_of, wants_descriptor
+from lifelong.loop import Session, check_request, device_of
 from lifelong.metrics import Estimate, estimate
 from lifelong.model import Net
 from lifelong.transfer.rates import GRID, choose_rate
@@ -88,19 +87,19 @@ def transfer_matrices(
     what: shots, steps and the optimiser whose rate the grid is laid around; its rule is not used. Raises TransferError
     where there are not two tasks, or where the network is told which task a row belongs to.
     """
-    check_request(learner, stream, list(seeds), device, what)
+    check_request(learner, stream, list(seeds), device, [FewShotProbe(what)])
     if len(stream) < 2 or stream.reading != "continual":
         raise TransferError(f"a transfer matrix needs at least 2 tasks one after another, and this has {len(stream)}")
-    if wants_descriptor(learner):
+    if learner.model.descriptor:
         raise TransferError(f"{learner.model!r} is told the task of each row: a source would not know its target")
-    stream = in_iterations(stream.to(device_of(device)), list(seeds))
+    stream = stream.to(device_of(device))
     one = Session(learner, stream, list(seeds), dtype=dtype)
     bench = Bench(stream, list(seeds), one.fleet.problem, what)
     for rule in rules:  # a block that the network lacks is refused before anything is learned
         for phase, _ in rule.phases(learner, what.steps):
             phase.trained({"net": bench.random})
     tell(f"learning {len(stream)} sources")
-    nets, kept = sources(learner, stream, seeds, device=device, dtype=dtype)
+    nets, kept = sources(learner, stream, seeds, dtype=dtype)
     scratch, own = _measured(bench, bench.random, replace(what, rule=Scratch()))
     made = []
     for rule in rules:

@@ -209,7 +209,7 @@ import torch
 from torch.nn import functional as F
 
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation import params_of
+from lifelong.meta.initialisation_learner import params_of
 from lifelong.problem import scaled
 
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lifelong.batch import FinishedTask
 from lifelong.checks import largest_gap, states, tiny
-from lifelong.learner import Learner, NearestClassMean
+from lifelong.learner import Learner
+from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, run
 from lifelong.model import MLP, Conv4
 from lifelong.optimisers import SGD, Adam, AdamW
-from lifelong.problem import FinishedTask, Problem, log_softmax
+from lifelong.problem import Problem, log_softmax
 from lifelong.strategies.ewc import EWC
 from lifelong.strategies.fisher import fisher
 from lifelong.strategies.quadratic import pulled
@@ -87,27 +89,25 @@ def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
     state = one.first_state()
     import dataclasses
 
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
     finished = one.feed.finished(0)
-    task = FinishedTask(*(field[0] for field in finished))
+    task = FinishedTask(*(field[0] for field in finished[:-1]))
     return problem, {"net": {k: v[0] for k, v in state.params["net"].items()}}, task
 
 
-class Unprobed:
-    """The same network without its layers' inputs: takes the slow way."""
+class Unseen(MLP):
+    """The same network whose layers nobody sees: every row's gradient is formed."""
 
-    def __init__(self, *widths):
-        self.inner = MLP(*widths)
+    def features(self, net, x, at=None):
+        return super().features(net, x)
 
-    def __getattr__(self, name):
-        if name == "probed":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
+    def head(self, net, features, at=None):
+        return super().head(net, features)
 
 
 def test_fisher_by_outer_products_is_fisher_row_by_row():
     fast = fisher(*small_problem(MLP(7)), "exact")
-    slow = fisher(*small_problem(Unprobed(7)), "exact")
+    slow = fisher(*small_problem(Unseen(7)), "exact")
     for name, value in fast.items():
         torch.testing.assert_close(value, slow[name], rtol=1e-10, atol=1e-14)
 
@@ -236,8 +236,7 @@ def test_joint_is_training_on_the_concatenated_data():
     order = tuple(range(6))
     many = joint(split(table, 3, "class", order, budget=Budget(iterations=10, batch=4)))
     one = Session(Learner(MLP(4)), many, [0], dtype=DOUBLE)
-    pool = set(one.feed.pool(0, 0)[0].tolist())
-    assert pool == set(range(table.train_rows))
+    assert set(one.feed.plan(0)[0][0].tolist()) <= set(range(table.train_rows))
     net = {k: v[0].clone() for k, v in one.first_state().params["net"].items()}
     for task in range(3):
         for batch in one.feed.batches(task):
@@ -266,14 +265,18 @@ def test_chunks_are_the_whole_fleet():
     assert torch.equal(whole.accuracy, parts.accuracy) and torch.equal(whole.losses, parts.losses)
 
 
-def test_chunks_share_the_budget_of_unequal_tasks():
-    """In epochs, the longest task of all seeds sets the iterations, whichever chunk it falls into."""
+def test_a_seed_of_unequal_tasks_has_a_budget_of_its_own():
+    """In epochs, a seed takes as many steps of a task as its own rows fill, whoever runs beside it."""
     import dataclasses
 
     table = blobs(6, 6, 24)
     uneven = dataclasses.replace(table, y=torch.where(torch.arange(len(table.y)) % 5 == 0, 0, table.y))
     stream = split(uneven, 3, "domain", budget=Budget(epochs=2, batch=4))
     learner = Learner(MLP(8), Replay(10), Adam(0.01))
+    steps = Session(learner, stream, range(4)).feed.steps
+    assert len({tuple(row) for row in steps.tolist()}) > 1
+    for seed, row in enumerate(steps.tolist()):
+        assert row == [-(-2 * len(task.train) // 4) for task in stream.tasks_of(seed)]
     whole, parts = run(learner, stream, range(4)), run(learner, stream, range(4), fleet=1)
     assert torch.equal(whole.losses, parts.losses) and torch.equal(whole.accuracy, parts.accuracy)
 
@@ -281,15 +284,19 @@ def test_chunks_share_the_budget_of_unequal_tasks():
 def test_a_diverged_seed_is_alone():
     """One seed starts from NaN: it is flagged with its place, and the others end as without it."""
 
-    def start(problem, params, generator_):
-        poison = torch.rand((), generator=generator_) < 0.5
-        return {"net": {k: torch.where(poison, torch.nan, v) for k, v in params["net"].items()}}
+    class Poisoned:
+        def of(self, seed):
+            return self
+
+        def __call__(self, problem, params, generator_):
+            poison = torch.rand((), generator=generator_) < 0.5
+            return {"net": {k: torch.where(poison, torch.nan, v) for k, v in params["net"].items()}}
 
     seeds = list(range(6))
     poisoned = [bool(torch.rand((), generator=generator(s, "start")) < 0.5) for s in seeds]
     assert any(poisoned) and not all(poisoned)
     learner = Learner(MLP(8), FineTuning(), Adam(0.01))
-    result, clean = run(learner, tiny(), seeds, start), run(learner, tiny(), seeds)
+    result, clean = run(learner, tiny(), seeds, Poisoned()), run(learner, tiny(), seeds)
     assert (result.diverged[:, 0] >= 0).tolist() == poisoned
     kept = ~torch.tensor(poisoned)
     assert torch.equal(result.accuracy[kept], clean.accuracy[kept])

@@ -357,7 +357,7 @@ def test_r2d2_in_a_loop_over_tasks():
     """Loss and gradient, with autograd and nothing of ours but the network's layers."""
     method = R2D2(way=3, shot=2, query=2, tasks=4)
     meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
-    meta["ridge"] = {"log_strength": HALF[None], "scale": 3 * HALF[None], "shift": -HALF[None]}
+    meta["ridge"] = {"log_strength": HALF, "scale": 3 * HALF, "shift": -HALF}
     leaves, spec = tree_flatten(meta)
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     own = tree_unflatten(leaves, spec)

@@ -125,7 +125,7 @@ def first_steps(strategy, stream, trains: str = "all", dtype=DOUBLE):
     learner = Learner(MLP(5), strategy, SGD(0.1), trains)
     one = Session(learner, stream, [0], dtype=dtype)
     state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], one.first_state())
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
     for batch in one.feed.batches(0):
         own = torch.utils._pytree.tree_map(lambda leaf: leaf[0], batch)
         yield problem, state.params, own, learner.gradients(problem, state, own).gradients
@@ -149,8 +149,8 @@ def test_pcgrad_part_is_the_papers_loop_on_autograds_gradients(setting):
     for problem, params, batch, ours in first_steps(PCGrad(), joint(tiny(setting, iterations=12))):
         each = [flat(by_hand(problem, params, batch, batch.weight * (batch.task == t))) for t in range(3)]
         here = [t for t in range(3) if (batch.task == t).any()]
-        key = [float(batch.uniforms[batch.task == t, 0].sum() % 1) for t in here]
-        order = torch.tensor([here[i] for i in torch.tensor(key).argsort().tolist()]).expand(3, -1)
+        key = batch.draws[0]["order"][here]
+        order = torch.tensor([here[i] for i in key.argsort().tolist()]).expand(3, -1)
         expected = projected(torch.stack(each), order)
         torch.testing.assert_close(flat(ours["net"]), expected, rtol=1e-9, atol=1e-12)
         plain = flat(by_hand(problem, params, batch, batch.weight))
@@ -230,7 +230,7 @@ def test_uncertainty_weights_gradient_is_autograds():
                     loss = loss + own.sum() / 4 * ((-s[t]).exp() * rows[own].mean() + s[t] / 2)
             *expected, of_s = torch.autograd.grad(loss, [*net.values(), s])
             torch.testing.assert_close(flat(ours["net"]), torch.cat([leaf.flatten() for leaf in expected]))
-            torch.testing.assert_close(ours["UncertaintyWeights"]["log_variance"], of_s)
+            torch.testing.assert_close(ours["own"]["UncertaintyWeights/0"]["log_variance"], of_s)
             if start == 0:
                 plain = by_hand(problem, params, batch, batch.weight)
                 torch.testing.assert_close(flat(ours["net"]), flat(plain))
@@ -241,9 +241,9 @@ def test_uncertainty_weights_rest_where_the_variance_is_twice_the_loss():
     learner = Learner(MLP(5), UncertaintyWeights(), SGD(0.2), "layer0.bias")
     # a network that hardly learns: the weights must find exp(s) = 2 L by themselves
     state = states(dataclasses.replace(learner, optimiser=SGD(0.02)), stream, [0], DOUBLE)
-    s = state.params["UncertaintyWeights"]["log_variance"][0]
+    s = state.params["own"]["UncertaintyWeights/0"]["log_variance"][0]
     one = Session(learner, stream, [0], dtype=DOUBLE)
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.feed.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
     for t in range(3):
         rows = problem.rules["rows_train"][t, : problem.rules["count_train"][t]]
         number = torch.full_like(rows, t)
@@ -310,7 +310,7 @@ def test_joint_is_training_on_the_concatenated_rows():
 def test_sampling_draws_tasks_as_it_says(sampling, power):
     stream = unequal(sampling)
     one = Session(Learner(MLP(2)), stream, [0, 1])
-    row, number, _ = one.feed.plan(0)
+    row, number, _, _ = one.feed.plan(0)
     share = torch.tensor(COUNTS, dtype=DOUBLE) ** power
     expected = 2400 * share / share.sum()
     for s in range(2):

@@ -45,7 +45,7 @@ def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
             ones = {k: torch.full_like(v, float(not k.startswith("head."))) for k, v in net.items()}
             state = state._replace(memory=({"importance": ones, "centre": tree_map(torch.clone, net)},))
         for batch in one.feed.batches(0):
-            state, _ = one.fleet.step(state, batch, 0.0)
+            state, _ = one.fleet.step(state, batch, [0.0, 0.0])
         ends.append(state.params["net"])
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-12, atol=1e-14)
@@ -166,7 +166,7 @@ def test_distillation_is_its_formula_and_gradient():
     u = 3 * torch.randn(12, 3, dtype=DOUBLE, generator=random)
     rules = {"teacher": u[None], "teacher_place": torch.arange(12)[None]}
     problem = replace(problem, rules=rules)
-    batch = batch._replace(row=torch.arange(12))
+    batch = batch.replace(row=torch.arange(12))
     alpha, tau = 0.3, 2.5
     part = Distillation(alpha, tau)
     gradient, loss = torch.func.grad_and_value(lambda p: part.objective(problem, p, {}, batch)[0])({"net": net})

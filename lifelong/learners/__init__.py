@@ -1,0 +1,1 @@
+"""Learners that descend no gradient of ours, one file each; every public one in here is found by itself."""

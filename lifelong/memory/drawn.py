@@ -1,0 +1,60 @@
+"""Rows drawn from a memory to be learned again, with or without replacement."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lifelong.batch import Batch
+from lifelong.problem import Problem
+
+State = dict[str, Any]
+
+
+class Drawn(NamedTuple):
+    """R places of a memory: place int64 [R]; valid bool [R], False where the memory held too few."""
+
+    place: Tensor
+    valid: Tensor
+
+    def weight(self, total: Tensor) -> Tensor:
+        """Equal weights of the valid places that add up to a total: [R]."""
+        return total * self.valid / self.valid.sum().clamp(min=1)
+
+
+def draws_of(size: int, rows: int, replacement: bool) -> tuple[int, ...]:
+    """The shape of the numbers that `drawn` takes: R with replacement, else M, a ticket for each place."""
+    return (rows,) if replacement else (size,)
+
+
+def drawn(filled: Tensor, uniforms: Tensor, rows: int, replacement: bool = True) -> Drawn:
+    """R places of those that are filled, bool [M], uniformly: uniforms [R] with replacement, else [M].
+
+    With replacement the numbers choose among the filled places in order; without, the filled places with the smallest
+    numbers are taken.
+    """
+    count = filled.sum()
+    if replacement:
+        order = filled.to(torch.int8).argsort(descending=True, stable=True)  # the filled places first
+        nth = (uniforms * count).to(torch.int64).clamp(max=len(filled) - 1)
+        return Drawn(order[nth], (count > 0).expand(len(nth)))
+    wanted = min(rows, len(filled))
+    place = torch.where(filled, uniforms, 2.0).topk(wanted, largest=False).indices
+    return Drawn(place, filled[place])
+
+
+def drawn_rows(state: State, draw: Drawn) -> tuple[Tensor, Tensor]:
+    """Row and task of the drawn places, both int64 [R], from a memory of groups or of places."""
+    return state["row"].flatten()[draw.place], state["task"].flatten()[draw.place]
+
+
+def replayed(problem: Problem, batch: Batch, state: State, draw: Drawn, share: Tensor) -> Batch:
+    """The batch with drawn rows added, their weights 1 - share in all and those of the batch scaled by share, 0-d.
+
+    Where nothing could be drawn the batch keeps all the weight.
+    """
+    share = torch.where(draw.valid.any(), share, torch.ones_like(share))
+    row, task = drawn_rows(state, draw)
+    return batch.replace(weight=batch.weight * share).add(problem, row, task, draw.weight(1 - share))

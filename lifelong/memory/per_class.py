@@ -1,0 +1,74 @@
+"""A fixed number of random rows of each class, chosen when its task ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.batch import FinishedTask
+from lifelong.problem import Problem
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """size: K places for each class, or in domain-incremental streams for each class of each task: G groups in all.
+
+    State: row, task int64, filled bool [G, K]; and the extras, [G, K, ...].
+    """
+
+    size: int
+
+    def task_draws(self, problem: Problem) -> dict[str, tuple[int, ...]]:
+        """A ticket for each row of the finished task."""
+        return {"ticket": (problem.task_rows,)} if self.size else {}
+
+    def groups(self, problem: Problem) -> int:
+        """G."""
+        return problem.classes * (problem.tasks if problem.setting == "domain" else 1)
+
+    def init(self, problem: Problem, **extra: Tensor) -> State:
+        """An empty memory; extra: what one row brings with it, by name, of the right shape and kind."""
+        shape = (self.groups(problem), self.size)
+        first = problem.rules["rows_train"][0, :1].expand(shape).clone()
+        kept = {name: value.new_zeros(*shape, *value.shape) for name, value in extra.items()}
+        return {
+            "row": first, "task": torch.zeros_like(first), "filled": torch.zeros_like(first, dtype=torch.bool), **kept,
+        }  # fmt: skip
+
+    def filled(self, state: State) -> Tensor:
+        """Which places hold a row, bool [G K]."""
+        return state["filled"].flatten()
+
+    def insert(self, problem: Problem, state: State, task: FinishedTask, ticket: Tensor, **extra: Tensor) -> State:
+        """The memory after a task: of each of its classes the rows with the smallest tickets [N]; extras [N, ...]."""
+        if not self.size:
+            return state
+        y = problem.y(task.row, task.number.expand(len(task.row)))
+        member = (y == torch.arange(problem.classes, device=y.device)[:, None]) & task.valid  # [C, N]
+        wanted = min(self.size, len(y))
+        smallest, place = torch.where(member, ticket, 2.0).topk(wanted, dim=1, largest=False)  # [C, wanted]
+        found = _padded(smallest < 1.5, self.size)
+        came = {"row": task.row, "task": task.number.expand(len(y)), **extra}
+        came = {name: _padded(value[place], self.size) for name, value in came.items()}
+        ours = task.classes[:, None]
+        if problem.setting == "domain":  # the groups of this task alone
+            group = torch.arange(self.groups(problem), device=y.device) // problem.classes
+            ours = (group == task.number)[:, None]
+            found = found.repeat(problem.tasks, 1)
+            came = {name: value.repeat(problem.tasks, *[1] * (value.ndim - 1)) for name, value in came.items()}
+        new = {**state, "filled": torch.where(ours, found, state["filled"])}
+        for name, value in came.items():
+            chosen = (ours & found).view(*found.shape, *[1] * (value.ndim - 2))
+            new[name] = torch.where(chosen, value, state[name])
+        return new
+
+
+def _padded(values: Tensor, size: int) -> Tensor:
+    """[C, K', ...] with zeros up to K places."""
+    more = values.new_zeros(values.shape[0], size - values.shape[1], *values.shape[2:])
+    return torch.cat([values, more], 1)
