@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +15,7 @@ if TYPE_CHECKING:
     from lifelong.request import Request
     from lifelong.result import Result
     from lifelong.run_folder import RunFolder
+    from lifelong.side_by_side import Asked
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,8 +35,16 @@ Optimiser = Annotated[str, typer.Option(help="as in 'Adam(0.001)'")]
 Init = Annotated[str, typer.Option(help="where the network starts")]
 Seeds = Annotated[str, typer.Option(help="3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11")]
 Iterations = Annotated[int, typer.Option(help="iterations of each task")]
-Epochs = Annotated[float, typer.Option(help="epochs of each task, instead of iterations")]
+Epochs = Annotated[
+    float, typer.Option(help="instead of iterations: passes over each task; 1 is exactly one pass over each task")
+]
 Batch = Annotated[int, typer.Option(help="rows of a batch")]
+Repeats = Annotated[
+    int, typer.Option(help="steps on each batch before the next one comes; default: the scenario's, mostly 1")
+]
+OrderSeed = Annotated[int, typer.Option(help="one order of classes and tasks for all seeds; -1: each seed's own")]
+StartSeed = Annotated[int, typer.Option(help="one draw of the first weights for all seeds; -1: each seed's own")]
+DataSeed = Annotated[int, typer.Option(help="one order of rows, and of all draws, for all seeds; -1: each seed's own")]
 EvalEvery = Annotated[int, typer.Option(help="evaluate also every so many iterations")]
 EvalRows = Annotated[int, typer.Option(help="test rows, in all, of the evaluations along the way")]
 Shots = Annotated[str, typer.Option(help="before each task, adapt with so many rows of each class, as in 1,5,10")]
@@ -58,67 +63,22 @@ def _request(scenario: str, seeds: str, **fields: Any) -> Request:
     return Request(scenario, seeds=read_seeds(seeds), **fields)
 
 
-@contextmanager
-def _stop_asks(keeper: Any) -> Iterator[None]:
-    """Ctrl-C asks the keeper to stop, at the next place where it can save; a second one ends the process at once."""
-
-    def ask(*_: Any) -> None:
-        if keeper.stop_asked:
-            os._exit(130)  # what was saved is whole: files are written aside and renamed
-        keeper.stop_asked = True
-        os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _learn(folder: RunFolder, quiet: bool) -> Result:
-    """Run or go on with the run of a folder; saves on Ctrl-C."""
-    import torch
-
+    """Execute the run of a folder, and show meanwhile where it stands."""
     from lifelong import terminal
-    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-    from lifelong.loop import run
-    from lifelong.start_files import learn_for_run
+    from lifelong.execution import execute
 
-    request = folder.request
-    torch.set_num_threads(request.threads)
-    learner, stream, start = request.build()
-    folder.describe("running")
-    try:
-        with _stop_asks(folder), terminal.StageWatcher("start") as watch:
-            folder.start = learn_for_run(start, folder, None if quiet else watch)
-        folder.describe("running")
-        with _stop_asks(folder), terminal.Watcher(f"{request.scenario} · {request.method}") as watch:
-            result = run(
-                learner,
-                stream,
-                request.seeds,
-                start,
-                eval_every=request.eval_every,
-                eval_rows=request.eval_rows,
-                probes=few_shot_probes(read_shots(request.few_shot)),
-                device=request.device,
-                fleet=request.fleet,
-                compiled=request.compile,
-                watch=None if quiet else watch,
-                checkpointer=folder,
-            )
-    except torch.OutOfMemoryError:
-        size = max(1, (request.fleet or len(request.seeds)) // 2)
-        raise Refusal(f"the device has not enough memory for this fleet: try --fleet {size}") from None
-    folder.complete(result)
-    return result
+    if quiet:
+        return execute(folder)
+    with terminal.RunDisplay(f"{folder.request.scenario} · {folder.request.method}") as display:
+        return execute(folder, watch=display.run, watch_start=display.start)
 
 
 def _end(result: Result, path: Path) -> None:
     """Say where the run lies; exit code 1 when seeds diverged."""
     from lifelong import terminal
 
-    terminal.errors.print(f"saved in {path}", soft_wrap=True, highlight=False)
+    _say(f"saved in {path}")
     for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True):
         if task >= 0:
             where = f"seed {seed} diverged in task {task + 1} at iteration {iteration}"
@@ -138,9 +98,13 @@ def run(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -159,17 +123,35 @@ def run(
 
     Example: lifelong run split-digits --strategy "EWC(strength=100.0) + Replay(size=200)" --seeds 5
     """
+    baseline = baseline or _baseline_of(strategy)
     request = _request(
         scenario, seeds, setting=setting, strategy=strategy, learner=learner, baseline=baseline, model=model,
-        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, eval_every=eval_every,
-        eval_rows=eval_rows, few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads,
-        data_root=data_root,
+        optimiser=optimiser, init=init, iterations=iterations, epochs=epochs, batch=batch, repeats=repeats,
+        order_seed=order_seed, start_seed=start_seed, data_seed=data_seed, eval_every=eval_every, eval_rows=eval_rows,
+        few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
     )  # fmt: skip
+    from lifelong import terminal
+    from lifelong.execution import estimated, new_folder
+
     if dry_run:
-        return _dry_run(request)
+        return terminal.output.print(estimated(request))
+    _finish(new_folder(request, out, name, checkpoint_every), as_json)
+
+
+def _baseline_of(strategy: str) -> str:
+    """The baseline that a strategy cannot do without, and a line that says so."""
+    from lifelong.request import method_of
+
+    baseline = method_of(strategy).get("baseline", "") if strategy else ""
+    if baseline:
+        _say(f"{strategy} weighs tasks that are learned together: --baseline {baseline}")
+    return baseline
+
+
+def _finish(folder: RunFolder, as_json: bool) -> None:
+    """Learn what a folder still lacks, show what it measured, and say where it lies."""
     from lifelong import terminal
 
-    folder = _folder(request, out, name, checkpoint_every)
     result = _learn(folder, quiet=as_json)
     if as_json:
         print((folder.path / "summary.json").read_text())
@@ -178,66 +160,28 @@ def run(
     _end(result, folder.path)
 
 
-def _folder(request: Request, out: Path, name: str, every: float) -> RunFolder:
-    """A new folder, made only once the request is known to be sound."""
-    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-    from lifelong.loop import check_request
-    from lifelong.request import default_folder
-    from lifelong.run_folder import RunFolder
-
-    learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
-    if ".py:" in f"{request.strategy}{request.learner}{request.model}":
-        from lifelong.checks import try_out
-
-        try_out(learner, len(stream))
-    return RunFolder.create(out / name if name else default_folder(out, request), request, every)
-
-
-def _dry_run(request: Request) -> None:
-    import torch
-
-    from lifelong import terminal
-    from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-    from lifelong.loop import check_request, cost
-
-    torch.set_num_threads(request.threads)
-    learner, stream, _ = request.build()
-    check_request(learner, stream, list(request.seeds), request.device, few_shot_probes(read_shots(request.few_shot)))
-    seconds, size = cost(learner, stream, list(request.seeds[: request.fleet or None]), request.device)
-    chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
-    words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
-    terminal.output.print(f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes")
-
-
 @app.command()
 def resume(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, or of a comparison of readings")],
     as_json: Annotated[bool, typer.Option("--json")] = False,
     checkpoint_every: CheckpointEvery = 60.0,
 ) -> None:
     """Go on with a run that was stopped or killed; equal, bit for bit on a CPU, to one that never was.
 
-    Example: lifelong resume runs/split-digits-ewc
+    Of a comparison of readings, the lines that are finished are kept. Example: lifelong resume runs/split-digits-ewc
     """
-    from lifelong import terminal
-    from lifelong.run_folder import Loaded, RunFolder
+    from lifelong.run_folder import RunFolder
 
+    if (path / "readings.json").exists():
+        return _readings(path, Path(), None, as_json)
     folder = RunFolder.open(path, checkpoint_every)
-    if (path / "results.safetensors").exists():
-        result = Loaded(path).result
-    else:
-        import torch
+    if not folder.finished:
+        from lifelong.weighing import use_threads
 
-        torch.set_num_threads(folder.request.threads)
-        for warning in folder.check_plugins():
-            terminal.errors.print(f"warning: {warning}", soft_wrap=True)
-        result = _learn(folder, quiet=as_json)
-    if as_json:
-        print((path / "summary.json").read_text())
-    else:
-        terminal.show(result, terminal.output)
-    _end(result, path)
+        use_threads(folder.request.threads)
+        for change in folder.changes():
+            _say(f"warning: {change}")
+    _finish(folder, as_json)
 
 
 @app.command()
@@ -251,9 +195,13 @@ def compare(
     optimiser: Optimiser = "",
     init: Init = "Random()",
     seeds: Seeds = "5",
+    order_seed: OrderSeed = -1,
+    start_seed: StartSeed = -1,
+    data_seed: DataSeed = -1,
     iterations: Iterations = 0,
     epochs: Epochs = 0.0,
     batch: Batch = 0,
+    repeats: Repeats = 0,
     eval_every: EvalEvery = 0,
     eval_rows: EvalRows = 1000,
     few_shot: Shots = "",
@@ -278,7 +226,8 @@ def compare(
     """
     common = {
         "setting": setting, "model": model, "optimiser": optimiser, "init": init, "iterations": iterations,
-        "epochs": epochs, "batch": batch, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
+        "epochs": epochs, "batch": batch, "repeats": repeats, "order_seed": order_seed, "start_seed": start_seed,
+        "data_seed": data_seed, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
     if meta and not readings:
@@ -286,71 +235,67 @@ def compare(
     if readings:
         given = {
             "--learner": bool(learner), "--baselines": bool(baselines), "--init": init != "Random()",
-            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile,
+            "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile, "--order-seed": order_seed >= 0,
+            "--start-seed": start_seed >= 0, "--data-seed": data_seed >= 0,
         }  # fmt: skip
         for word in (word for word, is_given in given.items() if is_given):
             raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")
-        request = _request(scenario, seeds, **common)
-        return _side_by_side(request, strategy or [], readings, meta, out, report, as_json)
+        from lifelong.side_by_side import Asked
+
+        asked = Asked(_request(scenario, seeds, **common), tuple(strategy or ()), readings, meta)
+        return _readings(asked, out, report, as_json)
     from lifelong.request import method_of, read_baselines
 
     methods = [method_of(text) for text in strategy or ["FineTuning()"]]
     methods += [{"learner": text} for text in learner or []]
     methods += [{"baseline": text} for text in read_baselines(baselines)]
-    requests = [_request(scenario, seeds, **method, **common) for method in methods]
-    for request in requests:  # all are sound before the first begins
-        request.build()
+    _compare([_request(scenario, seeds, **method, **common) for method in methods], out, report, as_json)
+
+
+def _compare(requests: list[Request], out: Path, report: Path | None, as_json: bool) -> None:
+    """Run each request, and put those that can be compared side by side."""
     from lifelong import terminal
-    from lifelong.report import names_of, write_report
+    from lifelong.execution import check, new_folder
+    from lifelong.groups import groups_of
+    from lifelong.report import write_report
     from lifelong.run_folder import load
 
+    for request in requests:  # all are sound before the first begins
+        check(request)
     paths = []
     for request in requests:
-        folder = _folder(request, out, "", 60.0)
+        folder = new_folder(request, out)
         _learn(folder, quiet=as_json)
         paths.append(folder.path)
-    loaded = [load(path) for path in paths]
-    results = {name: one.result for name, one in zip(names_of(loaded), loaded, strict=True)}
+    runs = [load(path) for path in paths]
+    groups = groups_of(runs)
     if as_json:
-        print(
-            json.dumps(
-                {name: json.loads((p / "summary.json").read_text()) for name, p in zip(results, paths, strict=True)}
-            )
-        )
+        named = [(name, run.path) for group in groups for name, run in group.runs.items()]
+        print(json.dumps({name: json.loads((path / "summary.json").read_text()) for name, path in named}))
     else:
-        terminal.output.print(terminal.compare_table(results))
+        terminal.output.print(*terminal.compare_tables(groups))
     if report:
-        write_report(loaded, report)
-        terminal.errors.print(f"report: {report}", soft_wrap=True)
-    if not all(bool(result.kept.all()) for result in results.values()):
+        write_report(groups, report)
+        _say(f"report: {report}")
+    if not all(bool(run.result.kept.all()) for run in runs):
         terminal.refuse("some seeds diverged and were left out; `lifelong show RUN` says which")
         raise typer.Exit(1)
 
 
-def _side_by_side(
-    request: Request, strategies: list[str], readings: str, meta: str, out: Path, report: Path | None, as_json: bool
-) -> None:
-    """Read one stream four ways, show the table, keep it."""
-    import torch
-
-    from lifelong import side_by_side, terminal
+def _readings(asked: Asked | Path, out: Path, report: Path | None, as_json: bool) -> None:
+    """Read one stream four ways, or go on where a folder's comparison was stopped; show the table."""
+    from lifelong import terminal
     from lifelong.files import write
     from lifelong.report import readings_page
-    from lifelong.request import default_folder
+    from lifelong.side_by_side import compare_readings
 
-    torch.set_num_threads(request.threads)
-    say = (lambda line: None) if as_json else (lambda line: terminal.errors.print(line, soft_wrap=True))
-    comparison = side_by_side.comparison_of(request, strategies, readings, meta, request.few_shot, say)
-    lines = comparison.learn()
-    about = side_by_side.as_json(comparison, request)
-    folder = default_folder(out, request)
-    side_by_side.save(about, folder)
+    about, lines, folder = compare_readings(asked, out, (lambda line: None) if as_json else _say)
     print(json.dumps(about)) if as_json else terminal.output.print(*terminal.readings_tables(about, lines))
-    terminal.errors.print(f"saved in {folder}", soft_wrap=True, highlight=False)
+    _say(f"saved in {folder}")
     if report:
         write(report, readings_page(folder).encode())
-        terminal.errors.print(f"report: {report}", soft_wrap=True)
-    if comparison.diverged:
+        _say(f"report: {report}")
+    if any(line.final is not None and not bool(line.final.isfinite().all()) for line in lines):
         terminal.refuse("some seeds diverged and were left out; the table says of which methods")
         raise typer.Exit(1)
 
@@ -376,15 +321,16 @@ def pretrain(
 
     Example: lifelong pretrain split-omniglot --init "ProtoNet(iterations=2000)" --output start.safetensors
     """
-    import torch
 
     from lifelong import terminal
+    from lifelong.execution import stopping
     from lifelong.start_files import Work
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
-    with _stop_asks(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
+    with stopping(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
         about = work.learn(None if as_json else watch)
     if as_json:
         print(json.dumps(about))
@@ -418,12 +364,12 @@ def meta_test(
 
     Example: lifelong meta-test start.safetensors --way 5 --shot 1 --episodes 600
     """
-    import torch
 
     from lifelong import terminal
     from lifelong.start_files import few_shot_rows, online_rows
+    from lifelong.weighing import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
     of_online = {"--strategy": bool(strategy), "--runs": runs != 10, "--optimiser": optimiser != "Adam()"}
     for word in (word for word, given in (of_episodes if online else of_online).items() if given):
@@ -506,24 +452,31 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of f
 
 @app.command()
 def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the accuracies as CSV")] = False) -> None:
-    """Show finished runs: matrix and metrics of one, a comparison of several.
+    """Show finished runs: matrix and metrics of one, a comparison of several, like with like.
 
-    Example: lifelong show runs/*
+    Folders that hold runs are looked into, unfinished ones passed over. Example: lifelong show runs/*
     """
     from lifelong import terminal
-    from lifelong.report import names_of
-    from lifelong.run_folder import load
+    from lifelong.groups import csv_of, groups_of
 
-    loaded = [load(path) for path in runs]
+    found = _found(runs)
     if csv:
-        print("".join(one.to_csv() for one in loaded), end="")
-    elif len(loaded) == 1:
-        terminal.output.print(loaded[0].name, highlight=False, markup=False)
-        terminal.show(loaded[0].result, terminal.output)
+        print(csv_of(found) if len(found) > 1 else found[0].to_csv(), end="")
+    elif len(found) == 1:
+        terminal.output.print(found[0].name, highlight=False, markup=False)
+        terminal.show(found[0].result, terminal.output)
     else:
-        terminal.output.print(
-            terminal.compare_table(dict(zip(names_of(loaded), (one.result for one in loaded), strict=True)))
-        )
+        terminal.output.print(*terminal.compare_tables(groups_of(found)))
+
+
+def _found(paths: list[Path]) -> list[Any]:
+    """The finished runs in some folders; what was passed over is said in one line each."""
+    from lifelong.groups import found
+
+    runs, passed = found(paths)
+    for why in passed:
+        _say(f"passed over: {why}")
+    return runs
 
 
 @app.command()
@@ -532,12 +485,11 @@ def report(runs: Runs, output: Annotated[Path, typer.Option(help="the page to wr
 
     Example: lifelong report runs/* --output report.html
     """
-    from lifelong import terminal
+    from lifelong.groups import groups_of
     from lifelong.report import write_report
-    from lifelong.run_folder import load
 
-    write_report([load(path) for path in runs], output)
-    terminal.errors.print(f"report: {output}", soft_wrap=True)
+    write_report(groups_of(_found(runs)), output)
+    _say(f"report: {output}")
 
 
 KINDS = ("scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "rules", "metrics", "data")
@@ -607,7 +559,7 @@ def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> N
     import torch
 
     from lifelong import terminal
-    from lifelong.checks import check_target
+    from lifelong.check_files import check_target
 
     torch.set_num_threads(1)
     failures = 0
@@ -705,7 +657,7 @@ def main() -> None:
         code = 1
     except Exception as error:
         if type(error).__name__ == "Stopped":
-            _say(f"stopped, and saved: `lifelong resume {_latest()}` goes on")
+            _say(f"stopped, and saved: {error or 'the same command goes on'}")
             code = 1
         elif hasattr(error, "format_message"):  # a usage error of typer's
             code = _refused(error.format_message() or "see --help")
@@ -714,12 +666,6 @@ def main() -> None:
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _latest() -> str:
-    from lifelong.run_folder import RunFolder
-
-    return str(RunFolder.latest or "RUN")
 
 
 def _refused(error: object) -> int:

@@ -59,7 +59,7 @@ def stepper(stream: Stream, strategy: str, compiled: bool = False, seeds: int = 
         if batch is None:
             held["batches"] = one.feed.batches(0)
             batch = next(held["batches"])
-        held["state"], _ = one.fleet.step(held["state"], batch, 0.0)
+        held["state"], _ = one.fleet.step(held["state"], batch, [0.0] * seeds)
 
     return once
 
@@ -179,7 +179,10 @@ def evaluation_share(stream: Stream) -> dict[str, float]:
     """Share of a run that evaluating 1,000 rows of each seed every 50 iterations takes: one evaluation against 50 steps."""
     one = Session(Learner(MLP(400, 400)), stream, list(range(SEEDS)))
     state = one.first_state()
-    work = {"step": stepper(stream, "FineTuning()"), "evaluation": lambda: one.examiner.scores(state, False, 0)}
+    work = {
+        "step": stepper(stream, "FineTuning()"),
+        "evaluation": lambda: one.evaluator.scores(one.prepared_at_end(state), False, 0),
+    }
     seconds = interleaved(work, 6)
     return {
         "evaluation every 50 iterations, share": seconds["evaluation"] / (50 * seconds["step"] + seconds["evaluation"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -501,149 +500,16 @@ def check_strategy(strategy: Strategy) -> Iterator[tuple[str, str, str]]:
 def check_learner(subject: Any) -> Iterator[tuple[str, str, str]]:
     """The contract on one strategy or learner."""
     for check in LEARNER_CHECKS:
-        yield check.name, _seen(check, subject), check.mend
+        yield check.name, outcome(check, subject), check.mend
 
 
-def _seen(check: Check, subject: Any) -> str:
+def outcome(check: Check, subject: Any) -> str:
+    """What a check saw that should not be; empty where it holds."""
     try:
         check.holds(subject)
-    except Broken as broken:
+    except (Broken, Refusal) as broken:
         return str(broken)
     except Exception as error:  # a user's method may raise anything; the line says what
         words = str(error).strip().splitlines()
         return f"{type(error).__name__}: {words[0] if words else ''}"[:300]
     return ""
-
-
-# --- streams ------------------------------------------------------------------------------------------------------
-
-
-def tasks_are_sound(stream: Stream) -> None:
-    """Parts of a task share no row, every part but validation has rows, and labels fit the stream's classes."""
-    for task in stream:
-        parts = [set(rows.tolist()) for rows in (task.train, task.validation, task.test)]
-        if parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2]:
-            raise Broken(f"task {task.number} trains on rows that it is validated or tested on")
-        if not parts[0] or not parts[2]:
-            raise Broken(f"task {task.number} has no training or no test rows")
-        y = stream.table.y.cpu()
-        for rows in (task.train, task.test):
-            labels = task.label[y[rows]]
-            if int(labels.min()) < 0 or not set(labels.unique().tolist()) <= set(task.classes):
-                raise Broken(f"task {task.number} has rows whose class is not one of its own")
-        if max(task.classes) >= stream.classes:
-            raise Broken(f"task {task.number} names class {max(task.classes)} of {stream.classes}")
-
-
-def seeds_reproduce(stream: Stream) -> None:
-    """The same seed gives the same tasks."""
-    for seed in (0, 1):
-        a, b = (stream.tasks_of(seed) for _ in range(2))
-        equal(
-            [[t.train, t.test, t.label] for t in a],
-            [[t.train, t.test, t.label] for t in b],
-            f"two draws of seed {seed}",
-        )
-
-
-def indexing_is_iterating(stream: Stream) -> None:
-    """Length, index, slice and iteration agree."""
-    tasks = list(stream)
-    if len(tasks) != len(stream):
-        raise Broken(f"it says {len(stream)} tasks and gives {len(tasks)}")
-    for i, task in enumerate(tasks):
-        equal([stream[i].train, stream[i].test], [task.train, task.test], f"stream[{i}] and the {i}th in turn")
-    part = stream[1:] if len(stream) > 1 else stream[:]
-    if len(list(part)) != max(len(stream) - 1, 1):
-        raise Broken("a slice does not hold the tasks that it names")
-
-
-def promised_disjoint(stream: Stream) -> None:
-    """Unless the stream says otherwise: where tasks show the same transformation, they share no training row;
-    class-incremental ones share no class."""
-    if not stream.disjoint:
-        return
-    tasks = list(stream)
-    plain = all(task.permutation is None and not task.angle for task in tasks)
-    for i, a in enumerate(tasks):
-        for b in tasks[i + 1 :]:
-            if plain and set(a.train.tolist()) & set(b.train.tolist()):
-                raise Broken(f"tasks {a.number} and {b.number} share rows")
-            if stream.setting != "domain" and set(a.classes) & set(b.classes):
-                raise Broken(f"tasks {a.number} and {b.number} share classes")
-
-
-STREAM_CHECKS = (
-    Check("its tasks are sound", tasks_are_sound, "Look at the rows and labels that `tasks(table, seed)` gives."),
-    Check(
-        "a seed gives the same tasks again",
-        seeds_reproduce,
-        "Draw from scenarios.stream.generator(seed, ...), not from a global generator.",
-    ),
-    Check("indexing is iterating", indexing_is_iterating, "Set `length` to the number of tasks that the recipe gives."),
-    Check(
-        "tasks are as disjoint as promised",
-        promised_disjoint,
-        "Number classes apart, make the stream domain-incremental, or say disjoint=False.",
-    ),
-)
-
-
-def check_stream(stream: Stream) -> Iterator[tuple[str, str, str]]:
-    """The contract on one stream."""
-    for check in STREAM_CHECKS:
-        yield check.name, _seen(check, stream), check.mend
-
-
-def try_out(learner: AnyLearner, tasks: int = 2) -> None:
-    """A few steps of a learner that a user's file has a part in; raises a Refusal in one line where it breaks."""
-    try:
-        small = dataclasses.replace(learner, model=MLP(8))
-        subject = small.strategy if small.adapts_by_rule else small
-        stream = stream_for(subject, first_setting(subject), tasks=tasks, classes=2 * tasks)
-        states(small, dataclasses.replace(stream, budget=Budget(iterations=1, batch=4)), [0])
-    except Refusal:
-        raise
-    except Exception as error:  # a user's method may raise anything
-        words = (str(error).strip().splitlines() or [""])[0][:200]
-        raise Refusal(
-            f"{learner!r} breaks ({type(error).__name__}: {words}); `lifelong check FILE.py` says how to mend it"
-        ) from None
-
-
-def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
-    """The contract on what a user's file defines: (check, subject, what was seen or "", how to mend it)."""
-    from lifelong.meta.checks import check_initialisation
-    from lifelong.meta.initialisation_learner import InitialisationLearner
-    from lifelong.model_checks import check_model, is_model
-    from scenarios.catalogue import CATALOGUE, build
-
-    path, _, name = target.partition(".py:")
-    path = path if path.endswith(".py") else f"{path}.py"
-    known = set(CATALOGUE)
-    module = expression.load_file(path, named_by_user=True)
-    found: list[tuple[str, Any]] = []
-    own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-    if name and name not in own:
-        raise Refusal(f"{path}: has no {name!r}: {expression.suggest(name, own)}")
-    for key in own:
-        value = getattr(module, key)
-        method = inspect.isclass(value) and issubclass(value, Strategy | AnyLearner | InitialisationLearner)
-        if (not name or key == name) and method and dataclasses.is_dataclass(value):
-            found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {})))
-        elif (not name or key == name) and is_model(value):
-            found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {}, "models")))
-        elif (
-            (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | InitialisationLearner)
-        ):
-            raise Refusal(f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it")
-    for key in sorted(set(CATALOGUE) - known) if not name else []:
-        found.append((key, build(CATALOGUE[key])))
-    if not found:
-        raise Refusal(f"{path}: defines no strategy, learner, initialisation, model or registered scenario to check")
-    for key, subject in found:
-        model = "features" in dir(subject) and "head" in dir(subject)
-        contract = check_stream if isinstance(subject, Stream) else check_model if model else check_learner
-        rows = check_initialisation(subject) if isinstance(subject, InitialisationLearner) else contract(subject)
-        for check, seen, mend in rows:
-            yield check, key, seen, mend

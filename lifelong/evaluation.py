@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class Evaluator:
     def scores(self, prepared: Any, full: bool, task: int) -> tuple[Tensor, int]:
         """Accuracy on every task [S, T], and the number of rows scored of each member; prepared: a fleet's state.
 
-        Of a task that asks for numbers: 1 - mean square error / variance of what is asked.
+        Of a task that asks for numbers: 1 - mean square error / variance, over its test rows that are not missing.
         """
         if full not in self._kept:
             self._kept[full] = self._test_rows(full)
@@ -67,26 +68,51 @@ class Evaluator:
                 right = self._answers(scores, t, task) == torch.func.vmap(self._labels)(self.rules, r, t)
                 points = right.to(torch.float64)
                 if "numeric" in self.rules:
-                    points = self._explained(points, scores, r, t)
+                    points, v = self._explained(points, v, scores, r, t)
                 correct.scatter_add_(1, t, points * v)
                 total.scatter_add_(1, t, v.to(torch.float64))
         return correct / total, int(valid.sum(1).max())
 
+    @functools.cached_property
+    def _spread(self) -> Tensor:
+        """The variance of what each task asks of each output, over all of its test rows that are not missing, [S, T, C]."""
+        targets, columns = self.stream.table.targets, self.rules["column"]
+        assert targets is not None
+        spread = torch.ones(columns.shape, dtype=torch.float64, device=self.device)
+        for s, t, c in torch.nonzero(columns >= 0).tolist():
+            rows = self.rules["rows_test"][s, t, : int(self.rules["count_test"][s, t])]
+            asked = targets[rows, columns[s, t, c]].to(torch.float64)
+            spread[s, t, c] = asked[~asked.isnan()].var(correction=0).clamp(min=1e-12)
+        return spread
+
     def _labels(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> Tensor:
         return own["label"][task, self.stream.table.y[row]]
 
-    def _explained(self, points: Tensor, scores: Tensor, row: Tensor, task: Tensor) -> Tensor:
-        """1 - squared error / variance for rows of tasks that ask for numbers, [S, B]; the others keep their points."""
+    def _explained(
+        self, points: Tensor, valid: Tensor, scores: Tensor, row: Tensor, task: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """1 - squared error / variance for rows of tasks that ask for numbers, [S, B]; the others keep their points.
+
+        And which rows count, [S, B]: those of which everything is missing do not.
+        """
         targets = self.stream.table.targets
         assert targets is not None
-        spread = targets.to(torch.float64).nan_to_num().var(0, correction=0).clamp(min=1e-12)  # of each column
         member = torch.arange(len(self.seeds), device=self.device)[:, None]
         column = self.rules["column"][member, task]  # [S, B, C]
         asked = targets[row].gather(2, column.clamp(min=0)).to(torch.float64)
         counted = (column >= 0) & ~asked.isnan()
-        error = (scores - asked.nan_to_num()).square() / spread[column.clamp(min=0)]
+        error = (scores - asked.nan_to_num()).square() / self._spread[member, task]
         share = torch.where(counted, error, 0.0).sum(2) / counted.sum(2).clamp(min=1)
-        return torch.where(self.rules["numeric"][member, task], 1 - share, points)
+        numeric = self.rules["numeric"][member, task]
+        return torch.where(numeric, 1 - share, points), valid & (~numeric | counted.any(2))
+
+    @functools.cached_property
+    def _classes(self) -> Tensor:
+        """Outputs that stand for classes rather than for numbers, bool [S, C]."""
+        classes_of = self.rules["classes_of"]
+        if "numeric" not in self.rules:
+            return torch.ones_like(classes_of[:, 0])
+        return ~(classes_of & self.rules["numeric"][:, :, None]).any(1)
 
     def _answers(self, scores: Tensor, number: Tensor, task: int) -> Tensor:
         """The best class among those that the setting leaves open, [S, B]."""
@@ -94,8 +120,10 @@ class Evaluator:
         if self.stream.setting == "task":
             mask = torch.func.vmap(lambda a, t: a[t])(allowed, number)
         elif self.stream.open == "all":
-            return scores.argmax(2)
+            if "numeric" not in self.rules:
+                return scores.argmax(2)
+            mask = self._classes[:, None]
         else:  # classes seen so far; before learning there are none, and all compete
-            seen = self.rules["classes_of"][:, : task + 1].any(1)
-            mask = (seen | ~seen.any(1, keepdim=True))[:, None]
+            seen = self.rules["classes_of"][:, : task + 1].any(1) & self._classes
+            mask = torch.where(seen.any(1, keepdim=True), seen, self._classes)[:, None]
         return scores.masked_fill(~mask, -torch.inf).argmax(2)

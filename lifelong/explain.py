@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from torch.utils._pytree import tree_leaves
 
 from lifelong.initialisation import Random
 from lifelong.loop import prepared_fleet
 from lifelong.request import Request
+from lifelong.storage import stored
 from lifelong.strategy import VERBS, Strategy, fills
 
 WHAT = {
@@ -39,12 +39,12 @@ def explain(request: Request) -> Group:
     table = Table(title=f"in the order in which they act; memory on {request.scenario}, one seed", title_justify="left")
     table.add_column("part", overflow="fold")
     table.add_column("what it does", overflow="fold")
-    table.add_column("memory", justify="right")
+    table.add_column("memory", justify="right", no_wrap=True)
     for part, memory in zip(parts, state.memory, strict=True):
         verbs = [f"{verb}: {WHAT[verb]}" for verb in VERBS if verb != "init" and fills(part, verb)]
         kept = [memory, state.params.get(type(part).__name__, {})]  # parameters of its own count as well
-        size = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(kept))
-        table.add_row(repr(part), "\n".join(verbs), f"{size / 1e6:.2f} MB")
+        size = stored(kept, stream.table, seeds=1)
+        table.add_row(Text(repr(part)), "\n".join(verbs), size.text("\n"))
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]
     order = [
         f"{verb}: " + " → ".join(type(p).__name__ for p in parts if fills(p, verb))

@@ -62,6 +62,10 @@ class Fleet(Protocol):
         """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
         ...
 
+    def on(self, problem: Problem) -> Fleet:
+        """The same members on another table."""
+        ...
+
     def finite(self, state: Any) -> Tensor:
         """Which members' parameters are all finite, bool [S]."""
         ...
@@ -258,6 +262,10 @@ class MappedFleet:
 
         return torch.func.vmap(alone)(self.problem.rules, self.values, state, row, task, told)
 
+    def on(self, problem: Problem) -> MappedFleet:
+        """The same members on another table."""
+        return type(self)(self.learners, problem)
+
     def finite(self, state: State) -> Tensor:
         """Which members' parameters are all finite, bool [S]."""
         leaves = tree_leaves(state.params)
@@ -370,6 +378,10 @@ class LoopedFleet:
         """Scores [S, B, C] for rows [B, ...] from outside the table."""
         x, task = scaled(x, self.problem.dtype), torch.full((len(x),), told, device=x.device)
         return torch.stack([member.predict(self._problem(s), x, task) for s, member in enumerate(state)])
+
+    def on(self, problem: Problem) -> LoopedFleet:
+        """The same members on another table."""
+        return type(self)(self.learners, problem)
 
     def finite(self, state: list[Any]) -> Tensor:
         """Which members' tensors are all finite, bool [S]."""

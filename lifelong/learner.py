@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -67,6 +67,10 @@ class AnyLearner:
     def finishes(self) -> bool:
         """Whether a step has a second half, after the optimiser's."""
         return True
+
+    def at_rate(self, rate: float) -> AnyLearner:
+        """The same at another learning rate; itself where it has none."""
+        return self
 
     @property
     def wants_previous_params(self) -> bool:
@@ -160,6 +164,10 @@ class Learner(AnyLearner):
         groups = tuple((label, part.optimiser) for part, label in zip(total.parts, total.labels, strict=True))
         groups = tuple((label, optimiser) for label, optimiser in groups if optimiser is not None)
         return Grouped(self.optimiser, groups) if groups else self.optimiser
+
+    def at_rate(self, rate: float) -> Learner:
+        """The same at another learning rate."""
+        return replace(self, optimiser=replace(self.optimiser, rate=rate))  # type: ignore[type-var]
 
     @property
     def finishes(self) -> bool:

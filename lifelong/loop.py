@@ -25,6 +25,7 @@ from lifelong.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
 from lifelong.problem import Problem
 from lifelong.result import Result, concatenate
 from lifelong.settings import Setting, fleets_of_settings
+from lifelong.weighing import weigh
 from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
@@ -130,8 +131,9 @@ def check_request(
     seeds: Sequence[int | Seed],
     device: str,
     probes: Sequence[Probe] = (),
+    fleet: int = 0,
 ) -> None:
-    """Refuse what cannot be run, before anything is written."""
+    """Refuse what cannot be run, before anything is written. fleet: how many members learn together, 0 for all."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
     if len(set(seeds)) < len(seeds):
@@ -139,6 +141,7 @@ def check_request(
     budget = stream.budget
     if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    weigh(learner, stream, seeds, device_of(device), fleet)
     for settings in fleets_of_settings(learner):
         check_learner(settings[0].learner, stream)
     device_of(device)
@@ -151,7 +154,7 @@ def check_request(
 def check_learner(learner: AnyLearner, stream: Stream) -> None:
     """Raise ScenarioError where a stream lacks what a part of the learner needs."""
     requirements = learner.requirements
-    if stream.reading == "isolate" and requirements:
+    if stream.reading == "isolate" and any(needs.paradigm for _, needs in requirements):
         raise ScenarioError(f"the baseline isolate goes with FineTuning() alone, not with {requirements[0][0]}")
     for who, needs in requirements:
         if missing := needs.missing(stream):
@@ -164,6 +167,9 @@ def check_learner(learner: AnyLearner, stream: Stream) -> None:
         )
     if not stream.task_ends and learner.schedule:
         raise ScenarioError(f"{learner!r} has phases within a task, and this stream does not say when a task ends")
+    if any(needs.hooks for _, needs in requirements) and not learner.model.shows_layers:
+        who = next(who for who, needs in requirements if needs.hooks)
+        raise ScenarioError(f"{who} looks at the layers of the network, and {learner.model!r} does not show them")
     if any(needs.validation for _, needs in requirements):
         who = next(who for who, needs in requirements if needs.validation)
         if any(not len(task.validation) for task in stream.tasks_of(stream.seed)):
@@ -196,7 +202,7 @@ def run(
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
-    check_request(learner, stream, seeds, device, probes)
+    check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
     options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
     results = []
@@ -381,6 +387,10 @@ class Session:
         seeds = tuple(seed.data for seed in self.seeds)
         return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
 
+    def prepared_at_end(self, fleet: Any) -> Any:
+        """What the last evaluation of a stream predicts with, from the fleet's final state."""
+        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, self.feed.length(self.tasks - 1)))
+
     def _prepared(self, state: TrainingState, fleet: Any) -> Any:
         return self.fleet.prepare(fleet, self.feed.prepared(state.task, state.iteration))
 
@@ -451,6 +461,7 @@ class Session:
         state.seconds["evaluation"] += time.perf_counter() - began
 
     def _result(self, state: TrainingState) -> Result:
+        numeric = self.feed.rules.get("numeric", torch.zeros(1, self.tasks))
         return Result(
             accuracy=torch.stack(state.accuracy, 1).cpu(),
             when=torch.tensor(state.when),
@@ -462,6 +473,7 @@ class Session:
             reading=self.stream.reading,
             setting=self.stream.setting,
             open=self.stream.open,
+            numbers=tuple(torch.nonzero(numeric[0])[:, 0].tolist()),
             seconds=dict(state.seconds),
             probes={name: torch.stack(values, 1).cpu() for name, values in state.probes.items()},
         )

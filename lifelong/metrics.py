@@ -1,12 +1,15 @@
 """Named pure functions of a Result: each gives one number for each seed, [S], and its docstring names the paper.
 
-a[t, j] is the accuracy on task j after task t (both from 1), T the number of tasks. Where the peers compute another
-number under the same name, theirs has a name of its own here.
+a[t, j] is the accuracy on task j after task t (both from 1), T the number of tasks. Of tasks that ask for numbers it is
+1 - mean square error / variance: 1 at best, 0 for the mean of what is asked, and below 0 without limit, so that more
+than 1 can be forgotten. The two have no common mean: where a stream has tasks of both kinds, metrics over tasks refuse.
+Where the peers compute another number under the same name, theirs has a name of its own here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from lifelong.result import Result
 from scenarios.refusal import Refusal
+from scenarios.stream import Seed
 
 Metric = Callable[[Result], Tensor]
 METRICS: dict[str, Metric] = {}
@@ -53,6 +57,10 @@ def _matrix(result: Result, at_least: int = 1) -> Tensor:
     if at_least > 1 and result.reading != "continual":
         raise NotMeasured(
             f"a {result.reading} run learns no task after another, so nothing can be forgotten or transferred"
+        )
+    if 0 < len(result.numbers) < result.tasks:
+        raise NotMeasured(
+            "the stream has tasks of classes and of numbers, whose scores have no common mean: read them by task"
         )
     if result.tasks < at_least:
         raise NotMeasured(f"this needs at least {at_least} tasks, and the stream has {result.tasks}")
@@ -257,10 +265,13 @@ def multi_task_gains(joint: Result, alone: Result) -> Tensor:
     """(a_joint[j] - a_alone[j]) / a_alone[j], [S, T]: what each task gained by being learned with the others.
 
     Below 0 is negative transfer. joint: a run with the baseline joint; alone: one with isolate, on the same seeds and
-    tasks. A task that is at 0 alone has no finite gain. Raises NotMeasured for other runs.
+    tasks. A task that is at 0 alone has no finite gain. Raises NotMeasured for other runs, and for tasks of numbers, whose
+    score may be 0 or less.
     """
     if joint.reading != "joint":
         raise NotMeasured("this asks what learning together gave: give a run with --baseline joint")
+    if joint.numbers:
+        raise NotMeasured("a gain relative to the score alone needs one above 0, and this stream asks for numbers")
     single = _alone(joint, alone)
     return (_matrix(joint)[:, -1] - single) / single
 
@@ -304,6 +315,27 @@ def estimate(values: Tensor, kept: Tensor | None = None) -> Estimate:
         half_width = float(t.ppf(0.975, n - 1) * used.std(unbiased=True) / n**0.5)
     per_seed = tuple(float(v) if k else None for v, k in zip(values, kept, strict=True))
     return Estimate(float(used.mean()) if n else float("nan"), half_width, per_seed)
+
+
+def variance_shares(values: Tensor, seeds: Sequence[Seed]) -> dict[str, float]:
+    """How much of the variance of values [S] goes with each meaning of a seed: "order", "start", "data", "together".
+
+    seeds: every combination of some seeds of each, once. With m_v the mean over members whose order is v, the share of
+    order is var_v(m_v) / var, its sum of squares in a factorial analysis of variance (Fisher, 1925); "together" is what
+    no meaning explains by itself. Raises NotMeasured for other seeds, and where all values are equal.
+    """
+    values, names = values.to(torch.float64), Seed._fields
+    levels = [sorted({seed[i] for seed in seeds}) for i in range(len(names))]
+    if set(itertools.product(*levels)) != set(seeds) or len(set(seeds)) < len(seeds):
+        raise NotMeasured("shares of the variance need every combination of some orders, starts and data, each once")
+    total = values.var(correction=0)
+    if not total > 0:
+        raise NotMeasured("all values are equal, so there is no variance to divide")
+    shares = {}
+    for i, name in enumerate(names):
+        means = [values[[seed[i] == level for seed in seeds]].mean() for level in levels[i]]
+        shares[name] = float(torch.stack(means).var(correction=0) / total)
+    return shares | {"together": 1 - sum(shares.values())}
 
 
 def summary(result: Result) -> dict[str, Estimate]:

@@ -72,11 +72,6 @@ class Model(Protocol):
         ...
 
 
-def mixes_rows(model: Model) -> bool:
-    """Whether a row's scores depend on the rows beside it."""
-    return model.mixes_rows
-
-
 def chosen(net: Net, words: str) -> Net:
     """The parameters that words select: "all", "head", "trunk" (all but the head), or names with * and commas.
 

@@ -282,32 +282,6 @@ class Grouped:
         return {label: rule.after_task(part, state[label]) for label, rule, part in self._split(params)}
 
 
-@dataclass(frozen=True)
-class Rated(_TaskEnds):
-    """An optimiser whose learning rate is part of its state, so that it can differ within a fleet: `rule` has rate 1."""
-
-    rule: Optimiser
-    at_task: str = "kept"
-
-    def init(self, params: Any) -> Any:
-        """Rate 1, and the rule's own state."""
-        return {"rate": torch.ones_like(tree_leaves(params)[0].flatten()[0]), "rule": self.rule.init(params)}
-
-    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
-        """One step of one learner: what the rule would do to zeros, times the rate."""
-        zeros = tree_map(torch.zeros_like, params)
-        step, own = self.rule.update(zeros, gradients, state["rule"], progress)
-        moved = tree_map(lambda p, d: p + state["rate"] * d, params, step)
-        return moved, {"rate": state["rate"], "rule": own}
-
-    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
-        """One step of a fleet."""
-        step = tree_map(torch.zeros_like, params)
-        self.rule.update_(step, gradients, state["rule"], progress)
-        for p, d in zip(tree_leaves(params), tree_leaves(step), strict=True):
-            p.add_(state["rate"].view(-1, *[1] * (p.ndim - 1)) * d)
-
-
 LANES = 16  # floats that a processor's widest vector holds
 
 

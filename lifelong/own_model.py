@@ -241,12 +241,18 @@ class Module:
             module = asked(self.make, self.make, tuple(shape), classes, **self._named)
         self._check(module)
         own = {name: value.detach().clone() for name, value in module.named_parameters()}
-        place = (tuple(shape), classes, str(module), *((name, tuple(value.shape)) for name, value in own.items()))
+        place = (
+            next(iter(own.values())).device,
+            tuple(shape),
+            classes,
+            str(module),
+            *((name, tuple(value.shape)) for name, value in own.items()),
+        )
         built = self.built.get(place)
         if built is None:
             built = _Built(_Door(module), self._names(module, own, shape), {})
         net = {name: own[inside] for name, inside in built.names.items()}
-        if place not in self.built:
+        if place not in self.built and place[0].type != "meta":
             self.built[place] = self.built[_shapes(net)] = built
             try_out(self, self.make, net, shape, classes)
         return net

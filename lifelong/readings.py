@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot
 from lifelong.adaptation.rate_selection import select_rate
@@ -30,6 +30,7 @@ from lifelong.metrics import average_accuracy, forgetting
 from lifelong.model import Net
 from lifelong.problem import Problem
 from lifelong.result import Result
+from lifelong.storage import row_bytes, stored
 from lifelong.strategy import FineTuning, Strategy
 from scenarios.baselines import isolate, joint
 from scenarios.episodes import Episode, Support, TaskSource, shuffled
@@ -51,7 +52,8 @@ Say = Callable[[str], None]
 class Line:
     """One row of the table. final, forgetting [S] or None; few_shot [S, K]: held-out tasks after k rows of each class.
 
-    stored: bytes kept beyond the network, for a seed; passes: over the training rows of the trained tasks, for a seed;
+    stored: bytes kept beyond the network, for a seed, a row number counted as the row that it stands for; in_memory: of
+    these, what the tensors themselves take; passes: over the training rows of the trained tasks, for a seed;
     rate: of the adaptation, chosen on the trained tasks' validation rows; sees: what it was allowed to see.
     """
 
@@ -62,25 +64,35 @@ class Line:
     few_shot: Tensor | None = None
     seconds: float = 0.0
     stored: float = 0.0
+    in_memory: float = 0.0
     passes: float = 0.0
     rate: float = 0.0
     sees: str = ""
     note: str = ""
 
 
+Learning = Callable[[Line], tuple[Line, Net | None]]
+
+
 @dataclass
 class Comparison:
-    """The four readings of a stream, learned one after another; `lines` is the table."""
+    """The four readings of a stream, learned one after another; `lines` is the table.
+
+    names: what the strategies' lines are called, as they were typed; their repr where nothing is given. lines: those that
+    are there already are not learned again. save: called after each line that is learned.
+    """
 
     stream: Stream
     learner: Learner
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
+    names: tuple[str, ...] = ()
     stage: InitialisationLearner | None = None
     readings: tuple[str, ...] = READINGS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
+    save: Callable[[], None] = lambda: None
 
     @property
     def diverged(self) -> bool:
@@ -101,7 +113,7 @@ class Comparison:
         self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
         self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
         table = self.stream.table
-        self.row_bytes = table.x[0].numel() * table.x.element_size()
+        self.row_bytes = row_bytes(table)
         self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
         if "meta" in self.readings:
             self.studies = [self._study(s) for s in range(len(self.seeds))]
@@ -157,15 +169,43 @@ class Comparison:
         return replace(stage, iterations=self.budget // images)
 
     def learn(self) -> list[Line]:
-        """Every reading that was asked for, between its floors and ceilings."""
-        self._floors()
-        alone = self._alone()
-        for reading in self.readings:
-            self.say(f"reading: {reading}")
-            {"multi-task": self._multi_task, "transfer": lambda: self._transfer(alone), "meta": self._meta,
-             "continual": self._continual}[reading]()  # fmt: skip
-        self._ceilings(alone)
+        """Every reading that was asked for, between its floors and ceilings; lines that are there are kept."""
+        finished = {(line.reading, line.method): line for line in self.lines}
+        self.lines = []
+        for reading, method, learn in self._plan():
+            if (reading, method) in finished:
+                self.lines.append(finished[reading, method])
+                continue
+            self.say(f"{reading}: {method}")
+            self._add(*learn(Line(reading, method)))
+            self.save()
         return self.lines
+
+    @property
+    def planned(self) -> int:
+        """How many lines the table will have."""
+        return len(self._plan())
+
+    def _plan(self) -> list[tuple[str, str, Learning]]:
+        """The table's lines in their order: the reading, the method, and what learns it."""
+        strategies = list(zip(("FineTuning()", *self._names()), (FineTuning(), *self.strategies), strict=True))
+        readings: dict[str, list[tuple[str, Learning]]] = {
+            "multi-task": [("joint", self._multi_task)],
+            "transfer": [(f"fine-tuning from each of {self.count} tasks", self._transfer)],
+            "meta": [(type(self.stage).__name__, self._meta)],
+            "continual": [(name, partial(self._continual, strategy)) for name, strategy in strategies],
+        }
+        return [
+            ("floor", "chance", self._chance),
+            ("floor", "nearest class mean (pixels)", self._nearest_means),
+            ("floor", "random start", self._random),
+            *((reading, *line) for reading in self.readings for line in readings[reading]),
+            ("ceiling", "single task, all its rows", self._single),
+            ("ceiling", "joint, held-out tasks too", self._joint_with_held),
+        ]
+
+    def _names(self) -> tuple[str, ...]:
+        return self.names or tuple(map(repr, self.strategies))
 
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
@@ -211,20 +251,29 @@ class Comparison:
         scores = [self.bench.accuracy(nets, cases, k).view(-1, HELD).mean(1) for k in self.what.shots]
         return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.what.shots)).mean(0)
 
-    # --- floors and ceilings --------------------------------------------------------------------------------------
+    # --- floors and ceilings: each takes an empty line and gives it with what was learned, and networks to adapt ------
 
-    def _floors(self) -> None:
+    def _chance(self, line: Line) -> tuple[Line, Net | None]:
         few = torch.full((len(self.seeds), len(self.what.shots)), 1 / self.way, dtype=torch.float64)
-        self._add(Line("floor", "chance", few[:, 0], None, few, sees="nothing"))
-        self.say("floor: nearest class mean, random start")
+        return replace(line, final=few[:, 0], few_shot=few, sees="nothing"), None
+
+    def _nearest_means(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(NearestClassMean(model=self.learner.model), self.trained)
         few = torch.stack([self._pixel_means(k) for k in self.what.shots], 1)
-        stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
-        line = Line(
-            "floor", "nearest class mean (pixels)", result.at_task_ends[:, -1].mean(1), None, few, seconds, stored, 1.0
-        )
-        self._add(replace(line, sees="each task once, in order"))
-        self._add(Line("floor", "random start", sees="nothing"), self.bench.random)
+        line = replace(line, final=result.at_task_ends[:, -1].mean(1), few_shot=few, seconds=seconds, passes=1.0)
+        return replace(self._storing(line, state), sees="each task once, in order"), None
+
+    def _random(self, line: Line) -> tuple[Line, Net | None]:
+        return replace(line, sees="nothing"), self.bench.random
+
+    def _storing(self, line: Line, state: State) -> Line:
+        """The line with the bytes of a final state's memory."""
+        size = stored(state.memory, self.stream.table, len(self.seeds))
+        return replace(line, stored=size.total, in_memory=size.tensors)
+
+    def _storing_rows(self, line: Line) -> Line:
+        """The line of what needs all training rows of the trained tasks at once."""
+        return replace(line, stored=self.rows * self.row_bytes, in_memory=self.rows * self.row_bytes)
 
     def _pixel_means(self, shot: int) -> Tensor:
         """Accuracy [S] of nearest class means of pixels on the held-out tasks."""
@@ -252,6 +301,7 @@ class Comparison:
         )
         return (scores.argmax(1) == truth).to(torch.float64).mean()
 
+    @cached_property
     def _alone(self) -> tuple[list[State], Tensor, float]:
         """Each trained task alone: N / T' examples each; final states, own accuracy [S, T'], seconds."""
         states, scores, seconds = [], [], 0.0
@@ -264,67 +314,57 @@ class Comparison:
             scores.append(result.at_task_ends[:, -1, 0])
         return states, torch.stack(scores, 1), seconds
 
-    def _ceilings(self, alone: tuple[list[State], Tensor, float]) -> None:
-        """All the data of the task at hand: alone; and all tasks at once, the held-out ones among them."""
-        self.say("ceilings: single task, joint")
+    def _single(self, line: Line) -> tuple[Line, Net | None]:
+        """All the data of the task at hand."""
         held = self.stream[self.count :]
         assert isinstance(held, Stream)
-        own, _, seconds = self._learned(self.learner, isolate(held))
-        single = own.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
+        learned, _, seconds = self._learned(self.learner, isolate(held))
+        single = learned.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
         few = single[:, None].expand(-1, len(self.what.shots))
-        line = Line("ceiling", "single task, all its rows", alone[1].mean(1), None, few, alone[2] + seconds)
-        self._add(replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows))
+        line = replace(line, final=self._alone[1].mean(1), few_shot=few, seconds=self._alone[2] + seconds)
+        return replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows), None
+
+    def _joint_with_held(self, line: Line) -> tuple[Line, Net | None]:
+        """All tasks at once, the held-out ones among them."""
         both, _, seconds = self._learned(self.learner, joint(self.stream))
         last = both.at_task_ends[:, -1]
         few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.what.shots))
-        line = Line("ceiling", "joint, held-out tasks too", last[:, : self.count].mean(1), None, few, seconds)
-        self._add(replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows))
+        line = replace(line, final=last[:, : self.count].mean(1), few_shot=few, seconds=seconds)
+        return replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows), None
 
     # --- the four readings ----------------------------------------------------------------------------------------
 
-    def _multi_task(self) -> None:
+    def _multi_task(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(self.learner, joint(self.trained))
-        line = Line("multi-task", "joint", average_accuracy(result), None, None, seconds, self.rows * self.row_bytes)
+        line = replace(self._storing_rows(line), final=average_accuracy(result), seconds=seconds)
         line = replace(line, passes=self.budget / self.rows, sees="all trained tasks at once, task numbers")
-        self._add(line, state.params["net"])
+        return line, state.params["net"]
 
-    def _continual(self) -> None:
-        for strategy in (FineTuning(), *self.strategies):
-            self.say(f"continual: {strategy!r}")
-            result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
-            stored = _bytes(state.memory, self.row_bytes) / len(self.seeds)
-            line = Line(
-                "continual", repr(strategy), average_accuracy(result), forgetting(result), None, seconds, stored
-            )
-            line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
-            self._add(line, state.params["net"])
+    def _continual(self, strategy: Strategy, line: Line) -> tuple[Line, Net | None]:
+        result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
+        line = replace(line, final=average_accuracy(result), forgetting=forgetting(result), seconds=seconds)
+        line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
+        return self._storing(line, state), state.params["net"]
 
-    def _transfer(self, alone: tuple[list[State], Tensor, float]) -> None:
+    def _transfer(self, line: Line) -> tuple[Line, Net | None]:
         """One network for each trained task; the held-out score is the mean over them."""
-        states, own, seconds = alone
+        states, scores, seconds = self._alone
         nets = {name: torch.cat([s.params["net"][name] for s in states]) for name in states[0].params["net"]}
-        size = sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values())
-        line = Line("transfer", f"fine-tuning from each of {self.count} tasks", own.mean(1), None, None, seconds)
-        line = replace(
-            line,
-            stored=float(size * (self.count - 1)),
-            passes=self.budget / self.rows,
-            sees="one task each, task numbers",
-        )
-        self._add(line, nets)
+        size = float(sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values()) * (self.count - 1))
+        line = replace(line, final=scores.mean(1), seconds=seconds, stored=size, in_memory=size)
+        return replace(line, passes=self.budget / self.rows, sees="one task each, task numbers"), nets
 
-    def _meta(self) -> None:
+    def _meta(self, line: Line) -> tuple[Line, Net | None]:
         """Episodes from the training rows of the trained tasks, until N examples have passed."""
         stage, began = self.stage, time.perf_counter()
         assert stage is not None
-        line = Line("meta", type(stage).__name__, stored=self.rows * self.row_bytes)
-        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows,
-                       sees="all trained tasks at once, as episodes")  # fmt: skip
+        line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
+        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows)
         try:
             learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.bench.random)
         except Diverged:
             lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
-            return self._add(replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))))
+            return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))), None
         seconds, scores = time.perf_counter() - began, []
         for s, study in enumerate(self.studies):
             meta = learned.of(s)
@@ -343,8 +383,9 @@ class Comparison:
             )
             for s in range(len(self.seeds))
         ]
-        line = replace(line, final=torch.stack(scores), seconds=seconds, note=f"final after {shot} rows of each class")
-        self._add(line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]})
+        note = f"final after {shot} rows of each class"
+        line = replace(line, final=torch.stack(scores), seconds=seconds, note=note)
+        return line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]}
 
     def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
@@ -430,12 +471,3 @@ class TaskEpisodes(TaskSource):
     def _some(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Different rows, at random."""
         return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
-
-
-def _bytes(memory: Any, row_bytes: int) -> float:
-    """Bytes of a memory; a row number counts as the row that it stands for."""
-    size = 0.0
-    for path, leaf in tree_flatten_with_path(memory)[0]:
-        key = getattr(path[-1], "key", "") if path else ""
-        size += leaf.numel() * (leaf.element_size() + (row_bytes if key == "row" else 0))
-    return size if tree_leaves(memory) else 0.0

@@ -54,7 +54,7 @@ KINDS = {
     "models": Kind(
         "model", ("lifelong.model", "lifelong.models", "lifelong.multitask.conditioning"), ("init", "features", "head"), ("Module",)
     ),
-    "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("GivenRates", "Rated", "Grouped")),
+    "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("GivenRates", "Grouped")),
     "learners": Kind("learner", ("lifelong.learners",), ("init", "step", "predict")),
     "initialisations": Kind(
         "initialisation", ("lifelong.initialisation", "lifelong.meta"), ("init", "draw", "gradient", "answers")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import asdict
-from itertools import cycle
+from collections.abc import Iterator
+from itertools import combinations, count, cycle
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -14,15 +14,14 @@ from plotly.offline import get_plotlyjs
 
 from lifelong import metrics
 from lifelong.files import write
-from lifelong.request import Request
+from lifelong.groups import RunGroup
 from lifelong.result import Result
-from lifelong.run_folder import Loaded
 
 COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395"]
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.wide{overflow-x:auto}
 td:first-child,th:first-child,.words td:nth-child(2),.words th:nth-child(2),.words td:last-child{text-align:left}code,pre{background:#f5f5f5;padding:.1em .3em;white-space:pre-wrap}
-h2{margin-top:2em}.note{color:#666}"""
+h2,h3{margin-top:2em}.note{color:#666}"""
 
 
 def forgetting_curves(result: Result) -> go.Figure:
@@ -104,64 +103,63 @@ def _metric_rows(results: dict[str, Result]) -> str:
 
 
 def _paired_rows(results: dict[str, Result]) -> str:
+    """The difference of each two runs of a group, where they have seeds in common."""
     rows = []
-    names = list(results)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            try:
-                value = metrics.paired(metrics.average_accuracy, results[b], results[a])
-            except metrics.NotMeasured:
-                continue
-            rows.append(
-                [
-                    f"{b} − {a}",
-                    value.text(),
-                    "" if value.half_width is None else "yes" if abs(value.mean) > value.half_width else "no",
-                ]
-            )
+    for (a, first), (b, second) in combinations(results.items(), 2):
+        try:
+            value = metrics.paired(metrics.average_accuracy, second, first)
+        except metrics.NotMeasured:
+            continue
+        clear = "" if value.half_width is None else "yes" if abs(value.mean) > value.half_width else "no"
+        rows.append([f"{b} − {a}", value.text(), clear])
     if not rows:
         return ""
-    return (
-        "<h2>Paired differences</h2><p class=note>average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0</p>"
-        + _table(["difference", "mean", "clear"], rows)
-    )
+    note = "average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0"
+    return f"<h3>Paired differences</h3><p class=note>{note}</p>" + _table(["difference", "mean", "clear"], rows)
 
 
-def page(runs: dict[str, tuple[Result, Request]]) -> str:
-    """The whole page for named runs."""
-    results = {name: result for name, (result, _) in runs.items()}
+def page(groups: list[RunGroup]) -> str:
+    """The whole page: one section for each group, as only runs of one group may be compared."""
+    scenarios = ", ".join(dict.fromkeys(group.title.partition(" · ")[0] for group in groups))
+    title = html.escape(f"lifelong: {scenarios}")
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {html.escape(', '.join(runs))}</title><style>{STYLE}</style>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>",
+        f"<script>{get_plotlyjs()}</script><body><h1>{html.escape(scenarios)}</h1>",
     ]
-    parts.append(
-        f"<script>{get_plotlyjs()}</script><body><h1>{html.escape(next(iter(runs.values()))[1].scenario)}</h1>"
-    )
-    parts.append(
-        f"<h2>Metrics</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>{_metric_rows(results)}"
-    )
-    parts.append(_paired_rows(results))
-    number = 0
-    for name, (result, request) in runs.items():
-        parts.append(f"<h2>{html.escape(name)}</h2>")
-        lost = int((~result.kept).sum())
-        if lost:
-            parts.append(f"<p>{lost} of {len(result.seeds)} seeds diverged and are left out.</p>")
-        if lost < len(result.seeds):
-            for title, draw in (
-                ("Accuracy on each task", forgetting_curves),
-                ("Accuracy matrix, %", heat_map),
-                ("Training loss", loss_curve),
-            ):
-                number += 1
-                data = str(draw(result).to_json()).replace("</", "<\\/")
-                parts.append(
-                    f"<h3>{title}</h3><div id=plot{number} class=plot></div><script>{{const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>"
-                )
-        parts.append(f"<p>repeat it: <code>{html.escape(request.command)}</code></p>")
-        parts.append(
-            f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(asdict(request), indent=2))}</pre></details>"
-        )
+    if len(groups) > 1:
+        parts.append("<p class=note>Runs on other data, settings, models or budgets are not compared.</p>")
+    number = count(1)
+    for group in groups:
+        parts.append(_section(group, number))
     return "\n".join(parts) + "</body></html>"
+
+
+def _section(group: RunGroup, number: Iterator[int]) -> str:
+    """What one group measured: metrics, paired differences, and each run by itself."""
+    parts = [
+        f"<section><h2>{html.escape(group.title)}</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>"
+    ]
+    parts += [_metric_rows(group.results), _paired_rows(group.results)]
+    for name, run in group.runs.items():
+        parts.append(f"<h3>{html.escape(name)}</h3>")
+        lost = int((~run.result.kept).sum())
+        if lost:
+            parts.append(f"<p>{lost} of {len(run.result.seeds)} seeds diverged and are left out.</p>")
+        if lost < len(run.result.seeds):
+            parts += [_plot(heading, draw(run.result), next(number)) for heading, draw in PLOTS]
+        about = json.dumps({**run.request.as_json(), "resolved": run.resolved}, indent=2)
+        parts.append(f"<p>repeat it: <code>{html.escape(run.request.command)}</code></p>")
+        parts.append(f"<details><summary>configuration</summary><pre>{html.escape(about)}</pre></details>")
+    return "\n".join(parts) + "</section>"
+
+
+PLOTS = (("Accuracy on each task", forgetting_curves), ("Accuracy matrix, %", heat_map), ("Training loss", loss_curve))
+
+
+def _plot(heading: str, figure: go.Figure, number: int) -> str:
+    data = str(figure.to_json()).replace("</", "<\\/")
+    draw = f"const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})"
+    return f"<h4>{heading}</h4><div id=plot{number} class=plot></div><script>{{{draw}}}</script>"
 
 
 def readings_page(path: Path) -> str:
@@ -199,13 +197,6 @@ def readings_page(path: Path) -> str:
     )
 
 
-def names_of(runs: list[Loaded]) -> list[str]:
-    """A short name for each run: its method, with the setting or the folder where methods repeat."""
-    methods = [run.name for run in runs]
-    return [m if methods.count(m) == 1 else f"{m} ({run.path.name})" for m, run in zip(methods, runs, strict=True)]
-
-
-def write_report(runs: list[Loaded], path: Path) -> None:
+def write_report(groups: list[RunGroup], path: Path) -> None:
     """Write the page of finished runs."""
-    named = {name: (run.result, run.request) for name, run in zip(names_of(runs), runs, strict=True)}
-    write(path, page(named).encode())
+    write(path, page(groups).encode())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lifelong import user_files
+from lifelong.user_files import UserFile
+from scenarios.machine import most_threads
 from scenarios.refusal import Refusal
 
+MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
 
 
@@ -22,7 +26,10 @@ class RequestError(Refusal):
 class Request:
     """Every field as text or plain value, so that it survives in JSON and rebuilds the same run.
 
-    Empty text and 0 mean: as the scenario's catalogue entry says.
+    Empty text and 0 mean: as the scenario's catalogue entry says. order_seed, start_seed, data_seed: where they are given,
+    at least 0, every member has this seed for order, start or data, see `scenarios.stream.Seed`; -1: as `seeds` say.
+    files: where the files that the words name lay when the run began; empty before that, when names are looked for from the
+    present folder.
     """
 
     scenario: str
@@ -34,9 +41,13 @@ class Request:
     optimiser: str = ""
     init: str = "Random()"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    order_seed: int = -1
+    start_seed: int = -1
+    data_seed: int = -1
     iterations: int = 0
     epochs: float = 0.0
     batch: int = 0
+    repeats: int = 0
     eval_every: int = 0
     eval_rows: int = 1000
     few_shot: str = ""
@@ -45,16 +56,86 @@ class Request:
     compile: bool = False
     threads: int = 1
     data_root: str = ""
+    files: tuple[UserFile, ...] = field(default=(), repr=False)
 
     def build(self) -> tuple[Any, Any, Any]:
         """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
-        return _built(self)
+        for file in self.files:  # before any of them is read or executed
+            file.check()
+        with user_files.in_place(self.files):
+            return _built(self)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The fields that may name files."""
+        return (self.scenario, self.strategy, self.learner, self.model, self.optimiser, self.init)
+
+    def with_files(self) -> Request:
+        """The request with the files that it names as they are now, so that it can be built from any folder."""
+        return replace(self, files=user_files.recorded(self.texts, [self.data_root] if self.data_root else []))
+
+    def _place(self, name: str) -> str:
+        """Where a file or folder of this name lies."""
+        return next((file.path for file in self.files if file.name == name), name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The words as they were typed; `files` are kept beside them."""
+        return {name: value for name, value in asdict(self).items() if name != "files"}
+
+    def resolved(self) -> dict[str, Any]:
+        """What the words stand for, defaults filled in: data and their content, stream, learner, budget of a task."""
+        from lifelong.expression import parse
+
+        learner, stream, _ = self.build()
+        entry, options = self._entry()
+        table = stream.table
+        return {
+            "data": {
+                "name": table.name,
+                "content": table.content_hash(),
+                "training rows": table.train_rows,
+                "test rows": len(table.y) - table.train_rows,
+                "classes": table.classes,
+            },
+            "scenario": _described(entry, options),
+            "setting": stream.setting,
+            "reading": stream.reading,
+            "tasks": len(stream),
+            "model": repr(learner.model),
+            "method": repr(learner) if self.learner else repr(learner.strategy),
+            "optimiser": "" if self.learner else repr(parse(self.optimiser or entry.optimiser, "optimisers")),
+            "budget": asdict(stream.budget),
+        }
+
+    @property
+    def members(self) -> list[Any]:
+        """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
+
+        Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
+        """
+        from scenarios.stream import Seed
+
+        fixed = (self.order_seed, self.start_seed, self.data_seed)
+        if min(fixed) < -1:
+            raise RequestError(
+                "a seed is at least 0; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
+            )
+        if fixed == (-1, -1, -1):
+            return list(self.seeds)
+        if -1 not in fixed and len(self.seeds) > 1:
+            raise RequestError(
+                f"order, start and data are all fixed, so {len(self.seeds)} seeds would run the same: ask for one, as in"
+                " --seeds 1, or leave one of them free"
+            )
+        return [Seed(*(seed if word < 0 else word for word in fixed)) for seed in self.seeds]
 
     def _entry(self) -> tuple[Any, dict[str, Any]]:
         from lifelong.expression import ExpressionError, from_file, read_call
         from scenarios.catalogue import CATALOGUE, Entry, find
 
         name, options = read_call(self.scenario)
+        if "data" in options:
+            options["data"] = self._place(str(options["data"]))
         if name.startswith("avalanche:"):
             from scenarios.avalanche import entry_of
 
@@ -77,17 +158,22 @@ class Request:
         budget = entry.budget
         if (
             self.threads < 1
-            or min(self.iterations, self.epochs, self.batch, self.eval_every, self.fleet) < 0
+            or min(self.iterations, self.epochs, self.batch, self.repeats, self.eval_every, self.fleet) < 0
             or self.eval_rows < 1
         ):
             raise RequestError(
-                "iterations, epochs, batch, eval-every, eval-rows and fleet cannot be negative, and threads are at least 1"
+                "iterations, epochs, batch, repeats, eval-every, eval-rows and fleet cannot be negative, and threads are"
+                " at least 1"
+            )
+        if self.threads > most_threads():
+            raise RequestError(
+                f"--threads {self.threads} is more than this machine can use: take at most {most_threads()}"
             )
         if self.iterations and self.epochs:
             raise RequestError("a budget is given in iterations or in epochs, not in both")
         if self.iterations or self.epochs:
             budget = replace(budget, iterations=self.iterations, epochs=self.epochs)
-        return replace(budget, batch=self.batch) if self.batch else budget
+        return replace(budget, batch=self.batch or budget.batch, repeats=self.repeats or budget.repeats)
 
     def _stream(self) -> Any:
         from lifelong.expression import ExpressionError, make, read_call
@@ -95,7 +181,7 @@ class Request:
         from scenarios.catalogue import build
 
         entry, options = self._entry()
-        stream = build(entry, options, self.setting or None, self.data_root or None, self._budget(entry))
+        stream = build(entry, options, self.setting or None, self._place(self.data_root) or None, self._budget(entry))
         if not self.baseline:
             return stream
         try:
@@ -128,8 +214,8 @@ class Request:
         from scenarios.datasets import load_table
 
         if self.init.endswith(".safetensors"):
-            start = load_learned(Path(self.init)).fitting(learner.model, stream)
-            start.check_apart(stream.table, self.data_root or None)
+            start = load_learned(Path(self._place(self.init))).fitting(learner.model, stream)
+            start.check_apart(stream.table, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
         if not isinstance(start, InitialisationLearner):
@@ -140,9 +226,11 @@ class Request:
                 f"{self.scenario} declares no background classes: name what the start learns from, as in"
                 f" {type(start).__name__}(data='fashion-mnist')"
             )
-        table = replace(load_table(data, self.data_root or None), name=data)  # by which a start's file finds it again
+        table = replace(
+            load_table(self._place(data), self._place(self.data_root) or None), name=data
+        )  # by which a start's file finds it again
         distribution = distribution_of(start, learner.model, table, stream.table)
-        return PendingInitialisation(start, distribution, self.seeds)
+        return PendingInitialisation(start, distribution, self.seeds if self.start_seed < 0 else (self.start_seed,))
 
     @property
     def data(self) -> str:
@@ -170,11 +258,21 @@ class Request:
         words = ["lifelong", "run", self.scenario]
         for name, default in Request.__dataclass_fields__.items():
             value = getattr(self, name)
-            if name == "scenario" or value == default.default:
+            if name in ("scenario", "files") or value == default.default:
                 continue
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [flag, seeds_text(value) if name == "seeds" else str(value)]
         return shlex.join(words)
+
+
+def _described(entry: Any, options: dict[str, Any]) -> str:
+    """A scenario with the options that are not its maker's defaults, in the order of their names."""
+    import inspect
+
+    usual = {name: field.default for name, field in inspect.signature(entry.make).parameters.items()}
+    chosen = {k: v for k, v in {**entry.options, **options}.items() if k not in ("data", "setting")}
+    words = [f"{name}={value!r}" for name, value in sorted(chosen.items()) if usual.get(name) != value]
+    return f"{entry.name}({', '.join(words)})" if words else entry.name
 
 
 @functools.lru_cache(maxsize=4)
@@ -206,11 +304,16 @@ def read_seeds(text: str) -> tuple[int, ...]:
     try:
         if "," in text:
             seeds = tuple(int(word) for word in text.split(",") if word.strip())
-        elif ":" in text:
-            first, last = text.split(":")
-            seeds = tuple(range(int(first), int(last)))
         else:
-            seeds = tuple(range(int(text)))
+            first, last = text.split(":") if ":" in text else ("0", text)
+            count = int(last) - int(first)
+            if count > MOST_SEEDS:
+                raise RequestError(
+                    f"--seeds {text[:40]} names {count:,} seeds"[:200] + f": at most {MOST_SEEDS:,} are run"
+                )
+            seeds = tuple(range(int(first), int(last)))
+    except RequestError:
+        raise
     except ValueError:
         raise RequestError(f"--seeds {text!r} cannot be read: write 5 (for 0 ... 4), 3,4,9 or 7:12") from None
     if not seeds or min(seeds) < 0:

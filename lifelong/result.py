@@ -24,6 +24,7 @@ class Result:
     evaluation is before learning. untrained [S, T]: of a random draw of the network, whatever the start.
     losses [S, T, P]: training loss, means over P equal stretches of each task. diverged: int64 [S, 2]: task and
     iteration where a seed's loss stopped being finite, -1 where it never did. seconds: "training", "evaluation".
+    numbers: the tasks that ask for numbers: their accuracy is 1 - mean square error / variance, which may fall below 0.
     probes: what else was measured, by name, each [S, moments, ...]. settings: of each member, in words, where numbers
     of the learner varied; S is then seeds x settings.
     """
@@ -37,6 +38,7 @@ class Result:
     reading: str = "continual"
     setting: str = "class"
     open: str = "all"
+    numbers: tuple[int, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     probes: dict[str, Tensor] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
@@ -101,7 +103,8 @@ class Result:
         """The rest, as plain values for a file."""
         names = ("reading", "setting", "open", "seconds")
         seeds = [list(seed) if isinstance(seed, Seed) else seed for seed in self.seeds]
-        return {name: getattr(self, name) for name in names} | {"seeds": seeds, "settings": list(self.settings)}
+        lists = {"seeds": seeds, "settings": list(self.settings), "numbers": list(self.numbers)}
+        return {name: getattr(self, name) for name in names} | lists
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Result:
@@ -110,7 +113,8 @@ class Result:
         probes = {name[len(PROBE) :]: value for name, value in tensors.items() if name.startswith(PROBE)}
         held = {name: tensors[name] for name in (*BY_MEMBER, "when")}
         words = {name: about[name] for name in ("reading", "setting", "open", "seconds")}
-        return cls(**held, **words, seeds=seeds, probes=probes, settings=tuple(about["settings"]))
+        settings, numbers = tuple(about["settings"]), tuple(about.get("numbers", ()))
+        return cls(**held, **words, seeds=seeds, probes=probes, settings=settings, numbers=numbers)
 
     def to_csv(self) -> str:
         """One line for each seed, evaluation and task."""

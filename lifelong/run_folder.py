@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import json
 import platform
 import time
@@ -12,10 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.files import RunError, filled, load_tensors, named, save_tensors, write
-from lifelong.loop import Done, Event, Session, Stepped, Stopped, TaskEnded, TrainingState
+from lifelong import user_files
+from lifelong.files import (
+    FORMAT,
+    RunError,
+    check_format,
+    filled,
+    load_tensors,
+    make_folder,
+    named,
+    read_json,
+    save_tensors,
+    write,
+)
+from lifelong.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
 from lifelong.metrics import Estimate, summary
-from lifelong.own_code import FILES, digest_of
+from lifelong.prediction import Predictor
 from lifelong.request import Request
 from lifelong.result import Result
 
@@ -25,55 +37,55 @@ MEASURED = ("untrained", "losses", "diverged")
 class RunFolder:
     """The folder of one run, and the checkpointer that the loop reports to.
 
-    every: seconds between checkpoints; a checkpoint is written at the first step boundary after that.
+    every: seconds between checkpoints; a checkpoint is written at the first step boundary after that. resolved: what the
+    request's words stand for (`Request.resolved`).
     """
-
-    latest: Path | None = None  # the folder in use, for the line that tells how to resume
 
     def __init__(self, path: Path, request: Request, every: float = 60.0) -> None:
         self.path, self.request, self.every = path, request, every
-        RunFolder.latest = path
         self.saved = time.monotonic()
         self.stop_asked = False
         self.start: dict[str, Any] = {}  # where the start came from
+        self.resolved: dict[str, Any] = {}
 
     @classmethod
     def create(cls, path: Path, request: Request, every: float = 60.0) -> RunFolder:
         """A new folder with its run.json, written before the first step."""
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`") from None
-        except OSError as error:
-            raise RunError(f"{path} cannot be made ({error.strerror}): choose another --out") from None
-        folder = cls(path, request, every)
+        folder = cls(path, request.with_files(), every)
+        folder.resolved = folder.request.resolved()
+        if path.exists():
+            raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`")
+        make_folder(path, new=True)
         folder.describe("running")
         return folder
 
     @classmethod
     def open(cls, path: Path, every: float = 60.0) -> RunFolder:
         """A folder that exists, with the request that its run.json holds."""
-        return cls(path, read_request(path), every)
+        folder = cls(path, read_request(path), every)
+        about = read_json(path / "run.json")
+        folder.start, folder.resolved = about.get("start", {}), about.get("resolved", {})
+        return folder
 
     def describe(self, status: str) -> None:
-        """Write run.json: the configuration as text that rebuilds it, versions, machine, plug-ins, status."""
+        """Write run.json: the words as typed, what they stand for, the files that they name, versions, machine, status."""
         about = {
-            "request": dataclasses.asdict(self.request),
+            "format": FORMAT,
+            "request": self.request.as_json(),
             "command": self.request.command,
             "status": status,
+            "resolved": self.resolved,
+            "files": user_files.as_json(self.request.files),
             "start": self.start or {"made by": self.request.init},
             "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
             "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-            "plugins": dict(FILES),
         }
         write(self.path / "run.json", json.dumps(about, indent=2).encode())
 
-    def check_plugins(self) -> list[str]:
-        """Refuse a plug-in file that changed since the run began; tell what else differs from then."""
+    def changes(self) -> list[str]:
+        """What differs from when the run began; raises RunError where its data or a file that it names differ."""
         about = read_json(self.path / "run.json")
-        for file, digest in about.get("plugins", {}).items():
-            if digest_of(file)[:16] != digest:  # before anything in it is executed
-                raise RunError(f"{file} changed since {self.path} began: put it back, or start a new run")
+        check_data(self.path, self.request, self.resolved)
         now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
         then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}
         return [
@@ -146,9 +158,22 @@ class RunFolder:
     def complete(self, result: Result) -> None:
         """Write results and summary of the whole run."""
         save_tensors(self.path / "results.safetensors", result.tensors(), result.about())
+        self.settle(result)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results are there."""
+        return (self.path / "results.safetensors").exists()
+
+    def settle(self, result: Result | None = None) -> Result:
+        """Write the summary and the status that follow from the results; they may be missing after a kill."""
+        if result is None:
+            result = load_result(self.path)
         about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
+        about["resolved"] = self.resolved
         write(self.path / "summary.json", json.dumps(about, indent=2).encode())
         self.describe("diverged" if not bool(result.kept.all()) else "done")
+        return result
 
     def _learner(self, chunk: int) -> Path:
         return self.path / f"learner-{chunk}.safetensors"
@@ -180,81 +205,120 @@ def summary_json(result: Result, request: Request) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file, or a RunError."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(f"{path.parent} is not a run: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+def load_result(path: Path) -> Result:
+    """What a finished run measured."""
+    tensors, about = load_tensors(path / "results.safetensors")
+    return Result.of(tensors, about)
 
 
 def read_request(path: Path) -> Request:
-    """The request that a run's folder holds."""
-    held = read_json(path / "run.json").get("request", {})
+    """The request that a run's folder holds. Raises RunError where it names code without a digest of its content."""
     try:
-        return Request(**{**held, "seeds": tuple(held["seeds"])})
-    except (TypeError, KeyError):
+        about = read_json(path / "run.json")
+    except RunError as error:
+        if (path / "run.json").exists():
+            raise
+        raise RunError(f"{path} is not a run: it has no run.json") from error
+    check_format(about, path)
+    try:
+        held = about["request"]
+        files = user_files.from_json(about.get("files", {}), about.get("plugins", {}))
+        request = Request(**{**held, "seeds": tuple(held["seeds"]), "files": files})
+        listed = {file.name for file in files if file.content}
+        unlisted = [name for name in user_files.code_named(request.texts) if name not in listed]
+    except (TypeError, KeyError, AttributeError):
         raise RunError(f"{path / 'run.json'} is damaged, or of another version of lifelong") from None
+    if unlisted:
+        raise RunError(f"{path / 'run.json'} names {unlisted[0]} and not what was in it: such code is not executed")
+    return request
+
+
+def check_data(path: Path, request: Request, resolved: dict[str, Any]) -> None:
+    """Raise RunError where the data are not those that the run began with."""
+    then = resolved.get("data", {}).get("content")
+    if then and then != request.build()[1].table.content_hash():
+        name = resolved["data"]["name"]
+        raise RunError(f"the data of {path} ({name}) changed since it began: put them back, or start a new run")
 
 
 OVERLAP = " (overlap allowed)"  # a start's data may share classes or rows with what it is tested on
 
 
 class Loaded:
-    """A finished run, read back: `result`, `request`, `learner`, `params`, and `predict`."""
+    """A finished run, read back: `result`, `request`, `resolved`, `labels`, `params`, and `predict`."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.request = path, read_request(path)
         if not (path / "results.safetensors").exists():
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
-        tensors, about = load_tensors(path / "results.safetensors")
-        self.result = Result.of(tensors, about)
+        self.result = load_result(path)
+        about = read_json(path / "run.json")
+        self.start: dict[str, Any] = about.get("start", {})
+        self._resolved: dict[str, Any] = about.get("resolved", {})
+
+    @functools.cached_property
+    def resolved(self) -> dict[str, Any]:
+        """What the run's words stand for, as it was recorded, or as it is now for a run of an earlier version."""
+        return self._resolved or self.request.resolved()
 
     @property
     def name(self) -> str:
-        """What learned, from which start, and whether that start may have seen the stream's classes."""
-        start = read_json(self.path / "run.json").get("start", {})
+        """What learned, as it was typed, from which start, and whether that start may have seen the stream's classes."""
+        return self.request.method + self.origin
+
+    @property
+    def origin(self) -> str:
+        """From which start, where it is no random draw."""
         origin = "" if self.request.init == "Random()" else f" from {self.request.init}"
-        return self.request.method + origin + (OVERLAP if start.get("overlap allowed") else "")
+        return origin + (OVERLAP if self.start.get("overlap allowed") else "")
 
     def to_csv(self) -> str:
         """The accuracies as lines of text."""
         return self.result.to_csv()
 
-    @property
-    def chunks(self) -> list[list[int]]:
-        """The seeds that ran together."""
-        seeds = list(self.request.seeds)
-        size = self.request.fleet or len(seeds)
-        return [seeds[first : first + size] for first in range(0, len(seeds), size)]
+    def sessions(self) -> list[tuple[Session, Any]]:
+        """The session of each chunk of members that ran together, and its fleet's final state without the optimiser's.
 
-    def fleet(self, chunk: int = 0) -> tuple[Any, Any]:
-        """The fleet of a chunk of seeds and its final state, without the optimiser's."""
-        from lifelong.loop import prepared_fleet
-
+        Raises RunError where the run's data or a file that it names changed since.
+        """
+        check_data(self.path, self.request, self._resolved)
         learner, stream, start = self.request.build()
-        file = self.path / f"learner-{chunk}.safetensors"
-        fleet, state = prepared_fleet(learner, stream, self.chunks[chunk], start)
-        tensors, _ = load_tensors(file)
-        return fleet, state._replace(
-            params=filled(state.params, tensors, "state.params", file),
-            memory=filled(state.memory, tensors, "state.memory", file),
-        )
+        result = []
+        for chunk, members in enumerate(chunks(learner, self.request.members, self.request.fleet)):
+            session, file = Session.of_members(members, stream, Options(init=start)), self._file(chunk)
+            state = session.first_state()
+            tree = filled(session.fleet.tensors(state), load_tensors(file)[0], "state", file, ".optimiser")
+            result.append((session, session.fleet.restored(state, tree)))
+        return result
+
+    def _file(self, chunk: int) -> Path:
+        return self.path / f"learner-{chunk}.safetensors"
 
     @property
     def params(self) -> dict[str, Tensor]:
-        """The final parameters of the first chunk of seeds, each [S, ...], by name."""
-        tensors, _ = load_tensors(self.path / "learner-0.safetensors")
-        return {
-            name[len("state.params") :]: value for name, value in tensors.items() if name.startswith("state.params")
-        }
+        """The final parameters of all seeds, each [S, ...], by their place in the tree of parameters."""
+        files = []
+        while self._file(len(files)).exists():
+            files.append(load_tensors(self._file(len(files)))[0])
+        names = [name for name in files[0] if name.startswith("state.params")]
+        return {name[len("state.params") :]: torch.cat([file[name] for file in files]) for name in names}
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Scores [S, B, C] of the run's seeds (first chunk) for rows [B, ...] of the scenario's shape."""
-        fleet, state = self.fleet()
-        return fleet.answer(fleet.prepare(state), x)
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.sessions(), self.result.reading)
+
+    @property
+    def labels(self) -> tuple[int | str, ...]:
+        """The data's own labels, L of them: the columns of `predict`."""
+        return self._predictor.labels
+
+    def predict(self, x: Any, task: int | None = None) -> Tensor:
+        """Scores [S, B, L] of raw rows [B, ...] for the data's own labels; see `lifelong.prediction.Predictor.scores`."""
+        return self._predictor.scores(x, task)
+
+    def predict_labels(self, x: Any, task: int | None = None) -> Any:
+        """The label that each seed finds most likely for each raw row, a numpy array [S, B]."""
+        return self._predictor.best_labels(x, task)
 
 
 def load(path: str | Path) -> Loaded:

@@ -19,6 +19,7 @@ def fleets_of_settings(learner: Any) -> list[list[Setting]]:
     """Every setting of a learner, those together that differ in real numbers alone.
 
     A whole number can be a size, a word or a switch chooses what is computed: each of their values begins a new fleet.
+    So does a number that says when within a task something happens: a fleet turns to another phase at one share.
     """
     paths = [path for path, _ in varied_paths(learner)]
     fleets: dict[tuple[Any, ...], list[Setting]] = {}
@@ -26,6 +27,7 @@ def fleets_of_settings(learner: Any) -> list[list[Setting]]:
         values = [_at(setting, path) for path in paths]
         words = ", ".join(f"{path[-1]}={value!r}" for path, value in zip(paths, values, strict=True))
         apart = tuple(v for path, v in zip(paths, values, strict=True) if not is_real(learner, path))
+        apart += setting.schedule
         fleets.setdefault(apart, []).append(Setting(words, setting))
     return list(fleets.values())
 

@@ -27,7 +27,6 @@ from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import Consumer, pretrain
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
-from lifelong.model import mixes_rows
 from lifelong.own_code import refuse_unnamed
 from lifelong.request import Request
 from scenarios.datasets import load_table
@@ -142,7 +141,7 @@ def few_shot_rows(
         start, method, distribution = _opened(path, data, root, device)
         metas = [start.of(seed).meta_of_seed for seed in start.seeds]
         for name, source in distribution.train.tests.items():
-            for inductive in (False, True) if mixes_rows(distribution.model) else (True,):
+            for inductive in (False, True) if distribution.model.mixes_rows else (True,):
                 title = f"{path.name}, {name}, {'inductive' if inductive else 'transductive'}"
                 found = [
                     scored(method, distribution, meta, source, way=way, shot=shot, query=query, episodes=episodes,

@@ -41,9 +41,10 @@ def require(record: Any, condition: bool, what: str) -> None:
 class Requirements:
     """What a part needs of the run that it is in; everything else it takes as it comes.
 
-    settings: those that it is meant for. paradigm: "joint" for tasks that are learned together. task_ends: that it is
-    told when a task ends. told_task: that answers are asked for with the number of the task. validation: rows of each
-    task that nobody trains on. hooks: a network whose layers can be seen. instead: what to write where this is missing.
+    settings: those that it is meant for. paradigm: "joint" for tasks that are learned together, "" where it makes no
+    difference. task_ends: that it is told when a task ends. told_task: that answers are asked for with the number of the
+    task. validation: rows of each task that nobody trains on. hooks: a network whose layers can be seen. classes: tasks
+    that tell classes apart, none that asks for numbers. instead: what to write where this is missing.
     """
 
     settings: tuple[str, ...] = ("task", "domain", "class")
@@ -52,19 +53,22 @@ class Requirements:
     told_task: bool = False
     validation: bool = False
     hooks: bool = False
+    classes: bool = False
     instead: str = ""
 
     def missing(self, stream: Stream) -> str:
         """What the stream lacks, in a few words; empty where it lacks nothing."""
         if self.paradigm == "joint" and stream.reading != "joint":
             return "weighs tasks that are learned together: it goes with the baseline joint"
-        if self.paradigm != stream.reading:
+        if self.paradigm and self.paradigm != stream.reading:
             return f"learns one task after another: the baseline {stream.reading} goes with FineTuning() alone"
         if stream.setting not in self.settings or (self.told_task and stream.setting != "task"):
             fitting = ["task"] if self.told_task else list(self.settings)
             return f"goes with --setting {' or '.join(fitting)} alone, not with {stream.setting}"
         if self.task_ends and not stream.task_ends:
             return "acts when a task ends, and this stream does not say when" + (self.instead and f": {self.instead}")
+        if self.classes and stream.asks_numbers:
+            return "knows classes alone, and a task of this stream asks for numbers"
         return ""
 
 

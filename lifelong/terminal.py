@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong import metrics
+from lifelong.groups import RunGroup
 from lifelong.loop import Progress as LoopEvent
 from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
 from lifelong.result import Result
@@ -36,14 +36,12 @@ class Watcher:
         self.live: Live | None = None
 
     def __enter__(self) -> Callable[[LoopEvent], None]:
-        if errors.is_terminal:
-            self.live = Live(console=errors, refresh_per_second=4, transient=True)
-            self.live.start()
         return self.tell
 
     def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
+            self.live = None
 
     def tell(self, event: LoopEvent) -> None:
         """Take in what happened."""
@@ -52,20 +50,27 @@ class Watcher:
             self.first = done
         if event.accuracy is not None:
             self.accuracy = event.accuracy.cpu()
-        if self.live:
+        if errors.is_terminal:
+            if self.live is None:  # not before there is something to show: one console has one live display
+                self.live = Live(console=errors, refresh_per_second=4, transient=True)
+                self.live.start()
             self.live.update(self._picture(event, done))
         elif event.accuracy is not None and event.iteration == 0:
             seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
             words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
             errors.print(
-                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True
+                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}",
+                soft_wrap=True,
+                markup=False,
             )
 
     def _picture(self, event: LoopEvent, done: int) -> Group:
         total = event.tasks * event.iterations
         since = done - (self.first or 0)
         left = (time.monotonic() - self.began) * (total - done) / since if since else float("nan")
-        bar = Progress(TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"))
+        bar = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(None), TextColumn("{task.percentage:>3.0f} %")
+        )
         bar.add_task(self.title, total=total, completed=done)
         place = f"task {min(event.task + 1, event.tasks)}/{event.tasks}  iteration {event.iteration}/{event.iterations}"
         words = f"{place}  seeds {len(event.seeds)}  left {left:.0f} s" if since else place
@@ -108,11 +113,23 @@ def metrics_table(result: Result) -> Table:
     return table
 
 
+def compare_tables(groups: list[RunGroup]) -> list[Table | Text]:
+    """A table for each group, under its title where there are several: only runs of one group are subtracted."""
+    tables: list[Table | Text] = []
+    for group in groups:
+        if len(groups) > 1:
+            tables.append(Text(group.title, style="bold"))
+        tables.append(compare_table(group.results))
+    return tables
+
+
 def compare_table(results: dict[str, Result]) -> Table:
     """One line for each method: final accuracy, forgetting, learning accuracy, the paired difference to the first, seconds."""
     names = list(results)
     digits = 2 if output.width >= 110 else 1
-    title = f"%, mean ± half-width of the 95 % interval; difference: paired over seeds, to {names[0]}"
+    title = Text("%, mean ± half-width of the 95 % interval")
+    if len(names) > 1:
+        title.append(f"; difference: paired over seeds, to {names[0]}")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold", min_width=20)
     for column in ("average accuracy", "forgetting", "learning accuracy", "difference"):
@@ -126,29 +143,15 @@ def compare_table(results: dict[str, Result]) -> Table:
         cells = [given[m].text(digits) if m in given else "–" for m in shown]
         cells.append("" if name == names[0] else _difference(result, results[names[0]], digits))
         cells.append(f"{sum(result.seconds.values()):.1f}")
-        table.add_row(_short(name), *cells[: len(table.columns) - 1])
+        table.add_row(Text(name), *cells[: len(table.columns) - 1])
     return table
 
 
-def _short(method: str) -> str:
-    """A method without the fields that stand at their defaults, where it can be read at all."""
-    from lifelong.expression import ExpressionError, parse
-    from lifelong.strategy import parts_of
-
-    method, origin, rest = method.partition(" from ")
-    try:
-        parts = parts_of(parse(method, "strategies"))
-    except ExpressionError:
-        return method + origin + rest
-    words = []
-    for part in parts:
-        changed = [f"{f.name}={getattr(part, f.name)!r}" for f in fields(part) if getattr(part, f.name) != f.default]
-        words.append(f"{type(part).__qualname__}({', '.join(changed)})")
-    return (" + ".join(words) or "FineTuning()") + origin + rest
-
-
 def _difference(a: Result, b: Result, digits: int) -> str:
-    value = metrics.paired(metrics.average_accuracy, a, b)
+    try:
+        value = metrics.paired(metrics.average_accuracy, a, b)
+    except metrics.NotMeasured:  # no seed in common
+        return "–"
     return ("+" if value.mean >= 0 else "") + value.text(digits)
 
 
@@ -164,6 +167,29 @@ def refuse(message: str) -> None:
     sys.stderr.flush()
 
 
+class RunDisplay:
+    """Shows a run from its start's learning to its end: give `start` and `run` to `lifelong.execution.execute`."""
+
+    def __init__(self, title: str) -> None:
+        self.stage, self.watcher = StageWatcher("start"), Watcher(title)
+
+    def __enter__(self) -> RunDisplay:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stage.__exit__()
+        self.watcher.__exit__()
+
+    def start(self, tidings: Any) -> None:
+        """Take in what happened while a start is learned."""
+        self.stage.tell(tidings)
+
+    def run(self, event: Event) -> None:
+        """Take in what happened while the run learns; a start has been learned by then."""
+        self.stage.__exit__()
+        self.watcher.tell(event)
+
+
 class StageWatcher:
     """Shows where a start's learning stands: a live line in a terminal, else one plain line for each validation."""
 
@@ -176,6 +202,7 @@ class StageWatcher:
     def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
+            self.live = None
 
     def tell(self, event: Event) -> None:
         """Take in what happened."""
@@ -278,7 +305,7 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
         name = row["start"] + (OVERLAP if row["overlap allowed"] else "")
         if online:
             rates = ", ".join(dict.fromkeys(f"{rate:.3g}" for rate in row["rates"] if rate)) or "–"
-            table.add_row(name, _short(row["method"]), value, rates)
+            table.add_row(name, Text(row["method"]), value, rates)
             continue
         kind = f"{row['way']}-way {row['shot']}-shot" if row["way"] else f"{row['shot']} points"
         gap = row.get("difference")
@@ -298,7 +325,6 @@ def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
     names, rows = head(shots), []
     for line in lines:
         cells = row(line, shots)
-        cells[1] = cells[1].replace(line.method, _short(line.method))
         rows.append([cell.replace(" ± ", "±") for cell in cells] if output.width < 100 else cells)
     count, first = len(names), names.index("seconds")
     parts = [list(range(count))] if output.width >= 150 else [list(range(first)), [0, 1, *range(first, count)]]
@@ -311,6 +337,6 @@ def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
         for i, cells in enumerate(rows):
             if i and cells[0] != rows[i - 1][0]:
                 table.add_section()
-            table.add_row(*(cells[j] for j in part))
+            table.add_row(*(Text(cells[j]) for j in part))
         tables.append(table)
     return tables

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scenarios.stream import ScenarioError, Shown, Stream, Task, generator, in_orders
+from scenarios.stream import InTurn, ScenarioError, Shown, Stream, Task, generator, in_orders
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def sampling_exponent(sampling: str) -> float:
 
 
 def isolate(stream: Stream) -> Stream:
-    """Each task alone: T runs of one task from the same start, put together."""
-    return _reading(stream, "isolate")
+    """Each task alone: T runs of one task from the same start, put together; whatever the schedule mixed is apart."""
+    return replace(_reading(stream, "isolate"), schedule=InTurn())
 
 
 def _reading(stream: Stream, reading: str) -> Stream:

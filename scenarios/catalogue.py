@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scenarios.blurry import blurry
 from scenarios.datasets import load_table
+from scenarios.gradual import gradual
+from scenarios.longtail import longtail
+from scenarios.noise import noisy
+from scenarios.online import online
+from scenarios.regression import mixed, regression
 from scenarios.split import split
 from scenarios.stream import Budget, ScenarioError, Stream
 from scenarios.synthetic import blobs
@@ -47,15 +53,30 @@ def register(entry: Entry) -> Entry:
 
 _SMALL = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
 _MNIST = {"budget": Budget(iterations=2000, batch=128)}
+_ONCE = {"budget": Budget(epochs=1, batch=10)}
 _IMAGES = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
 for _entry in (
     Entry("split-digits", split, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 5 x 2 classes"),
     Entry("permuted-digits", permuted, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, pixels in a new order in each task"),
     Entry("rotated-digits", rotated, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, turned further in each task"),
+    Entry("gradual-digits", gradual, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, each 2 classes fade into the next 2; no task ends"),
+    Entry("blurry-digits", blurry, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 30 % of each task's rows from the others (Blurry30, Bang et al., 2021)"),
+    Entry("longtail-digits", longtail, "digits", "class", {"tasks": 5, "imbalance": 20.0}, **_SMALL, about="the embedded digits, the largest class with 20 times the rows of the smallest (Cao et al., 2019)"),
+    Entry("noisy-digits", noisy, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 20 % of the training labels wrong"),
+    Entry("online-digits", online, "digits", "class", {"tasks": 5}, model="MLP(100, 100)", **_ONCE, about="the embedded digits in one pass, batches of 10; steps on each: online-digits(repeats=3)"),
+    Entry("regression-digits", regression, "digits", "task", {"tasks": 5}, **_SMALL, about="the embedded digits, another number in each task: centre of mass, slant, mass, spread"),
+    Entry("mixed-digits", mixed, "digits", "task", {"tasks": 4}, **_SMALL, about="the embedded digits, tasks of classes and of numbers in turn"),
     Entry("split-blobs", split, "blobs", "class", {"tasks": 5}, model="MLP(50)", budget=Budget(iterations=50, batch=16), about="Gaussian clouds, 5 x 2 classes; milliseconds"),
     Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)"),
     Entry("permuted-mnist", permuted, "mnist", "domain", {"tasks": 10}, model="MLP(1000, 1000)", optimiser="Adam(0.0001)", budget=Budget(iterations=5000, batch=256), about="MNIST, pixels in a new order in each of 10 tasks"),
     Entry("rotated-mnist", rotated, "mnist", "domain", {"tasks": 10}, **_MNIST, about="MNIST, turned by 0 ... 180 degrees over 10 tasks"),
+    Entry("gradual-mnist", gradual, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, each 2 digits fade into the next 2; no task ends"),
+    Entry("blurry-mnist", blurry, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 30 % of each task's rows from the others (Blurry30, Bang et al., 2021)"),
+    Entry("longtail-mnist", longtail, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, the largest class with 100 times the rows of the smallest (Cao et al., 2019)"),
+    Entry("noisy-mnist", noisy, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 20 % of the training labels wrong"),
+    Entry("online-mnist", online, "mnist", "class", {"tasks": 5}, **_ONCE, about="MNIST in one pass, batches of 10; steps on each: online-mnist(repeats=3)"),
+    Entry("regression-mnist", regression, "mnist", "task", {"tasks": 5}, **_MNIST, about="MNIST, another number in each task: centre of mass, slant, mass, spread"),
+    Entry("mixed-mnist", mixed, "mnist", "task", {"tasks": 4}, **_MNIST, about="MNIST, tasks of classes and of numbers in turn"),
     Entry("split-fashion-mnist", split, "fashion-mnist", "class", {"tasks": 5}, **_MNIST, about="Fashion-MNIST, 5 x 2 classes"),
     Entry("split-omniglot", split, "omniglot", "task", {"tasks": 50}, model="Conv4(32)", budget=Budget(iterations=200, batch=32), about="Omniglot, 50 x 13 characters", background="omniglot-background"),
     Entry("split-cifar10", split, "cifar10", "class", {"tasks": 5}, **_IMAGES, about="CIFAR-10, 5 x 2 classes"),

@@ -6,12 +6,14 @@ there afterwards. Archives that were re-packed are accepted when their decoded r
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scenarios.machine import free_memory
 from scenarios.stream import ScenarioError, Table, generator
 
 
@@ -34,94 +37,234 @@ def table_from_arrays(
 ) -> Table:
     """A table from a user's own arrays or tensors; classes are renumbered 0 ... C - 1 in the order of their labels.
 
-    Without test arrays a fixed random fifth of each class is the test part. Raises ScenarioError for rows that are
-    not finite, labels that are not integers, and lengths that differ.
+    x: rows [N, ...]; bytes are kept and read as 0 ... 1, all else becomes float32. Images are [N, H, W] or, with
+    channels first, [N, K, H, W]. y: whole numbers of at least 0 [N]. Without test arrays a fixed random fifth of each
+    class is the test part. Raises ScenarioError for rows that are not finite, labels that are no whole numbers, lengths
+    and shapes that differ, half a test part, and classes that only one of the parts has.
     """
+    if (x_test is None) != (y_test is None):
+        there, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
+        raise ScenarioError(f"{name}: has {there} and no {missing}: a test part needs both, or leave both out")
     x, y = _checked(name, x, y)
-    if x_test is not None and y_test is not None:
+    if x_test is not None:
         x_test, y_test = _checked(name, x_test, y_test)
         if x_test.shape[1:] != x.shape[1:]:
             raise ScenarioError(
                 f"{name}: training rows have shape {tuple(x.shape[1:])}, test rows {tuple(x_test.shape[1:])}"
             )
+        if x_test.dtype != x.dtype:
+            raise ScenarioError(
+                f"{name}: training rows are {x.dtype}, test rows {x_test.dtype}: bytes are scaled, others not"
+            )
     else:
         test = torch.zeros(len(y), dtype=torch.bool)
         for label in y.unique().tolist():
-            own = torch.nonzero(y == label)[:, 0]
-            if len(own) < 2:
+            rows = torch.nonzero(y == label)[:, 0]
+            if len(rows) < 2:
                 raise ScenarioError(f"{name}: class {label} has one row, and training and test need one each")
-            order = torch.randperm(len(own), generator=generator("test rows", label))
-            test[own[order[: max(1, int(len(own) * test_share))]]] = True
+            order = torch.randperm(len(rows), generator=generator("test rows", label))
+            test[rows[order[: max(1, int(len(rows) * test_share))]]] = True
         x, x_test, y, y_test = x[~test], x[test], y[~test], y[test]
     labels = y.unique()
-    if not torch.isin(y_test, labels).all():
-        raise ScenarioError(f"{name}: the test part has classes that the training part lacks")
+    _refuse_alone(name, labels.tolist(), y_test.unique().tolist())
     numbers = torch.searchsorted(labels, torch.cat([y, y_test]))
-    return Table(name, torch.cat([x, x_test]).contiguous(), numbers, len(y), len(labels))
+    rows = torch.cat([x, x_test]).contiguous()
+    return Table(name, rows, numbers, len(y), len(labels), labels=tuple(labels.tolist()))
+
+
+def _refuse_alone(name: str, train: Sequence[Any], test: Sequence[Any]) -> None:
+    """Refuse classes that only one part has: those of the test part are unknown, those of training cannot be scored."""
+    for words, part, other in (("test", test, train), ("training", train, test)):
+        alone = sorted(set(part) - set(other))
+        if alone:
+            named = ", ".join(map(str, alone[:5])) + (", ..." if len(alone) > 5 else "")
+            lacks = "training" if words == "test" else "test"
+            raise ScenarioError(f"{name}: the {words} part has classes that the {lacks} part lacks: {named}")
 
 
 def _checked(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    """Rows as bytes or float32, labels as int64."""
+    x, y = _plain(name, "x", x), _plain(name, "y", y)
+    if x.ndim < 2 or not x.size:
+        raise ScenarioError(
+            f"{name}: rows must form an array [N, ...] that is not empty, and this one has shape {x.shape}"
+        )
+    if y.ndim != 1:
+        raise ScenarioError(f"{name}: labels must be one whole number for each row, and they have shape {y.shape}")
     if len(x) != len(y):
         raise ScenarioError(f"{name}: {len(x)} rows and {len(y)} labels; there must be as many of one as of the other")
-    if not len(x) or x.ndim < 2:
-        raise ScenarioError(
-            f"{name}: rows must form an array [N, ...] that is not empty, and this one has shape {tuple(x.shape)}"
-        )
-    if y.is_floating_point() and not (y == y.round()).all():
-        raise ScenarioError(f"{name}: labels must be whole numbers, and some are not")
-    if y.ndim != 1 or y.is_complex():
-        raise ScenarioError(f"{name}: labels must be one whole number for each row")
-    if x.dtype != torch.uint8:
-        x = x.to(torch.float32)
-        if not torch.isfinite(x).all():
+    y = y.astype(np.float64) if y.dtype.kind == "f" else y
+    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
+        raise ScenarioError(f"{name}: labels must be whole numbers, and some are not, or are NaN or infinite")
+    if (y < 0).any() or (y >= 2**62).any():
+        row = int(np.flatnonzero((y < 0) | (y >= 2**62))[0])
+        raise ScenarioError(f"{name}: row {row} has the label {y[row]}: labels are whole numbers of at least 0")
+    if x.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
             raise ScenarioError(f"{name}: some values are NaN or infinite; remove or replace those rows")
-    return x, y.to(torch.int64)
+    return torch.as_tensor(np.ascontiguousarray(x)), torch.as_tensor(y.astype(np.int64))
+
+
+def _plain(name: str, word: str, values: Any) -> np.ndarray:
+    """An array of numbers in the machine's own order of bytes."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ScenarioError(f"{name}: {word} must hold numbers, and holds {array.dtype}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+ARRAYS = ("x", "y", "x_test", "y_test")
 
 
 def read_npz(path: Path) -> Table:
-    """A table from a `.npz` file with arrays x and y, and if there are any x_test and y_test. Nothing is unpickled."""
+    """A table from a `.npz` file with arrays x and y, and if there are any x_test and y_test. Nothing is unpickled.
+
+    As `np.savez("my.npz", x=rows, y=labels)` writes it; what the arrays hold: see `table_from_arrays`. Raises
+    ScenarioError for anything else.
+    """
     try:
+        _refuse_claims(path)
         with np.load(path, allow_pickle=False) as arrays:
             missing = {"x", "y"} - set(arrays.files)
             if missing:
-                raise ScenarioError(f"{path}: needs arrays named x and y, and has {', '.join(arrays.files) or 'none'}")
-            held = {key: arrays[key] for key in ("x", "y", "x_test", "y_test") if key in arrays.files}
-        bad = [key for key, value in held.items() if value.dtype.kind not in "biuf"]
-        if bad:
-            raise ScenarioError(f"{path}: {bad[0]} must hold numbers, and holds {held[bad[0]].dtype}")
-        if held["y"].dtype.kind not in "biu" and not np.isfinite(held["y"]).all():
-            raise ScenarioError(f"{path}: labels must be whole numbers, and some are NaN or infinite")
+                raise ScenarioError(
+                    f"{path}: needs arrays named x and y, and has {', '.join(arrays.files[:9]) or 'none'}"
+                )
+            held = {key: arrays[key] for key in ARRAYS if key in arrays.files}
     except FileNotFoundError:
         raise ScenarioError(f"{path}: there is no such file") from None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        if isinstance(error, ScenarioError):
-            raise
-        raise ScenarioError(f"{path}: is not an .npz file that can be read ({error})") from None
+    except ScenarioError:
+        raise
+    except Exception as error:  # zip, zlib, numpy and Python's parser each have their own errors for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ScenarioError(f"{path}: is not an .npz file that can be read ({reason})") from None
+    for key, value in held.items():
+        if not isinstance(value, np.ndarray):
+            raise ScenarioError(f"{path}: {key} is no array: write the file with np.savez")
     return table_from_arrays(path.stem, **held)
 
 
+def _refuse_claims(path: Path) -> None:
+    """Refuse arrays that say they are larger than what the file holds, or than memory is, before any room is made."""
+    with open(path, "rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise ScenarioError(
+                f"{path}: is a single array, as of a .npy file: write it with np.savez(..., x=rows, y=labels)"
+            )
+    with zipfile.ZipFile(path) as archive:
+        for about in archive.infolist():
+            if about.filename.removesuffix(".npy") not in ARRAYS:
+                continue
+            with archive.open(about) as member:
+                if member.read(6) != b"\x93NUMPY":
+                    raise ScenarioError(f"{path}: {about.filename} is no array: write the file with np.savez")
+            with archive.open(about) as member:
+                version = np.lib.format.read_magic(member)
+                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                if version not in read:
+                    raise ScenarioError(f"{path}: {about.filename} is no plain array of numbers")
+                shape, _, dtype = read[version](member)
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.kind != "O" and size > about.file_size:
+                raise ScenarioError(
+                    f"{path}: {about.filename} says that it holds {math.prod(shape):,} values, and the file is too short"
+                )
+            if size > 0.9 * free_memory():
+                raise ScenarioError(
+                    f"{path}: {about.filename} needs {size / 1e9:,.0f} GB, and there is not as much memory"
+                )
+
+
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
 def read_image_folder(path: Path, size: int = 32) -> Table:
-    """A table from a folder of one folder per class, images scaled to size x size in colour.
+    """A table from a folder of one folder per class, images scaled to size x size in colour: rows [3, size, size].
 
-    Folders named `train` and `test` inside it are taken as the two parts.
+    Folders named `train` and `test` inside it, each with one folder per class, are taken as the two parts; a class is
+    known by its folder's name in both. Raises ScenarioError for classes that only one of the parts has, and for files
+    that are no images.
     """
-    from torchvision.datasets import ImageFolder
+    parts = {word: _class_folders(path / word) for word in ("train", "test")}
+    if not any(parts.values()):
+        parts = {"train": _class_folders(path)}
+    for word, folders in parts.items():
+        if not folders:
+            raise ScenarioError(
+                f"{path}: has one of the folders train and test, and no classes in {word}: it needs both, or neither"
+            )
+    names = sorted(parts["train"])
+    if len(parts) == 2:
+        _refuse_alone(str(path), names, sorted(parts["test"]))
+    arrays: list[np.ndarray] = []
+    for folders in parts.values():
+        files = [(file, number) for number, name in enumerate(names) for file in _images(folders[name])]
+        arrays.append(np.stack([_pixels(file, size) for file, _ in files]).transpose(0, 3, 1, 2))
+        arrays.append(np.array([number for _, number in files]))
+    return replace(table_from_arrays(path.name, *arrays), labels=tuple(names))
 
-    def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-        images = ImageFolder(str(folder), transform=lambda image: np.asarray(image.resize((size, size))))
-        if not images.samples:
-            raise ScenarioError(f"{folder}: holds no image")
-        return np.stack([image for image, _ in images]).transpose(0, 3, 1, 2), np.array(images.targets)
+
+def _class_folders(path: Path) -> dict[str, Path]:
+    """The folders in a folder, by name; none where it is none."""
+    try:
+        return {place.name: place for place in sorted(path.iterdir()) if place.is_dir() and place.name[0] != "."}
+    except NotADirectoryError:
+        return {}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _images(folder: Path) -> list[Path]:
+    found = [
+        Path(place, file)
+        for place, _, files in sorted(os.walk(folder, followlinks=True))
+        for file in sorted(files)
+        if file.lower().endswith(IMAGES)
+    ]
+    if not found:
+        raise ScenarioError(f"{folder}: holds no image: each class is a folder of images ({', '.join(IMAGES[:3])} ...)")
+    return found
+
+
+def _pixels(file: Path, size: int) -> np.ndarray:
+    """An image in colour, [size, size, 3]."""
+    import warnings
+
+    from PIL import Image
 
     try:
-        if (path / "train").is_dir() and (path / "test").is_dir():
-            return table_from_arrays(path.name, *read(path / "train"), *read(path / "test"))
-        return table_from_arrays(path.name, *read(path))
-    except (FileNotFoundError, OSError) as error:
-        raise ScenarioError(
-            f"{path}: is not a folder of images, one folder per class ({str(error).splitlines()[0]})"
-        ) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return np.asarray(image.convert("RGB").resize((size, size)))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ScenarioError(f"{file}: says that it is larger than any image should be: it is not decoded") from None
+    except Exception as error:  # each format has errors of its own for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise ScenarioError(f"{file}: is no image that can be read ({reason})") from None
+
+
+def describe(table: Table) -> str:
+    """A table in a line: its name, rows of both parts, their shape and kind, classes, and rows of each class."""
+    shape = table.shape
+    kinds = {1: f"{shape[0]} numbers", 2: "{} x {}".format(*shape) if len(shape) == 2 else ""}
+    if len(shape) == 3:
+        kinds[3] = f"{shape[0]} channel{'s' * (shape[0] != 1)} of {shape[1]} x {shape[2]}"
+    rows = kinds.get(len(shape)) or " x ".join(map(str, shape))
+    kind = "bytes" if table.x.dtype == torch.uint8 else "numbers" if len(shape) > 1 else ""
+    counts = torch.bincount(table.y[: table.train_rows].cpu(), minlength=table.classes)
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    labels = [str(label)[:20] for label in table.labels or range(table.classes)]
+    words = ", ".join(labels) if len(labels) <= 10 else f"{labels[0]}, {labels[1]} ... {labels[-1]}"
+    return (
+        f"{table.name}: {table.train_rows:,} training and {len(table.y) - table.train_rows:,} test rows of {rows}"
+        f"{f' ({kind})' if kind else ''}, {table.classes} classes ({words}) of {each} training rows each"
+    )
 
 
 def _digits(root: Path) -> Table:
@@ -280,7 +423,7 @@ def load_table(name: str, root: Path | str | None = None) -> Table:
     """
     if name.endswith(".npz"):
         return read_npz(Path(name))
-    if Path(name).is_dir() and name not in DATASETS:
+    if name not in DATASETS and os.path.isdir(name):
         return read_image_folder(Path(name))
     if name not in DATASETS:
         import difflib
@@ -304,13 +447,18 @@ def _cached(name: str, data: DataSet, root: Path) -> Table:
     try:
         with safe_open(cache, "pt") as file:
             kept = file.metadata()
-            table = Table(
-                name, file.get_tensor("x"), file.get_tensor("y"), int(kept["train_rows"]), int(kept["classes"])
+            x, y, train_rows, classes = (
+                file.get_tensor("x"),
+                file.get_tensor("y"),
+                int(kept["train_rows"]),
+                int(kept["classes"]),
             )
-        if table.content_hash() == kept["content"]:
-            return table
-    except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError):
-        pass
+        if classes == int(y.max()) + 1 and 0 < train_rows < len(y) == len(x):
+            table = Table(name, x, y, train_rows, classes, labels=_labels(kept, classes))
+            if table.content_hash() == (data.content or kept["content"]):
+                return table
+    except (FileNotFoundError, SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError):
+        pass  # damaged, or of another version: it is decoded again
     where = f"put {data.files} under {root}, or run `lifelong data get {name}` where there is a network"
     there = root.exists()
     try:
@@ -334,9 +482,16 @@ def _cached(name: str, data: DataSet, root: Path) -> Table:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         kept = {"train_rows": str(table.train_rows), "classes": str(table.classes), "content": content}
+        kept["labels"] = json.dumps(table.labels)
         partial = cache.with_suffix(f".{os.getpid()}")
         save_file({"x": table.x, "y": table.y}, partial, metadata=kept)
         partial.replace(cache)
     except OSError:
         pass  # a folder that may only be read costs a decode at each start, nothing else
-    return Table(name, table.x, table.y, table.train_rows, table.classes)
+    return replace(table, name=name)
+
+
+def _labels(kept: dict[str, str], classes: int) -> tuple[Any, ...]:
+    """The labels that a cached table has, or class numbers where it was written before labels were kept."""
+    labels = tuple(json.loads(kept.get("labels", "[]")))
+    return labels if len(labels) == classes else tuple(range(classes))

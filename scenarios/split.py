@@ -41,8 +41,9 @@ class HeldOutRecipe:
         return [task if len(task.validation) else self._held(task, ticket) for task in self.recipe.tasks(table, seed)]
 
     def _held(self, task: Task, ticket: Tensor) -> Task:
-        order, count = task.train[ticket[task.train].argsort()], int(len(task.train) * self.fraction)
-        return replace(task, train=order[count:].sort().values, validation=order[:count].sort().values)
+        order, count = ticket[task.train].argsort(), int(len(task.train) * self.fraction)
+        kept = task.of_places(order[count:].sort().values)
+        return replace(kept, validation=task.train[order[:count]].sort().values)
 
 
 def with_validation(stream: Stream, fraction: float) -> Stream:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class Seed(NamedTuple):
     start: int
     data: int
 
+    def __str__(self) -> str:
+        return f"{self.order}/{self.start}/{self.data}"
+
 
 def seed_of(seed: int | Seed) -> Seed:
     """A plain seed is the same for all three."""
@@ -49,8 +52,11 @@ class Table:
     """One data set as tensors: training rows first, test rows after them.
 
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
-    y: original class numbers, int64 [N], from 0 to `classes` - 1.
+    y: original class numbers, int64 [N], from 0 to `classes` - 1. labels: what the data themselves call these classes,
+    in that order; empty where they are called by their numbers.
     targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
+    labels: what the data call each class, numbers or words, in the order of their numbers; empty: the numbers.
+    Raises ScenarioError for a label that is no class.
     """
 
     name: str
@@ -58,7 +64,24 @@ class Table:
     y: Tensor
     train_rows: int
     classes: int
+    labels: tuple[int | str, ...] = ()
     targets: Tensor | None = None
+    labels: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels and len(self.labels) != self.classes:
+            raise ScenarioError(
+                f"{self.name}: {len(self.labels)} labels are named, and there are {self.classes} classes"
+            )
+        if self.y.device.type != "cpu" or vars(self.y).get("checked_classes") == self.classes:
+            return  # looking at another device would wait for it, and what was checked here does not change there
+        wrong = (self.y < 0) | (self.y >= self.classes)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0, 0])
+            raise ScenarioError(
+                f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
+            )
+        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the table is not checked again
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,6 +97,8 @@ class Table:
         """SHA-256 of the decoded rows, first 16 hexadecimal digits."""
         digest = hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes())
         digest.update(self.y.cpu().contiguous().numpy().tobytes())
+        if self.targets is not None:
+            digest.update(self.targets.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -98,6 +123,11 @@ class Task:
     angle: float = 0.0
     given: Tensor | None = None
     columns: tuple[int, ...] = ()
+
+    def of_places(self, places: Tensor) -> Task:
+        """The task with some of its training rows, by their places among them."""
+        given = None if self.given is None else self.given[places]
+        return replace(self, train=self.train[places], given=given)
 
 
 class Recipe(Protocol):
@@ -224,6 +254,11 @@ class Stream:
             return replace(self, chosen=chosen)
         return self.tasks_of(self.seed)[index]
 
+    @property
+    def asks_numbers(self) -> bool:
+        """Whether any task asks for numbers."""
+        return any(task.columns for task in self.tasks_of(self.seed))
+
     def wanted(self, tasks: list[Task]) -> list[int]:
         """Rows shown in each phase."""
         return [self.budget.rows(self.schedule.size(tasks, t)) for t in range(len(tasks))]
@@ -241,16 +276,17 @@ def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
     """Which classes compete in each task, bool [T, C].
 
     Task-incremental: the classes of the task (its own head). Otherwise all classes, those seen so far, or those of
-    the current task, as the stream's `open` says.
+    the current task, as the stream's `open` says. Outputs that answer with numbers compete with no class.
     """
     current = torch.zeros(len(tasks), stream.classes, dtype=torch.bool)
     for t, task in enumerate(tasks):
         current[t, list(task.classes)] = True
-    if stream.setting == "task" or stream.open == "current" or any(task.columns for task in tasks):
+    numeric = torch.tensor([bool(task.columns) for task in tasks])
+    if stream.setting == "task" or stream.open == "current":
         return current
-    if stream.open == "seen":
-        return current.cumsum(0) > 0
-    return torch.ones_like(current)
+    classes = current.cumsum(0) > 0 if stream.open == "seen" else torch.ones_like(current)
+    classes = classes & ~current[numeric].any(0)
+    return torch.where(numeric[:, None], current, classes)
 
 
 def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:

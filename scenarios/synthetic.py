@@ -19,4 +19,4 @@ def blobs(classes: int = 10, features: int = 20, per_class: int = 60, spread: fl
     x = (centres + spread * noise).flatten(0, 1)
     y = torch.arange(classes).repeat(per_class)
     train = per_class - max(1, per_class // 4)
-    return Table("blobs", x, y, train * classes, classes)
+    return Table("blobs", x, y, train * classes, classes, labels=tuple(range(classes)))

@@ -65,7 +65,7 @@ def test_own_strategy_in_five_minutes(cli, tmp_path):
     )
     assert code == 0, errors
     held = json.loads((tmp_path / "runs/mine/run.json").read_text())
-    assert list(held["plugins"]) == ["my_idea.py"]
+    assert list(held["files"]) == ["my_idea.py"]
     (tmp_path / "runs/mine/results.safetensors").unlink()
     (tmp_path / "my_idea.py").write_text((tmp_path / "my_idea.py").read_text() + "\n# changed\n")
     code, _, errors = cli("resume", "runs/mine")

@@ -95,7 +95,7 @@ def test_a_stage_can_be_named(whole):
 
 def test_what_is_kept_is_what_was_shown(whole, tmp_path):
     one, lines = whole
-    about = side_by_side.as_json(one, Request("split-blobs"))
+    about = side_by_side.as_json(one, side_by_side.Asked(Request("split-blobs")))
     path = side_by_side.save(about, tmp_path / "kept")
     again, loaded = side_by_side.load_lines(path.parent)
     assert again == json.loads(json.dumps(about))
@@ -167,7 +167,7 @@ def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     assert one.diverged
     lost = [line for line in lines if "2 of 2 seeds diverged" in line.note]
     assert {"multi-task", "transfer", "meta", "continual"} <= {line.reading for line in lost}
-    about = side_by_side.as_json(one, Request("split-blobs"))
+    about = side_by_side.as_json(one, side_by_side.Asked(Request("split-blobs")))
     assert "NaN" not in json.dumps(about)
     side_by_side.save(about, tmp_path / "kept")
     _, again = side_by_side.load_lines(tmp_path / "kept")

@@ -45,6 +45,12 @@ def test_compare_brings_the_joint_reading(cli):
     assert code == 0 and "joint, PCGrad()" in out, errors
 
 
+def test_a_run_brings_the_joint_reading_that_its_strategy_needs(cli, tmp_path):
+    code, _, errors = cli("run", "split-blobs", "--setting", "task", *QUICK, "--strategy", "PCGrad()", "--name", "a")
+    assert code == 0 and "--baseline joint" in errors, errors
+    assert json.loads((tmp_path / "runs/a/run.json").read_text())["request"]["baseline"] == "joint"
+
+
 def test_explain_says_what_it_needs(cli):
     out = cli("explain", "UncertaintyWeights() + TaskWeights((1.0, 2.0, 1.0, 1.0, 1.0))", "--scenario", "split-blobs")[
         1
@@ -83,7 +89,6 @@ def test_a_list_of_baselines():
 
 
 BAD = {
-    "without the joint reading": (["run", "split-blobs", "--strategy", "PCGrad()"], "baseline joint"),
     "with isolate": (["run", "split-blobs", "--strategy", "MGDA()", "--baseline", "isolate"], "isolate"),
     "too few weights": (["run", "split-blobs", "--strategy", "TaskWeights((1, 2))", "--baseline", "joint"], "5 tasks"),
     "weights of words": (["run", "split-blobs", "--strategy", "TaskWeights(('a',))", "--baseline", "joint"], "numbers"),

@@ -293,7 +293,7 @@ def test_wide_matrices_fit_narrow_pages():
 
 def teacher_of(stream, learner, seeds):
     one = Session(learner, stream, seeds)
-    return one.fleet, learned(learner, stream, seeds)[1]
+    return one, learned(learner, stream, seeds)[1]
 
 
 @pytest.mark.parametrize("setting", ["task", "domain", "class"])

@@ -118,7 +118,7 @@ def test_a_saved_request_executes_no_file(finished, evil, monkeypatch, field, na
     folder = RunFolder.open(finished) if not listed else None
     for build in (
         lambda: load(finished).request.build(),
-        lambda: load(finished).fleet(),
+        lambda: load(finished).sessions(),
         lambda: folder and folder.request.build(),
     ):
         try:

@@ -65,7 +65,9 @@ class FewShotProbe:
         return FEW_SHOT + ",".join(map(str, self.what.shots))
 
     def check(self, stream: Stream, seeds: Sequence[Seed]) -> None:
-        """Raise TransferError where a class has too few rows."""
+        """Raise TransferError where a class has too few rows, or a task asks for numbers."""
+        if stream.asks_numbers:
+            raise TransferError("few-shot accuracy is of classes, and a task of this stream asks for numbers")
         if stream.reading == "continual":
             support(stream, [seed.order for seed in seeds], self.what.shots[-1])
 

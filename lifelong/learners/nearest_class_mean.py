@@ -12,7 +12,7 @@ from lifelong.batch import Batch, Params
 from lifelong.learner import AnyLearner, State
 from lifelong.model import MLP, Model
 from lifelong.problem import Problem
-from lifelong.strategy import StrategyError
+from lifelong.strategy import Requirements, StrategyError
 
 FEATURES = ("pixels", "net")
 
@@ -47,6 +47,11 @@ class NearestClassMean(AnyLearner):
 
     def __post_init__(self) -> None:
         checked_features(self)
+
+    @property
+    def requirements(self) -> list[tuple[str, Requirements]]:
+        """Classes."""
+        return [(repr(self), Requirements(paradigm="", classes=True))]
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Sums [C, F] and counts [C] of zero."""

@@ -6,21 +6,19 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lifelong import expression
-from lifelong.checks import Broken, Check, equal
+from lifelong.checks import Broken, Check, equal, outcome
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
 from lifelong.model import MLP
 from scenarios.episodes import Episode, Sines, Support, TaskSource, pool
-from scenarios.refusal import Refusal
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
@@ -231,18 +229,7 @@ INITIALISATION_CHECKS = (
 def check_initialisation(subject: InitialisationLearner) -> Iterator[tuple[str, str, str]]:
     """The contract on one initialisation: (check, what was seen or "", how to mend it), one after another."""
     for check in INITIALISATION_CHECKS:
-        yield check.name, _seen(check, subject), check.mend
-
-
-def _seen(check: Check, subject: Any) -> str:
-    try:
-        check.holds(subject)
-    except (Broken, Refusal) as broken:
-        return str(broken)
-    except Exception as error:  # a user's method may raise anything; the line says what
-        words = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {words[0] if words else ''}"[:300]
-    return ""
+        yield check.name, outcome(check, subject), check.mend
 
 
 # --- task sources -------------------------------------------------------------------------------------------------
@@ -302,4 +289,4 @@ SOURCE_CHECKS = (
 def check_source(source: TaskSource) -> Iterator[tuple[str, str, str]]:
     """The contract on one source of tasks."""
     for check in SOURCE_CHECKS:
-        yield check.name, _seen(check, source), check.mend
+        yield check.name, outcome(check, source), check.mend

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from lifelong.files import RunError
+from lifelong.files import FORMAT, RunError, check_format
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
@@ -139,7 +139,7 @@ class LearnedInitialisation:
 
 def save_learned(path: Path, meta: Meta, about: dict[str, Any]) -> None:
     """Write a start: parameters, all that was learned beside them, and what made it."""
-    save_tree(path, meta, about)
+    save_tree(path, meta, {**about, "format": FORMAT})
 
 
 def load_learned(path: Path) -> LearnedInitialisation:
@@ -147,6 +147,7 @@ def load_learned(path: Path) -> LearnedInitialisation:
     meta, about = load_tree(path)
     if "made by" not in about:
         raise RunError(f"{path} is not a start: `lifelong pretrain` writes one")
+    check_format(about, path)
     return LearnedInitialisation(meta, about, tuple(about["seeds"]))
 
 

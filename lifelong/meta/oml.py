@@ -13,7 +13,6 @@ from lifelong.learner import Learner
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, params_of
 from lifelong.meta.online_head import online_head
-from lifelong.model import mixes_rows
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
 
@@ -63,7 +62,7 @@ class OML(InitialisationLearner):
     def check(self, distribution: TaskDistribution) -> None:
         """Classes only, enough of them, and a network that scores each image by itself."""
         super().check(distribution)
-        if mixes_rows(distribution.model):
+        if distribution.model.mixes_rows:
             raise InitialisationError("OML learns from one image at a time, which batch norm cannot: use norm='group'")
         source = distribution.train
         half = len(source) // source.turns // 2

@@ -17,16 +17,17 @@ from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.learner import AnyLearner, Learner
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session
+from lifelong.loop import Member, Options, Session, learned
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
-from lifelong.model import MLP, mixes_rows
-from lifelong.optimisers import Rated
+from lifelong.model import MLP
+from lifelong.optimisers import Optimiser
 from lifelong.problem import scaled
+from lifelong.settings import Setting
 from scenarios.split import class_by_class
-from scenarios.stream import Stream, Table
+from scenarios.stream import Stream, Table, seed_of
 
 RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
 SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
@@ -59,7 +60,7 @@ def online_accuracy(
     until the winner lies inside. "per draw" holds [starts][runs]; the interval is over starts, or over draws where there
     is one start. Raises InitialisationError for an optimiser that does more at a step than its rule times a rate.
     """
-    if mixes_rows(distribution.model):
+    if distribution.model.mixes_rows:
         raise InitialisationError(
             "the online test shows one image at a time, which batch norm cannot: use norm='group'"
         )
@@ -79,8 +80,8 @@ def online_accuracy(
     return [_row(name, classes, values) for name, values in found.items()]
 
 
-def _rule(text: str) -> Rated:
-    """The head's optimiser with its rate in its state, where members of a fleet may differ in it."""
+def _rule(text: str) -> Optimiser:
+    """The head's optimiser, in which members of a fleet differ by their rates alone."""
     rule = parse(text, "optimisers")
     for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task", "kept")):
         if getattr(rule, name) != usual:
@@ -88,7 +89,7 @@ def _rule(text: str) -> Rated:
             raise InitialisationError(
                 f"the online test's head learns at one rate, by its gradient alone: write {fitting}"
             )
-    return Rated(replace(rule, rate=1.0))
+    return rule
 
 
 def _row(name: str, classes: int, values: list[tuple[Tensor, float]]) -> dict[str, Any]:
@@ -115,16 +116,11 @@ def best_rate(learner: AnyLearner, stream: Stream, seeds: list[int]) -> float:
 
 
 def final_accuracy(learner: AnyLearner, stream: Stream, seeds: list[int], rates: list[float]) -> Tensor:
-    """Mean accuracy over all tasks after the last [rates, seeds]; all of them one fleet. What diverges counts as it is."""
-    members = seeds * len(rates)
-    one = Session(learner, stream, members)
-    state = one.first_state()
-    if isinstance(learner, Learner):
-        rate = torch.tensor(rates, device=one.device).repeat_interleave(len(seeds)).to(state.optimiser["rate"])
-        state = state._replace(optimiser={**state.optimiser, "rate": rate})
-    for task in range(one.tasks):
-        for batch in one.feed.batches(task):
-            state, _ = one.fleet.step(state, batch, 0.0)
-        state = one.fleet.end_task(state, one.feed.finished(task))
-    accuracy, _ = one.examiner.scores(state, True, one.tasks - 1)
-    return accuracy.mean(1).view(len(rates), len(seeds))
+    """Mean accuracy over all tasks after the last [rates, seeds]; all of them one fleet. NaN where one diverged.
+
+    A learner without a rate is the same at all of them.
+    """
+    settings = [learner.at_rate(rate) for rate in rates]
+    members = [Member(Setting("", setting), seed_of(seed)) for setting in settings for seed in seeds]
+    result, _ = learned(Session.of_members(members, stream, Options()))
+    return result.at_task_ends[:, -1].mean(1).view(len(rates), len(seeds))

@@ -12,7 +12,6 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import in_chunks
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.metrics import estimate
-from lifelong.model import mixes_rows
 from scenarios.episodes import Episode, TaskSource
 from scenarios.stream import generator
 
@@ -61,7 +60,7 @@ def scored(
     Episodes are functions of (source, way, shot, query, number) alone, so that starts are compared on the same ones.
     inductive: where the network normalises rows together (batch norm), each query is normalised with the support only.
     """
-    together = mixes_rows(distribution.model)
+    together = distribution.model.mixes_rows
     way = way or method.tests_way
     shot = shot if shot >= 0 else method.tests_shot
     if way < 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lifelong.expression import suggest
-from lifelong.files import write
+from lifelong.files import make_folder, write
 from lifelong.published import few_shot, online, sines, split_mnist
 from lifelong.published.rows import Cell, Row, append, cell_of, cells_of, commit, done, stale_cells, why_stale
 from scenarios.refusal import Refusal
@@ -148,7 +148,7 @@ def write_page(cells: list[Cell], page: Path) -> None:
     for table in TABLES:
         lines += ["", *table.page_lines(cells)]
     lines += _stale_lines(cells)
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     write(page, ("\n".join(lines) + "\n").encode())
 
 

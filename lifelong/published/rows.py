@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lifelong.expression import parse
-from lifelong.files import write
+from lifelong.files import make_folder, write
 from scenarios.refusal import Refusal
 
 # Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
@@ -142,7 +142,7 @@ def gathered(cells: list[Cell], row: Row, key: str = "accuracy") -> dict[int, fl
 
 def append(record: Path, cell: Cell) -> None:
     """Add a cell to the record, which is written whole; processes that append at the same time wait for each other."""
-    record.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(record.parent)
     with _alone_in(record.parent):
         write(record, (json.dumps([*cells_of(record), cell], indent=1) + "\n").encode())
 

@@ -81,7 +81,9 @@ class SineRow(Row):
             rates.append(rate)
             errors.append(round(float(tested.scores.mean()), 6))
             widths.append(round(tested.half_width or 0.0, 6))
-        return {"rates": rates, "error": errors, "half_width": widths, **about_machine(device)}
+        return {
+            "rates": rates, "error": errors, "half_width": widths, **about_machine(device)
+        }  # fmt: skip
 
     def shown(self, cell: Cell) -> str:
         """A cell in a few words."""

@@ -29,12 +29,16 @@ class EWC(Strategy):
     decay: float = 1.0
     fisher: str = "exact"
     off = {"strength": 0.0}
-    requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
         require(self, 0 <= self.decay <= 1, "decay lies in 0 ... 1")
         require(self, self.fisher in KINDS, f"fisher is one of {', '.join(KINDS)}")
+
+    @property
+    def requires(self) -> Requirements:  # type: ignore[override]
+        """A Fisher of log p knows classes alone; that of batches takes whatever the loss is."""
+        return Requirements(task_ends=True, classes=self.fisher != "batch")
 
     def task_draws(self, problem: Problem) -> Shapes:
         """One for each row, to draw a label, where the Fisher is sampled."""

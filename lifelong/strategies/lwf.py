@@ -26,7 +26,7 @@ class LwF(Strategy):
     strength: float = 1.0
     temperature: float = 2.0
     off = {"strength": 0.0}
-    requires = Requirements(task_ends=True)
+    requires = Requirements(task_ends=True, classes=True)
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")

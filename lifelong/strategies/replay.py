@@ -94,7 +94,7 @@ class ClassReplay(Strategy):
     replacement: bool = True
     weighting: str = "tasks"
     off = {"per_class": 0}
-    requires = Requirements(task_ends=True, instead="write Replay(weighting='equal')")
+    requires = Requirements(task_ends=True, classes=True, instead="write Replay(weighting='equal')")
 
     def __post_init__(self) -> None:
         require(self, self.per_class >= 0 and self.rows >= 0, "per_class and rows must be at least 0")

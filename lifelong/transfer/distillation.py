@@ -11,15 +11,14 @@ from torch import Tensor
 
 from lifelong.adaptation.rules import TransferError
 from lifelong.batch import Batch, Memory, Outputs, Params
-from lifelong.fleet import Fleet
-from lifelong.learner import Learner, State
+from lifelong.learner import Learner
 from lifelong.loop import Session, check_request, learned
 from lifelong.problem import Problem
 from lifelong.result import Result, concatenate
 from lifelong.strategies.lwf import soft_cross_entropy
 from lifelong.strategy import Requirements, Strategy, StrategyError, require
 from scenarios.baselines import joint
-from scenarios.stream import InTurn, Recipe, Stream, Table, Task, generator
+from scenarios.stream import InTurn, Recipe, Seed, Stream, Table, Task, generator
 
 ROWS = 1024  # of each seed that the teacher answers together
 LOWEST = -1e9  # stands for minus infinity, the score of a class that a teacher never saw
@@ -96,24 +95,24 @@ def fewer(stream: Stream, share: float) -> Stream:
     return replace(stream, recipe=FewerRows(stream.recipe, share), budget=budget)
 
 
-def answers(teacher: Fleet, state: State, rules: dict[str, Tensor], setting: str, draws: Any = ()) -> Tensor:
+def answers(teacher: Session, state: Any, rules: dict[str, Tensor], setting: str) -> Tensor:
     """A fleet's scores for all training rows of some rules, [S, T, N, C]."""
     rows = rules["rows_train"]
     seeds, tasks, count = rows.shape
     number = torch.arange(tasks, device=rows.device)[:, None].expand(seeds, tasks, count).flatten(1)
     told = number if setting == "task" else torch.full_like(number, -1)
-    ready, scores = teacher.prepare(state, draws), []
+    ready, scores = teacher.prepared_at_end(state), []
     with torch.no_grad():
         for piece in zip(*(value.split(ROWS, 1) for value in (rows.flatten(1), number, told)), strict=True):
-            scores.append(teacher.predict(ready, *piece))
+            scores.append(teacher.fleet.predict(ready, *piece))
     return torch.cat(scores, 1).view(seeds, tasks, count, -1).clamp(min=LOWEST)
 
 
 def distil(
-    teacher: Fleet,
-    state: State,
+    teacher: Session,
+    state: Any,
     stream: Stream,
-    seeds: Sequence[int],
+    seeds: Sequence[int | Seed],
     student: Learner,
     how: Distillation,
     share: float,
@@ -154,8 +153,7 @@ def distil_run(run: Any, student: Learner, how: Distillation, share: float, iter
     if iterations:
         stream = replace(stream, budget=replace(stream.budget, iterations=iterations, epochs=0.0))
     chunks = []
-    for chunk, seeds in enumerate(run.chunks):
-        teacher, state = run.fleet(chunk)
-        chunks.append(distil(teacher, state, stream, seeds, student, how, share))
+    for session, state in run.sessions():
+        chunks.append(distil(session, state, stream, session.seeds, student, how, share))
     named = {name: concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     return {"teacher": run.result, **named}

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from lifelong.adaptation.few_shot import FewShot, read_shots
 from lifelong.adaptation.rules import TransferError
 from lifelong.expression import parse
@@ -17,6 +15,7 @@ from lifelong.result import Result
 from lifelong.run_folder import load
 from lifelong.transfer.distillation import Distillation, distil_run
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
+from lifelong.weighing import use_threads
 
 RULES = ("Scratch()", "FullFineTuning()", "LinearProbe()")
 
@@ -31,7 +30,7 @@ def transfer(
     made = [parse(text, "rules") for text in rules or RULES]
     what = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
     learner, stream, _ = request.build()
-    torch.set_num_threads(request.threads)
+    use_threads(request.threads)
     return transfer_matrices(learner, stream, request.seeds, made, what, request.device, tell=tell)
 
 
@@ -42,7 +41,7 @@ def distil(
     if iterations < 0:
         raise RequestError("iterations cannot be negative")
     loaded = load(run)
-    torch.set_num_threads(loaded.request.threads)
+    use_threads(loaded.request.threads)
     learner, _, _ = loaded.request.build()
     usual = replace(loaded.request, strategy="", learner="", baseline="")._learner()
     student = Learner(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lifelong.checks import LEARNER_CHECKS, STREAM_CHECKS, _learner, alone_is_fleet, stream_for
+from lifelong.checks import LEARNER_CHECKS, _learner, alone_is_fleet, stream_for
 from lifelong.expression import parse, vocabulary
 from lifelong.loop import run
 from lifelong.optimisers import Adam
+from lifelong.stream_checks import STREAM_CHECKS
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.stream import SETTINGS
 from tests.contracts.parts import DrawsEverywhere, ModuleLearner, SoftReplay, Temperature, ToldAnswers

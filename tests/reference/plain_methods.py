@@ -125,6 +125,7 @@ def der_plus_plus(
     (x', z') and (x'', y'') are two independent draws of R rows from a reservoir of M = size rows; z' are the scores of all
     C classes, unmasked, that the network gave when the row came by, before that step's update. The authors' code takes
     the mean over rows and over classes of the squares (over="mean"); the paper's formula sums over classes (over="sum").
+    over="allowed": the mean over the classes that are allowed to the row; where all are, that is "mean".
     The stream's loss has weight 1; an empty memory brings nothing. beta = 0 is DER.
 
     draws[t][i]: "place" and "place_again", see the top: the first for (x', z'), the second for (x'', y'');
@@ -142,7 +143,10 @@ def der_plus_plus(
                 chosen = [memory[k] for k in places(draws[t][i]["place"], len(memory), rows, replacement)]
                 x, z = torch.stack([row[1] for row in chosen]), torch.stack([row[4] for row in chosen])
                 squares = (scores(params, x) - z).pow(2)
-                total = total + alpha * (squares.mean() if over == "mean" else squares.sum(1).mean())
+                if over == "allowed":
+                    allowed = torch.stack([row[3] for row in chosen])
+                    squares = (squares * allowed).sum(1) / allowed.sum(1)
+                total = total + alpha * (squares.sum(1).mean() if over == "sum" else squares.mean())
                 chosen = [memory[k] for k in places(draws[t][i]["place_again"], len(memory), rows, replacement)]
                 again = Rows(*(torch.stack([row[j] for row in chosen]) for j in (1, 2, 3)))
                 total = total + beta * loss(params, again)

@@ -28,7 +28,7 @@ from lifelong.meta.supervised import MultiTask, Pretrained
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
 from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam, Rated
+from lifelong.optimisers import SGD, Adam
 from scenarios.episodes import Sines, Support, TaskSource, pool
 from scenarios.refusal import Refusal
 from scenarios.stream import generator
@@ -310,27 +310,6 @@ def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
     torch.testing.assert_close(gradients(online_head), gradients(chain))
 
 
-@pytest.mark.parametrize("rule", [SGD, Adam], ids=lambda rule: rule.__name__)
-def test_a_rate_in_the_state_is_the_rate_in_the_record(rule):
-    """Alone and as a fleet whose members have rates of their own, over three steps."""
-    random, rates = generator("rates", 0), (0.5, 0.01)
-    params = {"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)}
-    gradients = [{"w": torch.randn(2, 4, 3, generator=random, dtype=DOUBLE)} for _ in range(3)]
-    rated, none = Rated(rule(1.0)), torch.zeros((), dtype=DOUBLE)
-    states = [rated.init({"w": params["w"][s]}) | {"rate": torch.tensor(r, dtype=DOUBLE)} for s, r in enumerate(rates)]
-    fleet, fleet_state = tree_map(torch.clone, params), tree_map(lambda *s: torch.stack(s), *states)
-    for given in gradients:
-        rated.update_(fleet, given, fleet_state, 0.0)
-    for s, rate in enumerate(rates):
-        own = theirs = {"w": params["w"][s]}
-        state, their_state = states[s], rule(rate).init(own)
-        for given in gradients:
-            own, state = rated.update(own, {"w": given["w"][s]}, state, none)
-            theirs, their_state = rule(rate).update(theirs, {"w": given["w"][s]}, their_state, none)
-        torch.testing.assert_close(own, theirs)
-        torch.testing.assert_close(fleet["w"][s], theirs["w"])
-
-
 @pytest.mark.parametrize("method", METHODS, ids=lambda s: repr(s)[:30] + getattr(s, "adapts", ""))
 def test_a_recorded_gradient_is_the_gradient_to_the_bit(method):
     play = recorded(lambda meta, drawn, progress: method.gradient(TASKS, meta, drawn, progress))
@@ -583,7 +562,7 @@ def test_learning_begins_from_given_trunks():
 def test_each_query_apart_is_the_plain_pass_where_rows_are_not_mixed(method):
     """And where they are, each query beside the support: in pieces the same as one after another."""
     x = torch.rand(60, 8, 8, generator=generator("images"))
-    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6)
+    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6, labels=())
     for norm in ("group", "batch"):
         source = pool(table)
         tasks = TaskDistribution(Conv4(4, blocks=2, groups=2, norm=norm), source, source, DOUBLE)

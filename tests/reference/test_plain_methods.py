@@ -118,7 +118,7 @@ def der_draws(seed, steps, replayed):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("over", ["mean", "sum"])
+@pytest.mark.parametrize("over", ["mean", "sum", "allowed"])
 def test_der_plus_plus_without_hidden_layers_by_hand(over):
     """Three steps; the reservoir of 3 rows by sorting all tickets; scores kept as they were before the step."""
     start, batches = network(1), [some_rows(i) for i in range(3)]
@@ -130,7 +130,7 @@ def test_der_plus_plus_without_hidden_layers_by_hand(over):
             memory = sorted(came, key=lambda row: row[0])[:size]
             picked = [memory[int(u * len(memory))] for u in drawn["place"].tolist()]
             x, z = with_ones(np.stack([row[1] for row in picked])), np.stack([row[3] for row in picked])
-            gradient = gradient + alpha * 2 * x.T @ (x @ theta - z) / (replayed * (CLASSES if over == "mean" else 1))
+            gradient = gradient + alpha * 2 * x.T @ (x @ theta - z) / (replayed * (1 if over == "sum" else CLASSES))
             picked = [memory[int(u * len(memory))] for u in drawn["place_again"].tolist()]
             x, y = with_ones(np.stack([row[1] for row in picked])), np.array([row[2] for row in picked])
             gradient = gradient + beta * x.T @ (softmax(x @ theta) - np.eye(CLASSES)[y]) / replayed
@@ -140,6 +140,16 @@ def test_der_plus_plus_without_hidden_layers_by_hand(over):
     ours = plain.der_plus_plus(start, [batches[:2], batches[2:]], descent, [draws[:2], draws[2:]], size=size, rows=replayed,
                                alpha=alpha, beta=beta, over=over)  # fmt: skip
     same(ours, theta)
+
+
+def test_scores_of_classes_that_are_not_allowed_may_be_left_alone():
+    """Two steps on rows that compete among two classes: the others' columns move where all scores are compared."""
+    start, batches = network(1), [some_rows(i, among=(0, 1), allowed=(0, 1)) for i in range(3)]
+    words = {"size": 9, "rows": 4, "alpha": 0.7, "beta": 0.4}
+    halves = {over: plain.der_plus_plus(start, [batches], descent, [der_draws(0, 3, 4)], over=over, **words)["head.weight"]
+              for over in ("mean", "allowed")}  # fmt: skip
+    assert torch.equal(halves["allowed"][:, 2:], start["head.weight"][:, 2:])
+    assert not torch.equal(halves["allowed"][:, :2], halves["mean"][:, :2])
 
 
 def test_der_plus_plus_with_nothing_to_weigh_is_fine_tuning():

@@ -1,0 +1,148 @@
+"""Bias correction (Wu, Chen, Wang, Ye, Liu, Guo and Fu, 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lifelong.batch import Batch, FinishedTask, Memory, Outputs, Params
+from lifelong.memory import PerClass, drawn, draws_of, replayed
+from lifelong.problem import Problem
+from lifelong.strategies.lwf import soft_cross_entropy
+from lifelong.strategy import Requirements, Shapes, Strategy, require
+
+LENGTHS = 8  # of a step that are tried: 1, 1/2, 1/4 ...
+DAMPING = 1e-6  # keeps a step finite where the loss is flat
+
+
+@dataclass(frozen=True)
+class BiC(Strategy):
+    """Replay rows of each class, distil the old classes, and undo the network's leaning to new classes on held-out rows.
+
+    While a task is learned, on all rows of a batch alike, replayed ones included, loss = n / (n + m) L_d + m / (n + m) L_c
+    with n old and m new classes; L_c is the cross-entropy, L_d that between softmax(teacher / temperature) and
+    softmax(student / temperature) over the old classes, without temperature^2. At its end, from the second task on, the
+    scores of the new classes become alpha s + beta; the pair is fitted, the network being fixed, on held-out rows of all
+    classes seen, each class alike: mean cross-entropy + pull x beta^2 / 2, from (1, 0) by `steps` Newton steps, each as
+    long as lowers it most. Answers, the teacher and old classes' scores while learning on are corrected.
+
+    per_class: rows kept of each class to be learned again. held_out: rows kept of each class's validation rows, never
+    learned; both are memory. rows, replacement: as in `Replay`. (Wu et al., 2019, eq. 1 to 5; pull as in the authors'
+    code.) They divide one memory, 9 to 1, and choose it by herding; here both are random. They fit by gradient descent;
+    Newton's steps end at the same pair and need no rate.
+    """
+
+    per_class: int = 100
+    held_out: int = 20
+    rows: int = 0
+    replacement: bool = True
+    temperature: float = 2.0
+    pull: float = 0.1
+    steps: int = 10
+    requires = Requirements(settings=("class",), task_ends=True, validation=True)
+
+    def __post_init__(self) -> None:
+        require(self, min(self.per_class, self.held_out) >= 1, "per_class and held_out must be at least 1")
+        require(self, min(self.rows, self.steps) >= 0, "rows and steps must be at least 0")
+        require(self, self.temperature > 0, "temperature must be above 0")
+        require(self, self.pull >= 0, "pull must be at least 0")
+
+    def draws(self, problem: Problem) -> Shapes:
+        """Which places are replayed."""
+        places = problem.classes * self.per_class
+        return {"place": draws_of(places, self.rows or problem.batch, self.replacement)}
+
+    def task_draws(self, problem: Problem) -> Shapes:
+        """A ticket for each row, of those to learn from and of those held out."""
+        return {"ticket": (problem.task_rows,), "held_out": (problem.validation_rows,)}
+
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+        """Two memories, the teacher's net, classes seen [C], and the corrections alpha, beta [C]."""
+        none = problem.zeros(problem.classes)
+        return params, {
+            "exemplars": PerClass(self.per_class).init(problem),
+            "held_out": PerClass(self.held_out).init(problem),
+            "teacher": {name: value.clone() for name, value in params["net"].items()},
+            "seen": none > 0,
+            "alpha": none + 1,
+            "beta": none,
+        }
+
+    def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
+        """Add replayed rows, each with the weight of a row of the stream."""
+        rows, shown = self.rows or len(batch.row[batch.stream]), batch.shown[batch.stream].sum()
+        filled = PerClass(self.per_class).filled(memory["exemplars"])
+        draw = drawn(filled, batch.draws["place"], rows, self.replacement)
+        share = shown / (shown + draw.valid.sum()).to(problem.dtype)
+        return replayed(problem, batch, memory["exemplars"], draw, share)
+
+    def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
+        """Cross-entropy and distillation of corrected scores, weighed by the numbers of classes."""
+        raw, seen = problem.outputs(params, batch.x), memory["seen"]
+        outputs = raw._replace(logits=corrected(raw.logits, memory))
+        old = seen | ~seen.any()  # the first task's teacher has nothing to say, and no weight
+        teacher = corrected(problem.logits({"net": memory["teacher"]}, batch.x), memory)
+        over = old.expand_as(teacher)
+        terms = soft_cross_entropy(teacher / self.temperature, outputs.logits / self.temperature, over, over)
+        known = seen | problem.rules["classes_of"][batch.task[:1]][0]
+        share = (seen.sum() / known.sum()).to(problem.dtype)
+        rows = (1 - share) * problem.loss_rows(outputs.logits, batch) + share * terms
+        return (batch.weight * rows).sum(), outputs
+
+    def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
+        """Keep rows of the task, fit its correction, and become the teacher."""
+        exemplars = PerClass(self.per_class).insert(problem, memory["exemplars"], task, task.draws["ticket"])
+        spared = task._replace(row=task.validation, valid=task.validation_valid)
+        held = PerClass(self.held_out).insert(problem, memory["held_out"], spared, task.draws["held_out"])
+        new = task.classes & ~memory["seen"]
+        pair = self.fitted(problem, params, memory, held, new)
+        pair = torch.where(memory["seen"].any(), pair, pair.new_tensor([1.0, 0.0]))
+        return params, {
+            "exemplars": exemplars,
+            "held_out": held,
+            "teacher": dict(params["net"]),
+            "seen": memory["seen"] | task.classes,
+            "alpha": torch.where(new, pair[0], memory["alpha"]),
+            "beta": torch.where(new, pair[1], memory["beta"]),
+        }
+
+    def fitted(self, problem: Problem, params: Params, memory: Memory, held: Memory, new: Tensor) -> Tensor:
+        """alpha and beta of the new classes [C], as [2]."""
+        row, number, filled = (held[name].flatten() for name in ("row", "task", "filled"))
+        each = held["filled"] / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
+        weight = (each / each.sum()).flatten().to(problem.dtype)
+        scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
+        label = torch.where(filled, problem.y(row, number), 0)
+
+        def log_p(pairs: Tensor) -> Tensor:
+            """Log probabilities [L, N, C] by L pairs [L, 2]."""
+            z = torch.where(new, pairs[:, :1, None] * scores + pairs[:, 1:, None], scores)
+            return z.masked_fill(~problem.allowed(number), -torch.inf).log_softmax(2)
+
+        def loss(pairs: Tensor) -> Tensor:
+            surprise = -log_p(pairs).gather(2, label.expand(len(pairs), -1)[..., None])[..., 0]  # [L, N]
+            return (surprise * weight).sum(1) + self.pull * pairs[:, 1].square() / 2
+
+        unit = torch.eye(2, dtype=problem.dtype, device=problem.device)
+        length = 0.5 ** torch.arange(LENGTHS, dtype=problem.dtype, device=problem.device)
+        slopes = torch.stack([scores, torch.ones_like(scores)]) * new  # of z by alpha and by beta, [2, N, C]
+        target = slopes.gather(2, label.expand(2, -1)[..., None])[..., 0]
+        pair, pulled = unit[0], self.pull * unit[1]
+        for _ in range(self.steps):
+            p = log_p(pair[None])[0].exp()
+            mean = (slopes * p).sum(2)  # [2, N]
+            gradient = ((mean - target) * weight).sum(1) + pulled * pair
+            # sums, not matrix products: those may be rounded otherwise in a fleet of another size
+            spread = (slopes[:, None] * slopes * p).sum(3) - mean[:, None] * mean  # [2, 2, N]
+            spread = (spread * weight).sum(2)
+            step = torch.linalg.solve_ex(spread + torch.diag(pulled + DAMPING), gradient)[0]
+            tried = pair - length[:, None] * step  # [L, 2]
+            pair = tried.gather(0, loss(tried).argmin().expand(1, 2))[0]
+        return pair
+
+
+def corrected(scores: Tensor, memory: Memory) -> Tensor:
+    """alpha s + beta of each class, [B, C]."""
+    return memory["alpha"] * scores + memory["beta"]

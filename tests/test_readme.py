@@ -1,0 +1,150 @@
+"""Every command and every block of Python that the README shows is run, in its order, in one folder.
+
+With small budgets: a repeated option counts once, as it was given last, so each command runs as it stands with those of
+`SMALL` behind it. Data that need a download are stood in for by noise of the same shape (`STAND_INS`). `make` itself is
+not run, as it would install; its commands are read by `make -n`, and those of them that are ours are run.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scenarios.stream import Budget
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+STAND_INS = {  # classes, training and test rows of each, side of the images
+    "mnist": (10, 12, 4, 28),
+    "omniglot": (50, 4, 2, 28),
+    "omniglot-background": (60, 16, 4, 28),
+}
+QUICK = ["--seeds", "2", "--iterations", "3", "--device", "cpu", "--threads", "1"]
+SMALL = {
+    "run": QUICK,
+    "compare": QUICK,
+    "pretrain": ["--init", "MAML(rotations=True, iterations=2, tasks=2, query=2)", "--episodes", "4"],
+    "meta-test": [],
+    "transfer": [*QUICK, "--steps", "2"],
+    "distil": ["--iterations", "3"],
+}
+ALSO = {  # words of a command, and what it needs besides
+    "--readings": ["--model", "MLP(8)", "--iterations", "30", "--few-shot", "1,2"],
+    "run split-omniglot": ["--iterations", "1", "--batch", "2"],
+    "--shot": ["--episodes", "4"],
+    "--online": ["--online", "3", "--runs", "1"],
+}
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, "" where none is named."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """What the README tells a reader to type, comments left out: in blocks, and the comparisons named in the text."""
+    shown = [line for block in blocks("") for line in block.splitlines()]
+    shown += [" ".join(words.split()) for words in re.findall(r"`(lifelong compare [^`]*?)`", README, re.DOTALL)]
+    lines = [re.split(r"\s#\s", line)[0].strip() for line in shown]
+    return [line for line in lines if line.startswith(("lifelong ", "make ")) and "..." not in line]
+
+
+def small(command: str) -> list[str]:
+    """The words of a command after `lifelong`, with a small budget behind them."""
+    words = shlex.split(command)[1:]
+    more = [word for name, options in ALSO.items() if name in command for word in options]
+    listed = [
+        path for word in words for path in (sorted(glob.glob(word)) if "*" in word and "(" not in word else [word])
+    ]
+    return [*listed, *SMALL.get(words[0], []), *more]
+
+
+@pytest.fixture
+def readers_folder(tmp_path, monkeypatch):
+    """An empty folder, with stand-ins for data that would be downloaded."""
+    from scenarios import datasets
+
+    def noise(classes: int, train: int, test: int, side: int):
+        def read(root):
+            y = torch.arange(classes)
+            random = torch.Generator().manual_seed(classes)
+            parts = [
+                (torch.randint(256, (classes * n, side, side), generator=random).to(torch.uint8), y.repeat(n))
+                for n in (train, test)
+            ]
+            return datasets.table_from_arrays("noise", *parts[0], *parts[1])
+
+        return read
+
+    for name, sizes in STAND_INS.items():
+        monkeypatch.setitem(datasets.DATASETS, name, replace(datasets.DATASETS[name], read=noise(*sizes), content=""))
+    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_command_works_as_it_stands(readers_folder, monkeypatch, capsys):
+    import cli
+
+    shown = [command for command in commands() if command.startswith("lifelong ")]
+    assert len(shown) >= 20
+    for command in shown:
+        monkeypatch.setattr(sys, "argv", ["lifelong", *small(command)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, (command, said.err)
+        assert said.out or said.err, command
+    assert (readers_folder / "report.html").exists() and (readers_folder / "runs/digits/summary.json").exists()
+
+
+def test_every_python_block_works_as_it_stands(readers_folder, capsys):
+    shown = blocks("python")
+    assert len(shown) == 2
+    short = {  # what the README says, and the same with a small budget
+        'build(find("split-digits"))': 'build(find("split-digits"), budget=Budget(iterations=2, batch=8))',
+        "range(20)": "range(2)",
+        'Request("split-digits", ': 'Request("split-digits", iterations=60, ',
+    }
+    assert all(README.count(words) == 1 for words in short)
+    for block in shown:
+        for words, fewer in short.items():
+            block = block.replace(words, fewer)
+        exec(compile(block, "README.md", "exec"), {"Budget": Budget})
+    last = capsys.readouterr().out.splitlines()[-1]
+    accuracy = [float(word) for word in last.strip("[]").split()]
+    assert len(accuracy) == 3 and min(accuracy) > 0.8, last  # mostly rows that it learned, answered in their own labels
+
+
+def test_every_make_target_is_there_and_its_commands_can_be_run(readers_folder, monkeypatch, capsys):
+    import cli
+
+    targets = [shlex.split(command)[1] for command in commands() if command.startswith("make ")]
+    assert set(targets) >= {"demo", "test"}
+    for target in [*targets, "reference", "bench"]:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    demo = [line.partition("lifelong ")[2] for line in done.stdout.splitlines() if "bin/lifelong " in line]
+    assert len(demo) == 2, done.stderr
+    for line in demo:
+        monkeypatch.setattr(sys, "argv", ["lifelong", *small(f"lifelong {line}"), "--eval-every", "2"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0 and "difference" in said.out, said.err
+    monkeypatch.setattr(sys, "argv", ["lifelong", "show", "runs/demo"])  # as a reader would look at it
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 0 and "task-incremental" in said.out and "class-incremental" in said.out
