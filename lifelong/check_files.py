@@ -11,7 +11,7 @@ from lifelong import expression
 from lifelong.checks import check_learner, classes_of, first_setting, states, stream_for
 from lifelong.learner import AnyLearner
 from lifelong.meta.checks import check_initialisation
-from lifelong.meta.initialisation import Initialisation
+from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.model import MLP
 from lifelong.model_checks import check_model, is_model
 from lifelong.own_code import file_of, misspelt_verbs, user_line, words_of
@@ -52,12 +52,14 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
         raise Refusal(f"{path}: has no {name!r}: {expression.suggest(name, defined)}")
     for key in defined:
         value = getattr(module, key)
-        method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner | Initialisation))
+        method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner | InitialisationLearner))
         if (not name or key == name) and method and dataclasses.is_dataclass(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {})))
         elif (not name or key == name) and is_model(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {}, "models")))
-        elif (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | Initialisation):
+        elif (
+            (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | InitialisationLearner)
+        ):
             raise Refusal(f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it")
     for key in sorted(set(CATALOGUE) - known) if not name else []:
         found.append((key, build(CATALOGUE[key])))
@@ -70,7 +72,7 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
             misspelt(type(subject)),
             "A method that no verb is called after is never called.",
         )
-        contracts = {Stream: check_stream, Initialisation: check_initialisation}
+        contracts = {Stream: check_stream, InitialisationLearner: check_initialisation}
         model = check_model if "features" in dir(subject) and "head" in dir(subject) else check_learner
         rows = next((check for kind, check in contracts.items() if isinstance(subject, kind)), model)(subject)
         for check, seen, mend in rows:

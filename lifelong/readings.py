@@ -23,7 +23,7 @@ from lifelong.learner import AnyLearner, Learner, State
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, check_request, learned
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, InitialisationError
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
@@ -87,7 +87,7 @@ class Comparison:
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
     names: tuple[str, ...] = ()
-    stage: Initialisation | None = None
+    stage: InitialisationLearner | None = None
     readings: tuple[str, ...] = READINGS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
@@ -146,7 +146,7 @@ class Comparison:
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
-    def _within_budget(self, stage: Initialisation) -> Initialisation:
+    def _within_budget(self, stage: InitialisationLearner) -> InitialisationLearner:
         """The stage with the stream's way, for as long as the budget lasts. Raises InitialisationError where it cannot be read so."""
         name = type(stage).__name__
         if not stage.episodic:

@@ -209,7 +209,7 @@ class Request:
 
     def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.expression import parse
-        from lifelong.meta.initialisation import Initialisation
+        from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
         from scenarios.datasets import load_table
 
@@ -218,7 +218,7 @@ class Request:
             start.check_apart(stream.table, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
-        if not isinstance(start, Initialisation):
+        if not isinstance(start, InitialisationLearner):
             return start
         data = start.data or self._entry()[0].background
         if not data:

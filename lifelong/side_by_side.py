@@ -27,7 +27,7 @@ from lifelong.files import (
 from lifelong.labels import method_labels
 from lifelong.learner import Learner
 from lifelong.loop import device_of
-from lifelong.meta.initialisation import Initialisation
+from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.metrics import estimate
 from lifelong.readings import HELD, READINGS, Comparison, Line, Say
 from lifelong.request import Request, RequestError, default_folder
@@ -69,7 +69,7 @@ class Asked:
         with user_files.in_place(request.files):
             meta = parse(self.stage, "initialisations") if self.stage else None
             strategies = tuple(parse(text, "strategies") for text in self._strategies)
-        if meta is not None and not isinstance(meta, Initialisation):
+        if meta is not None and not isinstance(meta, InitialisationLearner):
             raise RequestError(
                 f"--meta {self.stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'"
             )

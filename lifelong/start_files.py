@@ -13,7 +13,7 @@ from lifelong.files import RunError
 from lifelong.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import Checkpoints
-from lifelong.meta.initialisation import Initialisation, InitialisationError
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
 from lifelong.meta.learned import (
     LearnedInitialisation,
     PendingInitialisation,
@@ -57,11 +57,11 @@ class Work:
         words = words_of(self.method, self.distribution.model, request.scenario, request.seeds)
         self.checkpointer = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
 
-    def _prepared(self) -> tuple[Initialisation, TaskDistribution, str]:
+    def _prepared(self) -> tuple[InitialisationLearner, TaskDistribution, str]:
         request, device = self.request, device_of(self.request.device)
         if request.scenario in NAMED_SOURCES:
             method = parse(request.init, "initialisations")
-            if not isinstance(method, Initialisation):
+            if not isinstance(method, InitialisationLearner):
                 raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'MAML()'")
             model, source = parse(request.model or "MLP(40, 40)", "models"), NAMED_SOURCES[request.scenario]()
             return method, distribution_of_source(method, model, source).to(device), request.scenario
@@ -98,7 +98,7 @@ def learn_for_run(start: Any, folder: Any, watch: Consumer | None) -> dict[str, 
 
 def _opened(
     path: Path, data: str, root: str, device: str
-) -> tuple[LearnedInitialisation, Initialisation, TaskDistribution]:
+) -> tuple[LearnedInitialisation, InitialisationLearner, TaskDistribution]:
     """A start, the method that made it, and the distribution of tasks that it is tested on."""
     start = load_learned(path)
     refuse_unnamed([start.about["made by"], start.about["model"]], path)

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 import torch
 
 from lifelong.expression import parse
-from lifelong.meta.initialisation import Initialisation
+from lifelong.initialisation import Random
+from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.published import few_shot, online, rows, sines, split_mnist
 from lifelong.published import reproduce as tables
 from lifelong.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
@@ -290,9 +290,9 @@ def test_rows_have_names_of_their_own_and_words_that_can_be_read():
     names = [row.name for row in tables.ROWS]
     assert len(set(names)) == len(names)
     for row in tables.ROWS:
-        assert isinstance(parse(getattr(row, "stage", "Random()"), "initialisations"), Initialisation | FunctionType), (
-            row
-        )
+        assert isinstance(
+            parse(getattr(row, "stage", "Random()"), "initialisations"), InitialisationLearner | Random
+        ), row
         assert parse(getattr(row, "model", "MLP()"), "models") and parse(
             getattr(row, "strategy", "FineTuning()"), "strategies"
         )

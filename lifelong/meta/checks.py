@@ -15,7 +15,7 @@ from lifelong import expression
 from lifelong.checks import Broken, Check, equal, outcome
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
-from lifelong.meta.initialisation import Initialisation, Meta
+from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
 from lifelong.model import MLP
 from scenarios.episodes import Episode, Sines, Support, TaskSource, pool
@@ -28,7 +28,7 @@ STEP = 1e-5  # of central differences
 POINTS = 6  # coordinates that are differentiated
 
 
-def tasks_for(subject: Initialisation) -> TaskDistribution:
+def tasks_for(subject: InitialisationLearner) -> TaskDistribution:
     """A distribution of milliseconds that the subject takes: Gaussian clouds to tell apart, or sine waves."""
     if "classes" not in subject.kinds:
         return TaskDistribution(MLP(7), Sines(), Sines(), DOUBLE)
@@ -36,25 +36,25 @@ def tasks_for(subject: Initialisation) -> TaskDistribution:
     return TaskDistribution(MLP(7), pool(table, part="train"), pool(table, part="test"), DOUBLE)
 
 
-def _started(subject: Initialisation) -> tuple[Initialisation, TaskDistribution, Meta]:
+def _started(subject: InitialisationLearner) -> tuple[InitialisationLearner, TaskDistribution, Meta]:
     """A subject of small size, its tasks, and what it learned in a few iterations."""
     small, tasks = subject.small(), tasks_for(subject)
     return small, tasks, pretrain(small, tasks, (0,), episodes=0).of(0)
 
 
-def _asked(small: Initialisation, tasks: TaskDistribution) -> tuple[Episode, int]:
+def _asked(small: InitialisationLearner, tasks: TaskDistribution) -> tuple[Episode, int]:
     """An episode of the size that it is tested on."""
     way, shot = small.tests_way, max(small.tests_shot, 2)
     return tasks.validation.draw(1, way, shot, 2, generator("contract", "asked")).task(0), way
 
 
-def repr_round_trips(subject: Initialisation) -> None:
+def repr_round_trips(subject: InitialisationLearner) -> None:
     """Its repr is the text that builds it."""
     if expression.parse(repr(subject), "initialisations") != subject:
         raise Broken(f"{subject!r} does not come back from its own text")
 
 
-def state_is_kept(subject: Initialisation) -> None:
+def state_is_kept(subject: InitialisationLearner) -> None:
     """What it learns comes back from a file as it was: the same tree, the same types, the same bits."""
     small, tasks = subject.small(), tasks_for(subject)
     for meta in (pretrain(replace(small, iterations=1), tasks, (0, 1), episodes=0).meta, _begun(small, tasks)):
@@ -70,11 +70,11 @@ def state_is_kept(subject: Initialisation) -> None:
         equal(meta, again, "what is learned and what comes back from its file")
 
 
-def _begun(small: Initialisation, tasks: TaskDistribution) -> Meta:
+def _begun(small: InitialisationLearner, tasks: TaskDistribution) -> Meta:
     return small.init(tasks, generator("contract", "start"))
 
 
-def queries_in_any_order(subject: Initialisation) -> None:
+def queries_in_any_order(subject: InitialisationLearner) -> None:
     """Permuted queries give permuted answers."""
     small, tasks, meta = _started(subject)
     episode, way = _asked(small, tasks)
@@ -85,7 +85,7 @@ def queries_in_any_order(subject: Initialisation) -> None:
     equal(straight[order], permuted, "answers to queries in another order", ROUNDING * _size(straight))
 
 
-def support_in_any_order(subject: Initialisation) -> None:
+def support_in_any_order(subject: InitialisationLearner) -> None:
     """Unless declared, answers do not depend on the order of the support."""
     if subject.ordered:
         return
@@ -99,7 +99,7 @@ def support_in_any_order(subject: Initialisation) -> None:
     equal(straight, permuted, "answers after a support in another order", ROUNDING * _size(straight))
 
 
-def queries_do_not_help_each_other(subject: Initialisation) -> None:
+def queries_do_not_help_each_other(subject: InitialisationLearner) -> None:
     """Unless declared, the answer to a query is the same whatever is asked beside it."""
     if subject.transductive:
         return
@@ -111,7 +111,7 @@ def queries_do_not_help_each_other(subject: Initialisation) -> None:
     equal(together, torch.cat(alone), "answers to queries together and alone", ROUNDING * _size(together))
 
 
-def order_leaks_nothing(subject: Initialisation) -> None:
+def order_leaks_nothing(subject: InitialisationLearner) -> None:
     """Unless declared, the loss is the same when the rows of the episodes that it learns from stand in another order."""
     if subject.ordered or not subject.episodic or not subject.differentiates:
         return
@@ -127,14 +127,14 @@ def order_leaks_nothing(subject: Initialisation) -> None:
     equal(*losses, "losses of the same episodes with their rows in another order", ROUNDING * _size(losses[0]))
 
 
-def alone_is_fleet(subject: Initialisation) -> None:
+def alone_is_fleet(subject: InitialisationLearner) -> None:
     """Seed 3 alone and beside others learns the same, in float64."""
     small, tasks = subject.small(), tasks_for(subject)
     alone, fleet = (pretrain(small, tasks, seeds, episodes=0).meta for seeds in ((3,), (1, 3)))
     equal(alone, tree_map(lambda leaf: leaf[1:], fleet), "what a seed learns alone and in a fleet", 1e-12)
 
 
-def gradient_is_the_losss(subject: Initialisation) -> None:
+def gradient_is_the_losss(subject: InitialisationLearner) -> None:
     """The gradient is finite, shaped like what is learned, and that of the loss by central differences, in float64."""
     small, tasks = subject.small(), tasks_for(subject)
     meta, drawn = _begun(small, tasks), small.draw(tasks, generator("contract", "drawn"))
@@ -159,7 +159,7 @@ def gradient_is_the_losss(subject: Initialisation) -> None:
                 raise Broken(f"its gradient says {exact:.6g} where its loss has the slope {numeric:.6g}")
 
 
-def follows_its_device(subject: Initialisation) -> None:
+def follows_its_device(subject: InitialisationLearner) -> None:
     """Every verb runs where the tasks lie: on the meta device, where a stray tensor or a value read back shows."""
     small, tasks = subject.small(), tasks_for(subject).to("meta")
     meta, drawn = _begun(small, tasks), small.draw(tasks, generator("contract", "drawn"))
@@ -226,7 +226,7 @@ INITIALISATION_CHECKS = (
 )
 
 
-def check_initialisation(subject: Initialisation) -> Iterator[tuple[str, str, str]]:
+def check_initialisation(subject: InitialisationLearner) -> Iterator[tuple[str, str, str]]:
     """The contract on one initialisation: (check, what was seen or "", how to mend it), one after another."""
     for check in INITIALISATION_CHECKS:
         yield check.name, outcome(check, subject), check.mend

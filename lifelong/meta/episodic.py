@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, Meta, Record
+from lifelong.meta.initialisation_learner import InitialisationLearner, Meta, Record
 from scenarios.episodes import Episode, Support
 
 
 @dataclass(frozen=True)
-class MetaLearner(Initialisation):
+class MetaLearner(InitialisationLearner):
     """An initialisation that minimises the loss of its own answers to an episode's queries.
 
     way, shot, query: of its episodes; tasks: episodes of an iteration. A metric method is its `answers` alone; one that

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from lifelong.files import FORMAT, RunError, check_format
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain, with_trunk
 from lifelong.model import Model
 from lifelong.problem import Params, Problem
@@ -26,7 +26,7 @@ FEW = 50  # classes below which none are held out: validation then takes other i
 
 
 def distribution_of(
-    method: Initialisation, model: Model, table: Table, apart_from: Table | None = None
+    method: InitialisationLearner, model: Model, table: Table, apart_from: Table | None = None
 ) -> TaskDistribution:
     """The tasks of a table of background classes, kept apart from the table of the stream.
 
@@ -51,7 +51,7 @@ def distribution_of(
     return distribution
 
 
-def distribution_of_source(method: Initialisation, model: Model, source: TaskSource) -> TaskDistribution:
+def distribution_of_source(method: InitialisationLearner, model: Model, source: TaskSource) -> TaskDistribution:
     """The tasks of a source that needs no data, such as sine waves; it validates on fresh ones."""
     distribution = TaskDistribution(model, source, source)
     method.check(distribution)
@@ -155,7 +155,7 @@ def load_learned(path: Path) -> LearnedInitialisation:
 class PendingInitialisation:
     """An initialisation that is learned when its start is first asked for, and then kept; on disk where it has a path."""
 
-    method: Initialisation
+    method: InitialisationLearner
     distribution: TaskDistribution
     seeds: tuple[int, ...]
     learned: LearnedInitialisation | None = None
@@ -182,6 +182,6 @@ class PendingInitialisation:
         return self.learn().of(seed)
 
 
-def words_of(method: Initialisation, model: Model, data: str, seeds: Sequence[int]) -> str:
+def words_of(method: InitialisationLearner, model: Model, data: str, seeds: Sequence[int]) -> str:
     """A request in words, by which its checkpoint is known again."""
     return json.dumps([repr(method), repr(model), data, list(seeds)])

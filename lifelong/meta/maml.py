@@ -13,7 +13,7 @@ from lifelong.adaptation.steps import FirstOrder, OnFeatures, adapted, batch_of
 from lifelong.learner import Learner
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner, in_chunks, query_loss
-from lifelong.meta.initialisation import InitialisationError, Meta, params_of
+from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.model import chosen
 from lifelong.optimisers import GivenRates
 from lifelong.problem import scaled

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.steps import OnFeatures, batch_of, loss_of
-from lifelong.learner import Learner, State
+from lifelong.learner import Learner
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta, params_of
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, params_of
 from lifelong.meta.online_head import online_head
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
@@ -30,7 +30,7 @@ class Trajectory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OML(Initialisation):
+class OML(InitialisationLearner):
     """Learn a trunk such that the head, taught one image at a time and class after class, answers old and new classes.
 
     The public algorithm as its authors mended it in July 2020. Of N = way classes the outputs are drawn anew; one step of
@@ -109,7 +109,7 @@ class OML(Initialisation):
             problem = replace(problem, model=OnFeatures(distribution.model))
         else:
             learner = Learner(problem.model, optimiser=SGD(self.rate), trains="head")
-            state = State(params, {}, ())
+            state = learner.init(problem, params, torch.Generator())
             for j in range(len(x)):
                 batch = batch_of(x[j : j + 1], seen.y[j : j + 1], problem.classes, distribution.dtype)
                 state = learner.step(problem, state, batch)

@@ -19,7 +19,7 @@ from lifelong.learner import AnyLearner, Learner
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Member, Options, Session, learned
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import InitialisationError, Meta, params_of
+from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
 from lifelong.model import MLP

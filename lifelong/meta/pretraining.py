@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.testing import scored
 from lifelong.model import Net
 from scenarios.stream import generator
@@ -86,7 +86,7 @@ class Checkpointer(Protocol):
 class Learned:
     """What was learned for S seeds: the outer loop's final state."""
 
-    method: Initialisation
+    method: InitialisationLearner
     seeds: tuple[int, ...]
     state: TrainingState
 
@@ -112,7 +112,7 @@ class Learned:
 
 
 def pretrain(
-    method: Initialisation,
+    method: InitialisationLearner,
     distribution: TaskDistribution | Sequence[TaskDistribution],
     seeds: Sequence[int] = (0,),
     *,
@@ -141,7 +141,7 @@ def pretrain(
 
 
 def begin(
-    method: Initialisation, distribution: TaskDistribution, seeds: Sequence[int], initial: Net | None = None
+    method: InitialisationLearner, distribution: TaskDistribution, seeds: Sequence[int], initial: Net | None = None
 ) -> TrainingState:
     """The state before the first iteration. Raises a Refusal where the distribution cannot serve the method."""
     method.check(distribution)
@@ -156,7 +156,7 @@ def begin(
 
 
 def events(
-    method: Initialisation,
+    method: InitialisationLearner,
     distributions: Sequence[TaskDistribution],
     seeds: Sequence[int],
     state: TrainingState,
@@ -200,7 +200,7 @@ def _is_due(state: TrainingState, iterations: int, every: int) -> bool:
 
 
 def _over_seeds(
-    method: Initialisation, distribution: TaskDistribution, count: int
+    method: InitialisationLearner, distribution: TaskDistribution, count: int
 ) -> Callable[[Meta, list[Any], float], tuple[Tensor, Meta]]:
     """The gradient for every seed: mapped for networks of matrix products, in turn for convolutions.
 
@@ -249,7 +249,9 @@ def recorded(compute: Callable[..., Any]) -> Callable[..., Any]:
     return play
 
 
-def _validate(method: Initialisation, distribution: TaskDistribution, meta: Meta, count: int, episodes: int) -> Tensor:
+def _validate(
+    method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, count: int, episodes: int
+) -> Tensor:
     """Score of every seed on the same validation episodes [S, E]."""
     alone = [tree_map(lambda leaf, s=s: leaf[s], meta) for s in range(count)]
     found = [scored(method, distribution, one, distribution.validation, episodes=episodes) for one in alone]

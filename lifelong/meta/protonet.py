@@ -11,7 +11,7 @@ from torch import Tensor
 from lifelong.adaptation.steps import nearest_means
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta, params_of
 from lifelong.problem import scaled
 from scenarios.episodes import Support
 

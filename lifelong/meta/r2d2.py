@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta, params_of
 from lifelong.problem import scaled
 from scenarios.episodes import Support
 
@@ -30,8 +30,8 @@ class R2D2(MetaLearner):
     query: int = 5
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
-        """The network, and the three numbers of the ridge head, each [1]."""
-        zero = torch.zeros(1, dtype=distribution.dtype, device=distribution.device)
+        """The network, and the three numbers of the ridge head, each 0-d."""
+        zero = torch.zeros((), dtype=distribution.dtype, device=distribution.device)
         ridge = {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
         return {**super().init(distribution, generator), "ridge": ridge}
 

@@ -13,7 +13,7 @@ from lifelong.adaptation.steps import adapted, batch_of
 from lifelong.learner import Learner, State
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta, params_of
 from lifelong.optimisers import SGD, Adam, Optimiser
 from lifelong.problem import Params, scaled
 from scenarios.episodes import Episode, Support, shuffled

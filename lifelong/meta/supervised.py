@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta, Record, params_of
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, Record, params_of
 from lifelong.problem import scaled
 
 
@@ -35,7 +35,7 @@ def scores_of(distribution: TaskDistribution, meta: Meta, drawn: Rows) -> Tensor
 
 
 @dataclass(frozen=True)
-class Pretrained(Initialisation):
+class Pretrained(InitialisationLearner):
     """Supervised training on every class of the data at once: the transfer baseline of a learned start.
 
     batch: rows of an iteration, drawn class by class. Loss: cross-entropy over all classes (and their right angles).
@@ -74,7 +74,7 @@ class Pretrained(Initialisation):
 
 
 @dataclass(frozen=True)
-class MultiTask(Initialisation):
+class MultiTask(InitialisationLearner):
     """Joint training on many tasks, each with its own head: the data's classes in `groups` runs of equal length.
 
     Loss: cross-entropy over the classes of the row's own group. (Caruana, 1997.) batch: as in Pretrained.

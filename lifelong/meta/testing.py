@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import in_chunks
-from lifelong.meta.initialisation import Initialisation, InitialisationError, Meta
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.metrics import estimate
 from scenarios.episodes import Episode, TaskSource
 from scenarios.stream import generator
@@ -43,7 +43,7 @@ class Scored:
 
 
 def scored(
-    method: Initialisation,
+    method: InitialisationLearner,
     distribution: TaskDistribution,
     meta: Meta,
     source: TaskSource,
@@ -85,7 +85,7 @@ def scored(
 
 
 def _together(
-    method: Initialisation, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
+    method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
 ) -> Iterator[Tensor]:
     """The scores [T] of some tasks at a time, all queries of each answered together."""
 
@@ -98,7 +98,7 @@ def _together(
 
 
 def _apart(
-    method: Initialisation, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
+    method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, drawn: Episode, way: int
 ) -> Iterator[Tensor]:
     """The score [1] of one task after another, each query answered beside the support alone.
 

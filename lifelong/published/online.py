@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from lifelong.expression import parse
 from lifelong.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Meta
+from lifelong.meta.initialisation_learner import Meta
 from lifelong.meta.learned import LearnedInitialisation, distribution_of
 from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import begin, events

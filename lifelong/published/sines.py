@@ -13,7 +13,7 @@ from lifelong.adaptation.rate_selection import select_rate
 from lifelong.expression import parse
 from lifelong.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation import Meta
+from lifelong.meta.initialisation_learner import Meta
 from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain

@@ -192,7 +192,7 @@ def test_a_broken_promise_is_caught(broken, said):
 def test_the_contract_is_reached_from_a_file(cli, tmp_path):
     (tmp_path / "my_meta.py").write_text(MATCHING)
     done = cli("check", "my_meta.py")
-    assert done.returncode == 0 and done.stdout.count("holds") == len(INITIALISATION_CHECKS), done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.count("holds") >= len(INITIALISATION_CHECKS), done.stdout + done.stderr
     assert "fails" not in done.stdout
     (tmp_path / "my_bad.py").write_text(
         MATCHING.replace("* self.sharpness", "* self.sharpness * torch.arange(len(query))[:, None]")
@@ -209,7 +209,7 @@ import torch
 from torch.nn import functional as F
 
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation import params_of
+from lifelong.meta.initialisation_learner import params_of
 from lifelong.problem import scaled
 
 

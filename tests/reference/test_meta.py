@@ -336,7 +336,7 @@ def test_r2d2_in_a_loop_over_tasks():
     """Loss and gradient, with autograd and nothing of ours but the network's layers."""
     method = R2D2(way=3, shot=2, query=2, tasks=4)
     meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
-    meta["ridge"] = {"log_strength": HALF[None], "scale": 3 * HALF[None], "shift": -HALF[None]}
+    meta["ridge"] = {"log_strength": HALF, "scale": 3 * HALF, "shift": -HALF}
     leaves, spec = tree_flatten(meta)
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     own = tree_unflatten(leaves, spec)
@@ -562,7 +562,7 @@ def test_learning_begins_from_given_trunks():
 def test_each_query_apart_is_the_plain_pass_where_rows_are_not_mixed(method):
     """And where they are, each query beside the support: in pieces the same as one after another."""
     x = torch.rand(60, 8, 8, generator=generator("images"))
-    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6)
+    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6, labels=())
     for norm in ("group", "batch"):
         source = pool(table)
         tasks = TaskDistribution(Conv4(4, blocks=2, groups=2, norm=norm), source, source, DOUBLE)

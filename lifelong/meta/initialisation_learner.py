@@ -22,7 +22,7 @@ from scenarios.episodes import Support
 from scenarios.refusal import Refusal
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
-Record = TypeVar("Record", bound="Initialisation")
+Record = TypeVar("Record", bound="InitialisationLearner")
 
 
 class InitialisationError(Refusal):
@@ -30,7 +30,7 @@ class InitialisationError(Refusal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Initialisation(ABC):
+class InitialisationLearner(ABC):
     """What all initialisations share, and the verbs with their defaults.
 
     iterations: of the outer loop; outer: its optimiser. data: the data set that it learns from; empty: the scenario's
