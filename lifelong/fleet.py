@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from lifelong.batch import Batch, FinishedTask, Params
-from lifelong.initialisation import Initialisation
+from lifelong.initialisation import Initialisation, Random
 from lifelong.learner import AnyLearner, State
 from lifelong.problem import Problem, scaled
 from lifelong.varied import Path, differing, with_values
-from scenarios.stream import Seed, generator
+from scenarios.stream import ScenarioError, Seed, generator
 
-PLACE = "tasks done"  # among the named tensors of a looped member
+PLACE = "tasks and steps done"  # among the named tensors of a looped member
 
 
 class Fleet(Protocol):
@@ -103,6 +103,24 @@ def unshared(tree: Any, live: Any) -> Any:
     """The tree with copies of those leaves that share storage with a leaf of `live`, which is updated in place."""
     taken = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(live) if leaf.numel()}
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
+
+
+def apart(params: Params) -> Params:
+    """Parameters that can each be updated in place: copies of those that share storage with one before, or with themselves.
+
+    A verb may hand back one tensor under two names, or a constant, which is expanded over the members.
+    """
+    taken: set[int] = set()
+
+    def alone(leaf: Tensor) -> Tensor:
+        place = leaf.untyped_storage().data_ptr()
+        if place in taken or not leaf.is_contiguous():
+            leaf = leaf.clone(memory_format=torch.contiguous_format)
+        if leaf.numel():
+            taken.add(leaf.untyped_storage().data_ptr())
+        return leaf
+
+    return tree_map(alone, params)
 
 
 class MappedFleet:
@@ -200,7 +218,8 @@ class MappedFleet:
         self._update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
         if learner.finishes:
             finished = self._finish(state, step)
-            state = State(finished.params, state.optimiser, unshared(finished.memory, finished.params))
+            params = apart(finished.params)
+            state = State(params, state.optimiser, unshared(finished.memory, params))
         return state, step.loss
 
     def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Sequence[float] | Tensor) -> None:
@@ -234,9 +253,20 @@ class MappedFleet:
         """Consolidate every member."""
         new = self._after_task(state, task)
         # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
-        optimiser = tree_map(torch.clone, new.optimiser)
-        params = tree_map(torch.Tensor.contiguous, new.params)
+        optimiser = tree_map(torch.clone, self._optimiser_after_task(new))
+        params = apart(new.params)
         return State(params, optimiser, unshared(new.memory, params))
+
+    def _optimiser_after_task(self, new: State) -> Any:
+        """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
+        if len(self.rules) == 1:
+            return new.optimiser
+        parts = []
+        for members, rule in self.rules:
+            trees = (self.learner.trained(new.params), new.optimiser)
+            own = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
+            parts.append(torch.func.vmap(rule.after_task)(*own))
+        return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
     def prepare(self, state: State, draws: Any) -> State:
         """What an evaluation predicts with."""
@@ -322,7 +352,11 @@ class LoopedFleet:
         torch.manual_seed(generator(self.seeds[s].data, "looped", *words).initial_seed())
 
     def init(self, seeds: list[Seed], start: Initialisation) -> list[Any]:
-        """Every member, made in turn."""
+        """Every member, made in turn. Raises ScenarioError for a start that it would not look at."""
+        if start != Random():
+            raise ScenarioError(
+                f"{self.learner!r} makes its own network, and cannot start from {start!r}: leave --init out"
+            )
         self.seeds, members = seeds, []
         with torch.random.fork_rng():
             for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
@@ -389,14 +423,17 @@ class LoopedFleet:
         return torch.tensor(each, device=self.problem.device)
 
     def tensors(self, state: list[Any]) -> dict[str, dict[str, Tensor]]:
-        """Every member's named tensors, and how many tasks it has behind it."""
-        return {str(s): {**member.tensors(), PLACE: torch.tensor(member.task)} for s, member in enumerate(state)}
+        """Every member's named tensors, and where it stands: tasks that have ended for it, and steps since."""
+        return {
+            str(s): {**member.tensors(), PLACE: torch.tensor([member.task, member.steps])}
+            for s, member in enumerate(state)
+        }
 
     def restored(self, state: list[Any], tensors: dict[str, dict[str, Tensor]]) -> list[Any]:
         """Members with the tensors that a file holds."""
         for s, member in enumerate(state):
             held = dict(tensors[str(s)])
-            member.task, member.steps = int(held.pop(PLACE)), 0
+            member.task, member.steps = held.pop(PLACE).tolist()
             member.load(held)
         return state
 
