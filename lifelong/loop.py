@@ -137,7 +137,7 @@ def check_request(
     """Refuse what cannot be run, before anything is written. fleet: how many members learn together, 0 for all."""
     if not seeds:
         raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
-    if len(set(seeds)) < len(seeds):
+    if len({seed_of(seed) for seed in seeds}) < len(seeds):
         raise ScenarioError("a seed is named twice: each can run once")
     budget = stream.budget
     if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
@@ -416,7 +416,7 @@ class Session:
 
     def prepared_at_end(self, fleet: Any) -> Any:
         """What the last evaluation of a stream predicts with, from the fleet's final state."""
-        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, self.feed.length(self.tasks - 1)))
+        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, AT_END))
 
     def _prepared(self, state: TrainingState, fleet: Any, place: int) -> Any:
         return self.fleet.prepare(fleet, self.feed.prepared(state.task, place))
@@ -426,10 +426,12 @@ class Session:
         return [s for s, steps in enumerate(self.feed.steps[:, state.task].tolist()) if state.iteration >= steps]
 
     def _turn(self, state: TrainingState) -> None:
-        """The milestones that members have reached before this step."""
+        """The milestones that members have reached before this step, or with the last one of their fleet."""
+        # others may go on in another chunk: the place of the evaluations is then beyond this chunk's last step
+        here = min(state.iteration, self.feed.length(state.task))
         for share in self.milestones:
             steps = self.feed.steps[:, state.task].tolist()
-            members = [s for s, count in enumerate(steps) if round(share * count) == state.iteration]
+            members = [s for s, count in enumerate(steps) if round(share * count) == here]
             if members:
                 task = self.feed.finished(state.task, share)
                 state.fleet = self.fleet.at_milestone(state.fleet, task, share, members)
