@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scenarios.stream import InTurn, ScenarioError, Shown, Stream, Task, generator, in_orders
+from scenarios.stream import InTurn, ScenarioError, Shown, Stream, Task, generator
 
 
 @dataclass(frozen=True)
@@ -24,29 +24,42 @@ class Together:
         return -(-sum(len(task.train) for task in tasks) // len(tasks))
 
     def shown(self, tasks: list[Task], phase: int, wanted: Sequence[int], *seed: object) -> Shown:
-        """Random orders of all rows, or rows in turn of tasks that are drawn by the sampling."""
+        """Random orders of all rows, or rows in turn of tasks that are drawn by the sampling; a phase goes on where the
+        one before it ended, so that a pass over all phases shows each row once.
+        """
         row = torch.cat([task.train for task in tasks])
         number = torch.cat([torch.full_like(task.train, t) for t, task in enumerate(tasks)])
-        random = generator(*seed, tasks[phase].number)
         if self.sampling == "proportional":
-            order = in_orders(len(row), wanted[phase], random)
-        else:
-            order = self._by_task(number, len(tasks), wanted[phase], random)
-        first = (torch.arange(len(order)) < len(row)) & (phase == 0)
+            before = sum(wanted[:phase])
+            order = _of_passes(len(row), before, wanted[phase], *seed)
+            return Shown(row[order], number[order], before + torch.arange(len(order)) < len(row))
+        before = torch.zeros(len(tasks), dtype=torch.int64)  # rows of each task that were shown in earlier phases
+        for earlier in range(phase):
+            before += torch.bincount(self._turns(tasks, earlier, wanted, *seed), minlength=len(tasks))
+        turn = self._turns(tasks, phase, wanted, *seed)
+        order, first = torch.empty_like(turn), torch.empty_like(turn, dtype=torch.bool)
+        for t, task in enumerate(tasks):
+            here, members = turn == t, torch.nonzero(number == t)[:, 0]
+            count = int(here.sum())
+            order[here] = members[_of_passes(len(members), int(before[t]), count, *seed, task.number)]
+            first[here] = before[t] + torch.arange(count) < len(members)
         return Shown(row[order], number[order], first)
 
-    def _by_task(self, number: Tensor, tasks: int, wanted: int, random: torch.Generator) -> Tensor:
-        """Places in the pool, [wanted]: first the task is drawn, by the sampling, then its rows in turn."""
+    def _turns(self, tasks: list[Task], phase: int, wanted: Sequence[int], *seed: object) -> Tensor:
+        """Whose turn it is at each row of a phase, drawn by the sampling: int64 [wanted[phase]]."""
         if self.sampling == "round-robin":
-            task = torch.arange(wanted) // self.batch % tasks
-        else:
-            share = torch.bincount(number, minlength=tasks).to(torch.float64) ** sampling_exponent(self.sampling)
-            task = torch.multinomial(share, wanted, replacement=True, generator=random)
-        order = torch.empty(wanted, dtype=torch.int64)
-        for t in range(tasks):
-            places, members = torch.nonzero(task == t)[:, 0], torch.nonzero(number == t)[:, 0]
-            order[places] = members[in_orders(len(members), len(places), random)]
-        return order
+            batches = sum(-(-count // self.batch) for count in wanted[:phase])
+            return (batches + torch.arange(wanted[phase]) // self.batch) % len(tasks)
+        rows = torch.tensor([len(task.train) for task in tasks], dtype=torch.float64)
+        share, random = rows ** sampling_exponent(self.sampling), generator(*seed, "turns", tasks[phase].number)
+        return torch.multinomial(share, wanted[phase], replacement=True, generator=random)
+
+
+def _of_passes(count: int, before: int, wanted: int, *seed: object) -> Tensor:
+    """Of random orders of 0 ... count - 1, pass after pass, those after the first `before`: int64 [wanted]."""
+    first, last = before // count, max(before + wanted - 1, before) // count
+    orders = [torch.randperm(count, generator=generator(*seed, "pass", k)) for k in range(first, last + 1)]
+    return torch.cat(orders)[before - first * count :][:wanted]
 
 
 def joint(stream: Stream, sampling: str = "proportional") -> Stream:
