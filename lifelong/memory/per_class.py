@@ -18,7 +18,10 @@ State = dict[str, Any]
 class PerClass:
     """size: K places for each class, or in domain-incremental streams for each class of each task: G groups in all.
 
-    State: row, task int64, filled bool [G, K]; and the extras, [G, K, ...].
+    Where a class comes back in a later task, the rows with the smallest tickets of all its tasks are kept: a uniform
+    sample of them.
+
+    State: row, task int64, filled bool, ticket [G, K], infinite where the place is empty; and the extras, [G, K, ...].
     """
 
     size: int
@@ -37,7 +40,8 @@ class PerClass:
         first = problem.rules["rows_train"][0, :1].expand(shape).clone()
         kept = {name: value.new_zeros(*shape, *value.shape) for name, value in extra.items()}
         return {
-            "row": first, "task": torch.zeros_like(first), "filled": torch.zeros_like(first, dtype=torch.bool), **kept,
+            "row": first, "task": torch.zeros_like(first), "filled": torch.zeros_like(first, dtype=torch.bool),
+            "ticket": torch.full(shape, torch.inf, device=problem.device), **kept,
         }  # fmt: skip
 
     def filled(self, state: State) -> Tensor:
@@ -51,20 +55,25 @@ class PerClass:
         y = problem.y(task.row, task.number.expand(len(task.row)))
         member = (y == torch.arange(problem.classes, device=y.device)[:, None]) & task.valid  # [C, N]
         wanted = min(self.size, len(y))
-        smallest, place = torch.where(member, ticket, 2.0).topk(wanted, dim=1, largest=False)  # [C, wanted]
-        found = _padded(smallest < 1.5, self.size)
+        ticket = ticket.to(state["ticket"].dtype)
+        smallest, place = torch.where(member, ticket, torch.inf).topk(wanted, dim=1, largest=False)  # [C, wanted]
         came = {"row": task.row, "task": task.number.expand(len(y)), **extra}
         came = {name: _padded(value[place], self.size) for name, value in came.items()}
+        came["ticket"] = torch.cat([smallest, smallest.new_full((len(smallest), self.size - wanted), torch.inf)], 1)
         ours = task.classes[:, None]
         if problem.setting == "domain":  # the groups of this task alone
             group = torch.arange(self.groups(problem), device=y.device) // problem.classes
             ours = (group == task.number)[:, None]
-            found = found.repeat(problem.tasks, 1)
             came = {name: value.repeat(problem.tasks, *[1] * (value.ndim - 1)) for name, value in came.items()}
-        new = {**state, "filled": torch.where(ours, found, state["filled"])}
-        for name, value in came.items():
-            chosen = (ours & found).view(*found.shape, *[1] * (value.ndim - 2))
-            new[name] = torch.where(chosen, value, state[name])
+        came["ticket"] = came["ticket"].masked_fill(~ours, torch.inf)
+        kept, best = torch.cat([came["ticket"], state["ticket"]], 1).topk(self.size, dim=1, largest=False)
+        new = {**state, "ticket": kept, "filled": kept.isfinite()}
+        for name in (name for name in came if name != "ticket"):
+            both = torch.cat([came[name], state[name]], 1)
+            more = [1] * (both.ndim - 2)
+            found = both.gather(1, best.view(*best.shape, *more).expand(-1, -1, *both.shape[2:]))
+            # a place that stays empty keeps its row, which has a class
+            new[name] = torch.where(new["filled"].view(*best.shape, *more), found, state[name])
         return new
 
 
