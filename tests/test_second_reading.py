@@ -1,0 +1,162 @@
+"""What a second reader of the core found: state that is shared, work that a chunk or a resume lost, rows shown or kept wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from lifelong.checks import PureFleet, _Killed, _Uneven, equal, tiny
+from lifelong.learner import Learner
+from lifelong.learners.nearest_class_mean import NearestClassMean
+from lifelong.loop import Session, Stopped, TaskEnded, learned, run
+from lifelong.model import MLP
+from lifelong.optimisers import SGD, Adam, GivenRates
+from lifelong.strategies.packnet import PackNet
+from lifelong.strategies.replay import ClassReplay
+from lifelong.strategy import Strategy
+from lifelong.varied import made, vary
+from scenarios.baselines import joint
+from scenarios.blurry import blurred
+from scenarios.gradual import faded
+from scenarios.refusal import Refusal
+from scenarios.stream import Budget, ScenarioError, Seed
+from tests.contracts.parts import ModuleLearner
+from tests.test_fleet_forms import Dice
+
+
+@dataclass(frozen=True)
+class SlowCopy(Strategy):
+    """Own parameters that become the network's at a task's end, the very same tensors, and then learn by themselves."""
+
+    acts_at_once = True
+
+    def init(self, problem, params, generator):
+        return {**params, "own": {name: value.clone() for name, value in params["net"].items()}}, {}
+
+    def penalty(self, problem, params, memory, batch, outputs):
+        return torch.stack([value.square().sum() for value in params["own"].values()]).sum()
+
+    def after_task(self, problem, params, memory, task):
+        return {**params, "own": dict(params["net"])}, memory
+
+
+@dataclass(frozen=True)
+class NoBias(Strategy):
+    """Sets the head's bias to a constant after each step: a tensor that all members share."""
+
+    acts_at_once = True
+
+    def after_step(self, problem, params, memory, step):
+        return {**params, "net": {**params["net"], "head.bias": problem.zeros(problem.classes)}}, memory
+
+
+@pytest.mark.parametrize("part", [SlowCopy(), NoBias()], ids=repr)
+def test_parameters_that_a_verb_hands_back_may_be_one_tensor(part):
+    sessions = [Session(Learner(MLP(8), part, SGD(0.01)), tiny(), [0, 2], dtype=torch.float64) for _ in range(2)]
+    fleet, pure = learned(sessions[0])[1], learned(sessions[1].by(PureFleet))[1]
+    equal(fleet.params, pure.params, "in place and pure", 1e-12)
+
+
+def uneven(setting="task"):
+    stream = tiny(setting, classes=10, tasks=5)
+    return replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=8))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_milestone_at_the_very_end_is_reached_in_every_chunk(share):
+    learner = Learner(MLP(8), PackNet(share=share), Adam(0.01))
+    whole, chunked = (run(learner, uneven(), [1, 3, 4], fleet=size) for size in (0, 1))
+    equal((whole.accuracy, whole.losses), (chunked.accuracy, chunked.losses), "in one fleet and one by one")
+
+
+@pytest.mark.parametrize("way", [joint, faded])
+def test_a_looped_learner_resumes_where_no_task_ends(way):
+    stream, learner = way(tiny(iterations=8, batch=8)), ModuleLearner(width=16)
+    whole = _Killed(99)
+    measured = run(learner, stream, [0, 1], checkpointer=whole)
+    for after in (1, 2):
+        keeper = _Killed(after)
+        with pytest.raises(Stopped):
+            run(learner, stream, [0, 1], checkpointer=keeper)
+        result = run(learner, stream, [0, 1], checkpointer=keeper)
+        equal(keeper.final, whole.final, f"stopped after {after} phases, and whole")
+        equal(result.accuracy, measured.accuracy, "accuracies")
+
+
+def test_a_looped_learner_says_that_it_looks_at_no_start():
+    class Other:
+        def of(self, seed):
+            return self
+
+    with pytest.raises(ScenarioError, match="makes its own network"):
+        run(ModuleLearner(), tiny(), [0], init=Other())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sampling", ["proportional", "uniform", "round-robin", "temperature(2)"])
+@pytest.mark.parametrize("budget", [Budget(epochs=1, batch=4), Budget(iterations=30, batch=4)], ids=str)
+def test_jointly_a_row_is_first_seen_once_and_a_pass_shows_each(sampling, budget):
+    stream = joint(replace(uneven("class"), budget=budget), sampling)
+    session = Session(Learner(MLP(8)), stream, [1, 3])
+    for s, seed in enumerate([1, 3]):
+        times, first = (torch.zeros(len(stream.table.y), dtype=torch.int64) for _ in range(2))
+        for t in range(5):
+            for batch in session.feed.batches(t):
+                times += torch.bincount(batch.row[s][batch.shown[s]], minlength=len(times))
+                first += torch.bincount(batch.row[s][batch.first_seen[s]], minlength=len(times))
+        assert torch.equal(first, (times > 0).to(torch.int64))
+        train = torch.cat([task.train for task in stream.tasks_of(seed)])
+        if sampling == "proportional" and budget.epochs:  # a pass is divided over 5 phases, rounded up
+            assert int(times[train].min()) == 1 and int(times.sum()) < len(train) + 5
+
+
+def test_jointly_the_nearest_class_mean_is_that_of_all_rows():
+    """One pass over all rows, together and one task after another: the same sums."""
+    stream = replace(tiny(), budget=Budget(epochs=1, batch=4))
+    means = [learned(Session(NearestClassMean(), way, [0, 3]))[1].memory for way in (stream, joint(stream))]
+    equal(*means, "sums and counts, task by task and together", 1e-4)
+
+
+def test_a_class_that_comes_back_keeps_the_rows_that_it_had():
+    """Blurry: in later tasks there are few rows of a class; a uniform sample of all of its rows is kept."""
+    stream, size = blurred(tiny(iterations=2), 0.3), 10
+    session, seen = Session(Learner(MLP(8), ClassReplay(size)), stream, [0]), torch.zeros(6, dtype=torch.int64)
+    for event in session.events(session.begin()):
+        if isinstance(event, TaskEnded):
+            task = stream.tasks_of(0)[event.state.task - 1]
+            seen += torch.bincount(task.label[stream.table.y[task.train]], minlength=6)
+            memory = event.state.fleet.memory[0]
+            assert torch.equal(memory["filled"][0].sum(1), seen.clamp(max=size))
+            for c in range(6):
+                row = memory["row"][0, c][memory["filled"][0, c]]
+                assert bool((task.label[stream.table.y[row]] == c).all()) and len(row.unique()) == len(row)
+    assert len(memory["task"][0][memory["filled"][0]].unique()) == 3
+
+
+def test_what_a_run_predicts_with_afterwards_is_what_it_was_scored_with():
+    session = Session(Learner(MLP(8), Dice()), tiny(), [0, 1, 2, 3])
+    result, state = learned(session)
+    again = session.evaluator.scores(session.prepared_at_end(state), True, 2)[0]
+    equal(again, result.accuracy[:, -1], "accuracies at the end and afterwards")
+    assert len(again.unique()) > 1
+
+
+def test_a_seed_named_in_two_ways_is_named_twice():
+    with pytest.raises(Refusal, match="named twice"):
+        run(Learner(MLP(8)), tiny(), [3, Seed(3, 3, 3)])
+
+
+VARIED = {
+    "widths[0]=16": (lambda n: Learner(made(MLP, n)), 8, 16),
+    "momentum=0.9": (lambda n: Learner(MLP(8), optimiser=SGD(0.1, momentum=n)), 0.0, 0.9),
+    "rate=0.01": (lambda n: Learner(MLP(8), optimiser=made(GivenRates, n, at_task="reset")), 0.1, 0.01),
+}
+
+
+@pytest.mark.parametrize("words", VARIED)
+def test_sizes_a_momentum_of_0_and_rates_that_are_state_vary(words):
+    learner, first, second = VARIED[words]
+    both = run(learner(vary(first, second)), tiny(), [0, 1]).by_setting()[words]
+    alone = run(learner(second), tiny(), [1])
+    equal((both.accuracy[1], both.losses[1]), (alone.accuracy[0], alone.losses[0]), f"{words}: varied and alone")
