@@ -117,12 +117,16 @@ class Result:
         return cls(**held, **words, seeds=seeds, probes=probes, settings=settings, numbers=numbers)
 
     def to_csv(self) -> str:
-        """One line for each seed, evaluation and task."""
-        lines = ["seed,evaluation,task_learned,iteration,task_end,task,accuracy"]
+        """One line for each seed, evaluation and task; with its setting, quoted, where numbers of the learner varied."""
+        varied = any(self.settings)
+        lines = ["setting," * varied + "seed,evaluation,task_learned,iteration,task_end,task,accuracy"]
         for s, seed in enumerate(self.seeds):
+            words = f'"{self.settings[s]}",' if varied else ""
             for e, (learned, iteration, end, _) in enumerate(self.when.tolist()):
                 for t in range(self.tasks):
-                    lines.append(f"{seed},{e},{learned},{iteration},{end},{t},{self.accuracy[s, e, t].item():.6g}")
+                    lines.append(
+                        f"{words}{seed},{e},{learned},{iteration},{end},{t},{self.accuracy[s, e, t].item():.6g}"
+                    )
         return "\n".join(lines) + "\n"
 
 

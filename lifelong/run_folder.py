@@ -190,19 +190,24 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def summary_json(result: Result, request: Request) -> dict[str, Any]:
-    """What summary.json holds: metrics as fractions of 1, seeds, those that diverged, seconds, the command."""
+    """What summary.json holds: metrics as fractions of 1, seeds, those that diverged, seconds, the command.
+
+    Where numbers of the learner varied, the first three for each setting by its words: an estimate is over seeds.
+    """
+    settings = {words: _measured(own) for words, own in result.by_setting().items()}
+    measured = {"settings": settings} if any(settings) else settings[""]
+    return {**measured, "seconds": result.seconds, "command": request.command}
+
+
+def _measured(result: Result) -> dict[str, Any]:
+    """Metrics, seeds, and those that diverged."""
     lost = [
         {"seed": seed, "task": int(task), "iteration": int(iteration)}
         for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True)
         if task >= 0
     ]
-    return {
-        "metrics": {name: _plain(value) for name, value in summary(result).items()},
-        "seeds": list(result.seeds),
-        "diverged": lost,
-        "seconds": result.seconds,
-        "command": request.command,
-    }
+    metrics = {name: _plain(value) for name, value in summary(result).items()}
+    return {"metrics": metrics, "seeds": list(result.seeds), "diverged": lost}
 
 
 def load_result(path: Path) -> Result:

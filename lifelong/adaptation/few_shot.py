@@ -76,7 +76,8 @@ class FewShotProbe:
         if session.stream.reading != "continual":
             return lambda state, moment: None
         seeds = [seed.data for seed in session.seeds]
-        bench = Bench(session.stream, seeds, session.fleet.problem, self.what, [s.order for s in session.seeds])
+        orders, starts = [seed.order for seed in session.seeds], [seed.start for seed in session.seeds]
+        bench = Bench(session.stream, seeds, session.fleet.problem, self.what, orders, starts)
 
         def measure(state: TrainingState, moment: str) -> Tensor | None:
             return bench.before_task(session, state.fleet, state.task) if moment == BEFORE_TASK else None
@@ -138,21 +139,28 @@ class Bench:
     """
 
     def __init__(
-        self, stream: Stream, seeds: list[int], problem: Problem, what: FewShot, orders: Sequence[int] = ()
+        self,
+        stream: Stream,
+        seeds: list[int],
+        problem: Problem,
+        what: FewShot,
+        orders: Sequence[int] = (),
+        starts: Sequence[int] = (),
     ) -> None:
         self.stream, self.seeds, self.problem, self.what = stream, seeds, problem, what
         orders = orders or seeds
         self.drawn = [stream.tasks_of(order) for order in orders]
         self.tasks, self.device = len(self.drawn[0]), stream.table.x.device
         self.support, self.filled = (value.to(self.device) for value in support(stream, orders, what.shots[-1]))
-        self.heads = {name: v for name, v in self._draws("few-shot head").items() if name.startswith("head.")}
-        self.random = self._draws("model")  # the very draw that a run of this seed starts from
+        heads = self._draws("few-shot head", seeds)
+        self.heads = {name: value for name, value in heads.items() if name.startswith("head.")}
+        self.random = self._draws("model", starts or seeds)  # the very draw that a run of this seed starts from
         self._answers: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def _draws(self, purpose: str) -> Net:
+    def _draws(self, purpose: str, seeds: Sequence[int]) -> Net:
         """A fresh network for each seed, [S, ...]."""
         model, shape, classes = self.problem.model, self.problem.shape, self.problem.classes
-        nets = [model.init(shape, classes, generator(seed, purpose)) for seed in self.seeds]
+        nets = [model.init(shape, classes, generator(seed, purpose)) for seed in seeds]
         return {name: torch.stack([n[name] for n in nets]).to(self.device, self.problem.dtype) for name in nets[0]}
 
     def _answer_rows(self, part: str) -> tuple[Tensor, Tensor]:
