@@ -635,13 +635,11 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
     Example: lifelong data get mnist
     """
     from lifelong import terminal
-    from scenarios.datasets import load_table
+    from scenarios.datasets import describe, load_table
 
     table = load_table(name, data_root or None)
-    rows = f"{table.train_rows} training and {len(table.y) - table.train_rows} test rows of shape {table.shape}"
-    terminal.output.print(
-        f"{name}: {rows}, {table.classes} classes, content {table.content_hash()}", soft_wrap=True, highlight=False
-    )
+    words = f"{describe(table)}, content {table.content_hash()}"
+    terminal.output.print(words, soft_wrap=True, highlight=False, markup=False)
 
 
 def main() -> None:

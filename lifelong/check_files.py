@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from lifelong import expression
-from lifelong.checks import check_learner, first_setting, states, stream_for
+from lifelong.checks import check_learner, classes_of, first_setting, states, stream_for
 from lifelong.learner import AnyLearner
 from lifelong.meta.checks import check_initialisation
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.model import MLP
 from lifelong.model_checks import check_model, is_model
-from lifelong.own_code import misspelt_verbs
+from lifelong.own_code import file_of, misspelt_verbs, user_line, words_of
 from lifelong.strategy import VERBS, Strategy
 from lifelong.stream_checks import check_stream
 from scenarios.catalogue import CATALOGUE, build
@@ -26,18 +26,18 @@ DECLARED = ("draws", "task_draws", "prepare_draws", "notes")
 
 def try_out(learner: AnyLearner, tasks: int = 2) -> None:
     """A few steps of a learner that a user's file has a part in; raises a Refusal in one line where it breaks."""
+    small = dataclasses.replace(learner, model=MLP(8))
+    subject = small.strategy if small.adapts_by_rule else small
     try:
-        small = dataclasses.replace(learner, model=MLP(8))
-        subject = small.strategy if small.adapts_by_rule else small
         stream = stream_for(subject, first_setting(subject), tasks=tasks, classes=2 * tasks)
         states(small, dataclasses.replace(stream, budget=Budget(iterations=1, batch=4)), [0])
     except Refusal:
         raise
     except Exception as error:  # a user's method may raise anything
-        words = (str(error).strip().splitlines() or [""])[0][:200]
-        raise Refusal(
-            f"{learner!r} breaks ({type(error).__name__}: {words}); `lifelong check FILE.py` says how to mend it"
-        ) from None
+        kinds = [*classes_of(subject), type(learner)]
+        path = next(filter(None, map(file_of, kinds)), "")
+        words = (user_line(error, path) if path else words_of(error))[:300]
+        raise Refusal(f"{words}; `lifelong check {path or 'FILE.py'}` says how to mend it") from None
 
 
 def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:

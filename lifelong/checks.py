@@ -27,6 +27,7 @@ from lifelong.loop import (
 )
 from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam
+from lifelong.own_code import file_of, user_line, words_of
 from lifelong.problem import Problem
 from lifelong.result import Result
 from lifelong.settings import is_real
@@ -152,10 +153,11 @@ def companions_of_other_lengths(subject: Any) -> None:
     stream = stream_for(subject, first_setting(subject), classes=10, tasks=5)
     stream = dataclasses.replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=32, repeats=2))
     learner = _learner(subject)
-    alone, fleet = (run(learner, stream, seeds) for seeds in ([3], [1, 3, 4]))
+    sessions = [Session(learner, stream, seeds) for seeds in ([3], [1, 3, 4])]
+    (alone, left), (fleet, right) = (learned(session) for session in sessions)
     equal(alone.accuracy[0], fleet.accuracy[1], "one pass: accuracies alone and with others of other lengths")
-    alone, fleet = (states(learner, stream, seeds) for seeds in ([3], [1, 3, 4]))
-    equal(_params(_member(alone, 0)), _params(_member(fleet, 1)), "one pass: what is learned alone and with others")
+    left, right = (session.fleet.tensors(state) for session, state in zip(sessions, (left, right), strict=True))
+    equal(_params(_member(left, 0)), _params(_member(right, 1)), "one pass: what is learned alone and with others")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,12 +298,11 @@ def nothing_beside_it_matters(subject: Any) -> None:
         return
     none = Replay(size=0, weighting="equal")
     beside = [FineTuning() + subject] + ([] if _together(subject) else [none + subject, subject + none])
-    for setting in settings_for(subject):
-        alone = states(_learner(subject), stream_for(subject, setting), [0, 1])
-        for total in beside:
-            learner = dataclasses.replace(_learner(subject), strategy=total)
-            summed = states(learner, stream_for(subject, setting), [0, 1])
-            equal(summed.params["net"], alone.params["net"], f"{setting}: {total!r} and {subject!r}")
+    stream = stream_for(subject, first_setting(subject))
+    alone = states(_learner(subject), stream, [0, 1])
+    for total in beside:
+        summed = states(dataclasses.replace(_learner(subject), strategy=total), stream, [0, 1])
+        equal(summed.params["net"], alone.params["net"], f"{total!r} and {subject!r}")
 
 
 def varied_is_alone(subject: Any) -> None:
@@ -379,16 +380,20 @@ class _Killed(Checkpointer):
 
 
 def killed_is_whole(subject: Any) -> None:
-    """A run that was stopped and went on ends where the whole one does, to the bit."""
+    """A run that was stopped and went on ends where the whole one does, and measured the same, to the bit."""
     stream = stream_for(subject, first_setting(subject))
     whole = states(_learner(subject), stream, [0, 1])
+    measured = run(_learner(subject), stream, [0, 1], eval_every=2)
     for after in (1, 2) if _learner(subject).looped else (2, 6, 9):
         keeper = _Killed(after)
         try:
-            run(_learner(subject), stream, [0, 1], checkpointer=keeper)
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
         except Stopped:
-            run(_learner(subject), stream, [0, 1], checkpointer=keeper)
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
         equal(keeper.final, whole, f"stopped after {after} steps, and whole")
+        for name in ("when", "accuracy", "losses"):
+            seen = (getattr(each, name) for each in (result, measured))
+            equal(*seen, f"stopped after {after} steps, and whole: {name}")
 
 
 def stays_finite(subject: Any) -> None:
@@ -509,7 +514,12 @@ def outcome(check: Check, subject: Any) -> str:
         check.holds(subject)
     except (Broken, Refusal) as broken:
         return str(broken)
-    except Exception as error:  # a user's method may raise anything; the line says what
-        words = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {words[0] if words else ''}"[:300]
+    except Exception as error:  # a user's method may raise anything; the line says what and where
+        path = next(filter(None, map(file_of, classes_of(subject))), "")
+        return (user_line(error, path) if path else words_of(error))[:300]
     return ""
+
+
+def classes_of(subject: Any) -> list[type]:
+    """The class of a subject, and those of the parts of a sum."""
+    return [type(subject), *(type(part) for part in getattr(subject, "parts", ()))]

@@ -29,6 +29,7 @@ from lifelong.weighing import weigh
 from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
+AT_END = -1  # the place of a task's end among its iterations, for what is drawn there
 MANY_TASKS = 50  # beyond so many, the ends of tasks but the last are scored on a share of the rows, as the curves are
 
 
@@ -204,7 +205,8 @@ def run(
     seeds = list(seeds)
     check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
-    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
+    lengths = longest_tasks(stream, seeds)
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths)
     results = []
     for chunk, members in enumerate(chunks(learner, seeds, fleet)):
         session = Session.of_members(members, stream, options)
@@ -220,6 +222,12 @@ def chunks(learner: AnyLearner, seeds: Sequence[int | Seed], fleet: int) -> list
         size = fleet or len(members)
         result += [members[first : first + size] for first in range(0, len(members), size)]
     return result
+
+
+def longest_tasks(stream: Stream, seeds: Sequence[int | Seed]) -> tuple[int, ...]:
+    """The steps of each task until the last of all seeds is through it."""
+    steps = [stream.steps(stream.tasks_of(seed_of(seed).order)) for seed in seeds]
+    return tuple(map(max, zip(*steps, strict=True)))
 
 
 def _followed(
@@ -264,7 +272,11 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """How a session runs, for all members alike; see `run`."""
+    """How a session runs, for all members alike; see `run`.
+
+    lengths: the steps of each task until all members of the run are through, so that every chunk of them is evaluated
+    at the same iterations; empty: those of the chunk.
+    """
 
     init: Initialisation = dataclasses.field(default_factory=Random)
     eval_every: int = 0
@@ -272,6 +284,7 @@ class Options:
     probes: tuple[Probe, ...] = ()
     compiled: bool = False
     dtype: torch.dtype = torch.float32
+    lengths: tuple[int, ...] = ()
 
 
 class Session:
@@ -354,11 +367,16 @@ class Session:
                 self._note(state, loss, through)
                 state.iteration += 1
                 state.seconds["training"] += time.perf_counter() - began
-                yield Stepped(state, loss, state.iteration == length)
                 every = self.options.eval_every
-                if every and state.iteration % every == 0 and state.iteration < length:
-                    yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
+                due = every and state.iteration % every == 0 and state.iteration < length
+                # before anybody is told of the step: who saves then saves what was measured after it, too
+                accuracy = self._evaluate(state, full=False, task_end=False) if due else None
+                yield Stepped(state, loss, state.iteration == length)
+                if accuracy is not None:
+                    yield Evaluated(state, accuracy)
                 began = time.perf_counter()
+            yield from self._while_others_go_on(state)
+            began = time.perf_counter()
             self._consolidate(state)
             state.seconds["training"] += time.perf_counter() - began
             last = state.task == self.tasks - 1
@@ -366,6 +384,15 @@ class Session:
             state.task, state.iteration = state.task + 1, 0
             yield TaskEnded(state, accuracy)
         yield Done(state, self._result(state))
+
+    def _while_others_go_on(self, state: TrainingState) -> Iterator[Event]:
+        """To where the longest task of all chunks ends, with the evaluations on the way there."""
+        lengths, every = self.options.lengths or (0,) * self.tasks, self.options.eval_every
+        last = max(state.iteration, lengths[state.task])
+        for iteration in range(-(-state.iteration // every) * every, last, every) if every else ():
+            state.iteration = iteration
+            yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
+        state.iteration = last
 
     def first_state(self, init: Initialisation | None = None) -> Any:
         """The fleet's state before learning, from the run's initialisation or from another one."""
@@ -378,7 +405,7 @@ class Session:
         diverged = torch.full((members, 2), -1, device=self.device)
         state = TrainingState(fleet, losses.new_zeros(members, self.tasks), losses, diverged)
         random = fleet if self.options.init == Random() else self.first_state(Random())
-        state.untrained = self.evaluator.scores(self._prepared(state, random), full=True, task=0)[0]
+        state.untrained = self.evaluator.scores(self._prepared(state, random, 0), full=True, task=0)[0]
         return state
 
     def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:
@@ -391,8 +418,8 @@ class Session:
         """What the last evaluation of a stream predicts with, from the fleet's final state."""
         return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, self.feed.length(self.tasks - 1)))
 
-    def _prepared(self, state: TrainingState, fleet: Any) -> Any:
-        return self.fleet.prepare(fleet, self.feed.prepared(state.task, state.iteration))
+    def _prepared(self, state: TrainingState, fleet: Any, place: int) -> Any:
+        return self.fleet.prepare(fleet, self.feed.prepared(state.task, place))
 
     def _through(self, state: TrainingState) -> list[int]:
         """Members that have taken all their steps of this task while others go on."""
@@ -439,7 +466,9 @@ class Session:
         began = time.perf_counter()
         if state.when:
             self._flag(state, ~self.fleet.finite(state.fleet))
-        accuracy, rows = self.evaluator.scores(self._prepared(state, state.fleet), full, state.task)
+        # when a fleet's task ends depends on its longest member, and a member's draws may not
+        place = AT_END if task_end else state.iteration
+        accuracy, rows = self.evaluator.scores(self._prepared(state, state.fleet, place), full, state.task)
         accuracy = torch.where(state.diverged[:, :1] >= 0, torch.nan, accuracy)
         state.accuracy.append(accuracy)
         state.when.append((state.task, state.iteration, int(task_end), rows))

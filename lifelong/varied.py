@@ -21,7 +21,11 @@ class VariedError(Refusal):
 
 @dataclasses.dataclass(frozen=True)
 class Varied:
-    """Several values in the place of one number; each gives a setting of its own. Raises VariedError for others."""
+    """Several values in the place of one number; each gives a setting of its own. Raises VariedError for others.
+
+    It stands below or above another value where all of its values do, so that a record that checks a field's range when it
+    is made can be written in Python too; each setting is checked again by itself.
+    """
 
     values: tuple[Any, ...]
 
@@ -33,6 +37,18 @@ class Varied:
                 raise VariedError(f"{self!r}: {value!r} is not a finite number, and only numbers can be varied")
         if len(set(self.values)) < len(self.values):
             raise VariedError(f"{self!r}: a value is given twice: leave it out")
+
+    def __lt__(self, other: Any) -> bool:
+        return all(value < other for value in self.values)
+
+    def __le__(self, other: Any) -> bool:
+        return all(value <= other for value in self.values)
+
+    def __gt__(self, other: Any) -> bool:
+        return all(value > other for value in self.values)
+
+    def __ge__(self, other: Any) -> bool:
+        return all(value >= other for value in self.values)
 
     def __repr__(self) -> str:
         return f"vary({', '.join(map(repr, self.values))})"

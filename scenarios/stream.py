@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,7 +55,6 @@ class Table:
     y: original class numbers, int64 [N], from 0 to `classes` - 1. labels: what the data themselves call these classes,
     in that order; empty where they are called by their numbers.
     targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
-    labels: what the data call each class, numbers or words, in the order of their numbers; empty: the numbers.
     Raises ScenarioError for a label that is no class.
     """
 
@@ -66,7 +65,6 @@ class Table:
     classes: int
     labels: tuple[int | str, ...] = ()
     targets: Tensor | None = None
-    labels: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:

@@ -54,6 +54,35 @@ def test_no_circles():
     assert [name for name in graph if reaches(name, name, set())] == []
 
 
+CORE = (
+    "batch",
+    "problem",
+    "strategy",
+    "learner",
+    "fleet",
+    "feed",
+    "loop",
+    "evaluation",
+    "probes",
+    "settings",
+    "rowwise",
+)
+VALUES = {"Tensor", "Result", "str", "tuple", "Seed", "Done", "Evaluated", "TaskEnded", "Stepped", "Begun"}
+
+
+def test_the_core_asks_nobody_for_a_class():
+    """Of tensors, results and its own events it may; of learners, starts, sources and parts never."""
+    for name in CORE:
+        for node in ast.walk(ast.parse((ROOT / f"lifelong/{name}.py").read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            assert node.func.id != "hasattr", (name, node.lineno)
+            assert node.func.id != "getattr" or len(node.args) == 2, (name, node.lineno)
+            if node.func.id == "isinstance":
+                asked = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+                assert asked <= VALUES, (name, node.lineno, asked)
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys, cli; sys.argv = ['lifelong', '--help']\ntry: cli.main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0

@@ -85,7 +85,7 @@ def test_every_run_says_what_its_words_stand_for(runs):
             "class",
             "Replay(size=9",
         )
-        assert resolved["budget"] == {"iterations": 4, "epochs": 0.0, "batch": 16}
+        assert resolved["budget"] == {"iterations": 4, "epochs": 0.0, "batch": 16, "repeats": 1}
     assert json.loads((alike[1].path / "run.json").read_text())["request"]["strategy"] == "Replay(size=9)"
 
 

@@ -34,7 +34,7 @@ class RandomFeaturesRidge(AnyLearner):
 
     features: str = "pixels"
     width: int = 1000
-    ridge: float = 1000.0
+    ridge: float = 10.0
     model: Model = field(default_factory=lambda: MLP(400, 400))
 
     def __post_init__(self) -> None:

@@ -30,8 +30,9 @@ class BiC(Strategy):
 
     per_class: rows kept of each class to be learned again. held_out: rows kept of each class's validation rows, never
     learned; both are memory. rows, replacement: as in `Replay`. (Wu et al., 2019, eq. 1 to 5; pull as in the authors'
-    code.) They divide one memory, 9 to 1, and choose it by herding; here both are random. They fit by gradient descent;
-    Newton's steps end at the same pair and need no rate.
+    code.) They divide one memory of a fixed total, 9 to 1, and pass over new and kept rows together; here each class has
+    its share at once, drawn at random, and every batch brings kept rows. They fit by gradient descent; Newton's steps end
+    at the same pair and need no rate.
     """
 
     per_class: int = 100
@@ -75,7 +76,7 @@ class BiC(Strategy):
         rows, shown = self.rows or len(batch.row[batch.stream]), batch.shown[batch.stream].sum()
         filled = PerClass(self.per_class).filled(memory["exemplars"])
         draw = drawn(filled, batch.draws["place"], rows, self.replacement)
-        share = shown / (shown + draw.valid.sum()).to(problem.dtype)
+        share = shown.to(problem.dtype) / (shown + draw.valid.sum())
         return replayed(problem, batch, memory["exemplars"], draw, share)
 
     def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
@@ -87,7 +88,7 @@ class BiC(Strategy):
         over = old.expand_as(teacher)
         terms = soft_cross_entropy(teacher / self.temperature, outputs.logits / self.temperature, over, over)
         known = seen | problem.rules["classes_of"][batch.task[:1]][0]
-        share = (seen.sum() / known.sum()).to(problem.dtype)
+        share = seen.sum().to(problem.dtype) / known.sum()
         rows = (1 - share) * problem.loss_rows(outputs.logits, batch) + share * terms
         return (batch.weight * rows).sum(), outputs
 
@@ -108,11 +109,15 @@ class BiC(Strategy):
             "beta": torch.where(new, pair[1], memory["beta"]),
         }
 
+    def predict(self, problem: Problem, params: Params, memory: Memory, x: Tensor, task: Tensor) -> Tensor:
+        """Corrected scores."""
+        return corrected(problem.logits(params, x), memory)
+
     def fitted(self, problem: Problem, params: Params, memory: Memory, held: Memory, new: Tensor) -> Tensor:
         """alpha and beta of the new classes [C], as [2]."""
         row, number, filled = (held[name].flatten() for name in ("row", "task", "filled"))
-        each = held["filled"] / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
-        weight = (each / each.sum()).flatten().to(problem.dtype)
+        each = held["filled"].to(problem.dtype) / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
+        weight = (each / each.sum()).flatten()
         scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
         label = torch.where(filled, problem.y(row, number), 0)
 

@@ -22,10 +22,10 @@ class MAS(Strategy):
 
     penalty = strength x sum_i w_i (p_i - c_i)^2, without a half; at a task's end
     w_i <- decay x w_i + mean over the task's training rows of |d ||f(x)||^2 / d p_i|, and c <- p. f(x) are the scores of
-    the classes open to the row, before the softmax, and the norm is the Euclidean one. (Aljundi et al., 2018, eq. 2 to 4;
-    they add up, decay = 1.) The paper may also measure w on rows without labels of the domain in which the network will
-    be used; here they are the rows that it was trained on, each by its own gradient, where common codes take the absolute
-    value of a batch's mean gradient and so get smaller numbers.
+    the classes open to the row, before the softmax; the norm is the Euclidean one. (Aljundi et al., 2018, eq. 2 to 4; they
+    add up, decay = 1.) The paper may also measure w on rows without labels of wherever the network will be used; here
+    they are the rows that it was trained on. Each row's own gradient counts; common codes take the absolute value of a
+    batch's mean gradient, which is smaller, so that strengths do not carry over.
     """
 
     strength: float = 1.0

@@ -22,8 +22,8 @@ class PackNet(Strategy):
     move again. A told task k is answered with the weights of tasks 0 ... k alone. (Mallya and Lazebnik, 2018, section 3.)
 
     Biases and norms outside the head belong to the first task. The head is not pruned: its columns, with their biases,
-    belong to the first task that has their class. The authors add a head for each task, fix biases and norms likewise,
-    and prune the last task too, as is done here.
+    belong to the first task that has their class. The authors have a head for each task, and fix biases and norms
+    likewise; they prune the last task too, as is done here.
 
     What is fixed is put back after each step, so that neither momentum nor weight decay moves it. The optimiser does not
     know: it still counts the gradients of fixed weights, in its moments and in clipping. A weight that is given up so
