@@ -13,7 +13,8 @@ from lifelong.batch import normal
 from lifelong.checks import _first, largest_gap
 from lifelong.learner import Learner
 from lifelong.loop import Session, learned, run
-from lifelong.model import MLP, Conv4, Module
+from lifelong.model import MLP, Conv4
+from lifelong.own_model import Module
 from lifelong.optimisers import SGD, Adam, AdamW
 from lifelong.settings import fleets_of_settings
 from lifelong.strategies.bic import BiC
