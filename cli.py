@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from scenarios.refusal import Refusal
 if TYPE_CHECKING:
     from lifelong.request import Request
     from lifelong.result import Result
-    from lifelong.run_folder import RunFolder
+    from lifelong.run_folder import Loaded, RunFolder
     from lifelong.side_by_side import Asked
 
 app = typer.Typer(
@@ -150,14 +151,26 @@ def _baseline_of(strategy: str) -> str:
 
 def _finish(folder: RunFolder, as_json: bool) -> None:
     """Learn what a folder still lacks, show what it measured, and say where it lies."""
-    from lifelong import terminal
+    from lifelong.run_folder import load
 
     result = _learn(folder, quiet=as_json)
     if as_json:
         print((folder.path / "summary.json").read_text())
     else:
-        terminal.show(result, terminal.output)
+        _show([load(folder.path)])
     _end(result, folder.path)
+
+
+def _show(runs: Sequence[Loaded]) -> None:
+    """Matrix and metrics of one run, a comparison of several, or of one whose numbers varied."""
+    from lifelong import terminal
+    from lifelong.groups import groups_of
+
+    views = [view for run in runs for view in run.by_setting()]
+    if len(views) == 1:
+        terminal.show(views[0].result, terminal.output)
+    else:
+        terminal.output.print(*terminal.compare_tables(groups_of(runs)))
 
 
 @app.command()
@@ -457,16 +470,15 @@ def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the 
     Folders that hold runs are looked into, unfinished ones passed over. Example: lifelong show runs/*
     """
     from lifelong import terminal
-    from lifelong.groups import csv_of, groups_of
+    from lifelong.groups import csv_of
 
     found = _found(runs)
     if csv:
         print(csv_of(found) if len(found) > 1 else found[0].to_csv(), end="")
-    elif len(found) == 1:
+        return
+    if len(found) == 1:
         terminal.output.print(found[0].name, highlight=False, markup=False)
-        terminal.show(found[0].result, terminal.output)
-    else:
-        terminal.output.print(*terminal.compare_tables(groups_of(found)))
+    _show(found)
 
 
 def _found(paths: list[Path]) -> list[Any]:

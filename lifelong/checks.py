@@ -153,10 +153,11 @@ def companions_of_other_lengths(subject: Any) -> None:
     stream = stream_for(subject, first_setting(subject), classes=10, tasks=5)
     stream = dataclasses.replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=32, repeats=2))
     learner = _learner(subject)
-    alone, fleet = (run(learner, stream, seeds) for seeds in ([3], [1, 3, 4]))
+    sessions = [Session(learner, stream, seeds) for seeds in ([3], [1, 3, 4])]
+    (alone, left), (fleet, right) = (learned(session) for session in sessions)
     equal(alone.accuracy[0], fleet.accuracy[1], "one pass: accuracies alone and with others of other lengths")
-    alone, fleet = (states(learner, stream, seeds) for seeds in ([3], [1, 3, 4]))
-    equal(_params(_member(alone, 0)), _params(_member(fleet, 1)), "one pass: what is learned alone and with others")
+    left, right = (session.fleet.tensors(state) for session, state in zip(sessions, (left, right), strict=True))
+    equal(_params(_member(left, 0)), _params(_member(right, 1)), "one pass: what is learned alone and with others")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,12 +298,11 @@ def nothing_beside_it_matters(subject: Any) -> None:
         return
     none = Replay(size=0, weighting="equal")
     beside = [FineTuning() + subject] + ([] if _together(subject) else [none + subject, subject + none])
-    for setting in settings_for(subject):
-        alone = states(_learner(subject), stream_for(subject, setting), [0, 1])
-        for total in beside:
-            learner = dataclasses.replace(_learner(subject), strategy=total)
-            summed = states(learner, stream_for(subject, setting), [0, 1])
-            equal(summed.params["net"], alone.params["net"], f"{setting}: {total!r} and {subject!r}")
+    stream = stream_for(subject, first_setting(subject))
+    alone = states(_learner(subject), stream, [0, 1])
+    for total in beside:
+        summed = states(dataclasses.replace(_learner(subject), strategy=total), stream, [0, 1])
+        equal(summed.params["net"], alone.params["net"], f"{total!r} and {subject!r}")
 
 
 def varied_is_alone(subject: Any) -> None:

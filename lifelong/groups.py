@@ -68,7 +68,8 @@ class RunGroup:
 
 
 def groups_of(runs: Sequence[Loaded]) -> list[RunGroup]:
-    """Runs with their like, in the order in which they were given."""
+    """Runs with their like, in the order in which they were given; where numbers varied, each setting by itself."""
+    runs = [view for run in runs for view in run.by_setting()]
     alike: dict[Likeness, list[Loaded]] = {}
     for run in runs:
         alike.setdefault(Likeness.of(run.resolved), []).append(run)

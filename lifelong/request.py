@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from scenarios.refusal import Refusal
 
 MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
+VARYING = ("strategy", "learner", "model", "optimiser")  # texts in which numbers may vary
+_VARY = re.compile(r"\bvary\(([^()]*)\)")
 
 
 class RequestError(Refusal):
@@ -84,9 +87,7 @@ class Request:
 
     def resolved(self) -> dict[str, Any]:
         """What the words stand for, defaults filled in: data and their content, stream, learner, budget of a task."""
-        from lifelong.expression import parse
-
-        learner, stream, _ = self.build()
+        _, stream, _ = self.build()
         entry, options = self._entry()
         table = stream.table
         return {
@@ -101,11 +102,33 @@ class Request:
             "setting": stream.setting,
             "reading": stream.reading,
             "tasks": len(stream),
-            "model": repr(learner.model),
-            "method": repr(learner) if self.learner else repr(learner.strategy),
-            "optimiser": "" if self.learner else repr(parse(self.optimiser or entry.optimiser, "optimisers")),
+            **self.method_resolved(),
             "budget": asdict(stream.budget),
         }
+
+    def method_resolved(self) -> dict[str, str]:
+        """What learns, with every field: model, method, and the optimiser where there is one."""
+        with user_files.in_place(self.files):
+            learner = self._learner()
+        method = learner.strategy if learner.adapts_by_rule else learner
+        optimiser = repr(learner.optimiser) if learner.adapts_by_rule else ""
+        return {"model": repr(learner.model), "method": repr(method), "optimiser": optimiser}
+
+    def settings(self) -> dict[str, Request]:
+        """A request for each setting of the learner, by the words that tell it apart; itself as "" where nothing varies.
+
+        Each says the number that it takes where this one says vary(...).
+        """
+        from lifelong.settings import fleets_of_settings
+
+        alternatives = [_alternatives(getattr(self, name)) for name in VARYING]
+        if all(len(texts) == 1 for texts in alternatives):
+            return {"": self}
+        chosen = [replace(self, **dict(zip(VARYING, texts, strict=True))) for texts in itertools.product(*alternatives)]
+        with user_files.in_place(self.files):
+            fleets = fleets_of_settings(self._learner())
+            words = {setting.learner: setting.words for fleet in fleets for setting in fleet}
+            return {words[request._learner()]: request for request in chosen}
 
     @property
     def members(self) -> list[Any]:
@@ -280,6 +303,16 @@ def _built(request: Request) -> tuple[Any, Any, Any]:
     """Reading data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
     return learner, stream, request._start(learner, stream)
+
+
+def _alternatives(text: str) -> list[str]:
+    """A text with each combination of the numbers of its vary(...) in their places; itself where there is none."""
+    pieces = _VARY.split(text)  # text, values, text, values ... text
+    values = [[word.strip() for word in piece.split(",") if word.strip()] for piece in pieces[1::2]]
+    return [
+        pieces[0] + "".join(value + piece for value, piece in zip(chosen, pieces[2::2], strict=True))
+        for chosen in itertools.product(*values)
+    ]
 
 
 def read_baselines(text: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from scenarios.stream import Seed
 
 BY_MEMBER = ("accuracy", "untrained", "losses", "diverged")
 PROBE = "probe "
+CSV = ["seed", "evaluation", "task_learned", "iteration", "task_end", "task", "accuracy"]
 FEW_SHOT = "few-shot accuracy at "
 
 
@@ -117,17 +120,17 @@ class Result:
         return cls(**held, **words, seeds=seeds, probes=probes, settings=settings, numbers=numbers)
 
     def to_csv(self) -> str:
-        """One line for each seed, evaluation and task; with its setting, quoted, where numbers of the learner varied."""
+        """One line for each member, evaluation and task; with its setting where numbers varied."""
+        text = io.StringIO()
+        write = csv.writer(text, lineterminator="\n").writerow
         varied = any(self.settings)
-        lines = ["setting," * varied + "seed,evaluation,task_learned,iteration,task_end,task,accuracy"]
+        write((["setting"] if varied else []) + CSV)
         for s, seed in enumerate(self.seeds):
-            words = f'"{self.settings[s]}",' if varied else ""
             for e, (learned, iteration, end, _) in enumerate(self.when.tolist()):
                 for t in range(self.tasks):
-                    lines.append(
-                        f"{words}{seed},{e},{learned},{iteration},{end},{t},{self.accuracy[s, e, t].item():.6g}"
-                    )
-        return "\n".join(lines) + "\n"
+                    line = [seed, e, learned, iteration, end, t, f"{self.accuracy[s, e, t].item():.6g}"]
+                    write([self.settings[s], *line] if varied else line)
+        return text.getvalue()
 
 
 def concatenate(results: list[Result]) -> Result:

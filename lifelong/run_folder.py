@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import platform
@@ -190,24 +191,21 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def summary_json(result: Result, request: Request) -> dict[str, Any]:
-    """What summary.json holds: metrics as fractions of 1, seeds, those that diverged, seconds, the command.
-
-    Where numbers of the learner varied, the first three for each setting by its words: an estimate is over seeds.
-    """
-    settings = {words: _measured(own) for words, own in result.by_setting().items()}
-    measured = {"settings": settings} if any(settings) else settings[""]
-    return {**measured, "seconds": result.seconds, "command": request.command}
-
-
-def _measured(result: Result) -> dict[str, Any]:
-    """Metrics, seeds, and those that diverged."""
+    """What summary.json holds: metrics as fractions of 1, seeds, those that diverged, seconds, the command."""
     lost = [
         {"seed": seed, "task": int(task), "iteration": int(iteration)}
         for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True)
         if task >= 0
     ]
-    metrics = {name: _plain(value) for name, value in summary(result).items()}
-    return {"metrics": metrics, "seeds": list(result.seeds), "diverged": lost}
+    parts = result.by_setting()
+    metrics = {words: {name: _plain(value) for name, value in summary(part).items()} for words, part in parts.items()}
+    return {
+        **({"metrics": metrics[""]} if list(metrics) == [""] else {"settings": metrics}),
+        "seeds": list(result.seeds),
+        "diverged": lost,
+        "seconds": result.seconds,
+        "command": request.command,
+    }
 
 
 def load_result(path: Path) -> Result:
@@ -276,6 +274,17 @@ class Loaded:
         """From which start, where it is no random draw."""
         origin = "" if self.request.init == "Random()" else f" from {self.request.init}"
         return origin + (OVERLAP if self.start.get("overlap allowed") else "")
+
+    def by_setting(self) -> list[Loaded]:
+        """The run as one for each setting, each with its own members and the numbers that it took in its words."""
+        views = []
+        for words, request in self.request.settings().items():
+            view = copy.copy(self)
+            view.__dict__.pop("resolved", None)
+            view.request, view.result = request, self.result.by_setting()[words]
+            view._resolved = {**self.resolved, **request.method_resolved()} if words else self._resolved
+            views.append(view)
+        return views
 
     def to_csv(self) -> str:
         """The accuracies as lines of text."""

@@ -203,3 +203,19 @@ def test_memory_is_counted_in_one_place(cli):
     assert storage.in_bytes(line.stored) in side_by_side.row(line, (1, 5, 10))
     plain = storage.stored({"sum": stream.table.x}, stream.table)
     assert plain.examples == 0 and "in memory" not in plain.text()
+
+
+def test_numbers_that_vary_are_rows_of_their_own(cli, tmp_path):
+    """One fleet, two settings: each has its own row, summary and csv, and equals the run of that setting alone."""
+    words = ["split-blobs", "--seeds", "2", "--iterations", "4"]
+    assert cli("run", *words, "--strategy", "EWC(strength=vary(1.0, 10.0))", "--name", "both")[0] == 0
+    code, out, errors = cli("run", *words, "--strategy", "EWC(strength=10.0)", "--name", "alone")
+    assert code == 0, errors
+    both, alone = (json.loads((tmp_path / f"runs/{name}/summary.json").read_text()) for name in ("both", "alone"))
+    assert list(both["settings"]) == ["strength=1.0", "strength=10.0"] and "metrics" not in both
+    assert both["settings"]["strength=10.0"] == alone["metrics"]
+    code, out, errors = cli("show", "runs/both", "runs/alone")
+    assert code == 0 and out.count("EWC(strength=10.0)") == 2 and out.count("EWC(strength=1.0)") >= 1, out
+    assert cli("show", "runs/both", "--csv")[1].startswith("setting,seed,")
+    views = load(tmp_path / "runs/both").by_setting()
+    assert [view.result.accuracy.shape[0] for view in views] == [2, 2]

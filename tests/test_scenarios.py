@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from lifelong.checks import check_stream
 from lifelong.learner import Learner
 from lifelong.loop import Session
 from lifelong.model import MLP
 from lifelong.problem import rotate
+from lifelong.stream_checks import check_stream
 from scenarios.datasets import load_table, table_from_arrays
 from scenarios.split import class_by_class, split
 from scenarios.stream import Budget, ScenarioError, generator, rules

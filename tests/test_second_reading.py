@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,14 +9,11 @@ import torch
 
 from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_probes
 from lifelong.checks import PureFleet, _Killed, _Uneven, equal, tiny
-from lifelong.execution import execute
 from lifelong.learner import Learner
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.loop import Session, Stopped, TaskEnded, learned, run
-from lifelong.metrics import average_accuracy
 from lifelong.model import MLP
 from lifelong.optimisers import SGD, Adam, GivenRates
-from lifelong.request import Request
 from lifelong.strategies.packnet import PackNet
 from lifelong.strategies.replay import ClassReplay
 from lifelong.strategy import Strategy
@@ -175,16 +171,3 @@ def test_the_random_draw_that_few_shot_accuracy_is_compared_with_is_the_run_s_ow
     equal(bench.random, session.first_state().params["net"], "the draw compared with and the run's start")
     probe = run(Learner(MLP(8), optimiser=SGD(1e-9)), tiny(), [0, seed], probes=few_shot_probes((1,))).few_shot
     equal(probe[:, 0], probe[:, 1], "few-shot accuracies from a net that hardly moves and from its first draw")
-
-
-def test_settings_are_summed_up_one_by_one(tmp_path):
-    """An estimate is over seeds, not over seeds and settings; and a line of the table says whose it is."""
-    request = Request("split-blobs", strategy="EWC(strength=vary(1.0, 1000.0))", seeds=(0, 1), iterations=10)
-    result = execute(request, out=tmp_path, name="varied")
-    about = json.loads((tmp_path / "varied/summary.json").read_text())["settings"]
-    assert list(about) == ["strength=1.0", "strength=1000.0"]
-    for words, own in result.by_setting().items():
-        given = about[words]["metrics"]["average_accuracy"]
-        assert about[words]["seeds"] == [0, 1] and given["per_seed"] == average_accuracy(own).tolist()
-    lines = result.to_csv().splitlines()
-    assert lines[0].startswith("setting,seed,") and lines[-1].startswith('"strength=1000.0",1,')

@@ -31,12 +31,7 @@ def save_tree(path: Path, tree: Any, about: dict[str, Any]) -> None:
 def load_tree(path: Path) -> tuple[Any, dict[str, Any]]:
     """What `save_tree` wrote. Raises RunError where the file is damaged."""
     tensors, about = load_tensors(path)
-    structure = about.pop(STRUCTURE, None)
-    if structure is None:  # files of before the structure was written: two dictionaries deep
-        structure = {"dict": {}}
-        for name in tensors:
-            part, leaf = name.strip("[]'").split("']['")
-            structure["dict"].setdefault(part, {"dict": {}})["dict"][leaf] = name
+    structure = about.pop(STRUCTURE, {"dict": {}})  # of a file that is no tree, what is said of it tells so
     try:
         return _put_together(structure, tensors), about
     except (KeyError, TypeError, ValueError):

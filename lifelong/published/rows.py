@@ -23,7 +23,7 @@ from scenarios.refusal import Refusal
 
 # Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
 # learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count.
-VERSIONS = {"streams": 1, "episodes": 2}
+VERSIONS = {"streams": 2, "episodes": 2}
 CODE = ("lifelong", "scenarios", "cli.py")  # what can change a cell
 Cell = dict[str, Any]  # what some seeds of a row gave: setting, method, seeds, accuracy (fractions of 1), ...
 SEEDS = (0, 1, 2)  # of a row that names no others

@@ -10,11 +10,9 @@ from torch import Tensor
 from lifelong.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.memory import PerClass, drawn, draws_of, replayed
 from lifelong.problem import Problem
+from lifelong.strategies.lines import fitted_line
 from lifelong.strategies.lwf import soft_cross_entropy
 from lifelong.strategy import Requirements, Shapes, Strategy, require
-
-LENGTHS = 8  # of a step that are tried: 1, 1/2, 1/4 ...
-DAMPING = 1e-6  # keeps a step finite where the loss is flat
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,11 @@ class BiC(Strategy):
         spared = task._replace(row=task.validation, valid=task.validation_valid)
         held = PerClass(self.held_out).insert(problem, memory["held_out"], spared, task.draws["held_out"])
         new = task.classes & ~memory["seen"]
-        pair = self.fitted(problem, params, memory, held, new)
+        row, number, filled = (held[name].flatten() for name in ("row", "task", "filled"))
+        each = held["filled"].to(problem.dtype) / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
+        scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
+        label, weight = torch.where(filled, problem.y(row, number), 0), (each / each.sum()).flatten()
+        pair = fitted_line(scores, label, weight, problem.allowed(number), new, self.pull, self.steps)
         pair = torch.where(memory["seen"].any(), pair, pair.new_tensor([1.0, 0.0]))
         return params, {
             "exemplars": exemplars,
@@ -112,40 +114,6 @@ class BiC(Strategy):
     def predict(self, problem: Problem, params: Params, memory: Memory, x: Tensor, task: Tensor) -> Tensor:
         """Corrected scores."""
         return corrected(problem.logits(params, x), memory)
-
-    def fitted(self, problem: Problem, params: Params, memory: Memory, held: Memory, new: Tensor) -> Tensor:
-        """alpha and beta of the new classes [C], as [2]."""
-        row, number, filled = (held[name].flatten() for name in ("row", "task", "filled"))
-        each = held["filled"].to(problem.dtype) / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
-        weight = (each / each.sum()).flatten()
-        scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
-        label = torch.where(filled, problem.y(row, number), 0)
-
-        def log_p(pairs: Tensor) -> Tensor:
-            """Log probabilities [L, N, C] by L pairs [L, 2]."""
-            z = torch.where(new, pairs[:, :1, None] * scores + pairs[:, 1:, None], scores)
-            return z.masked_fill(~problem.allowed(number), -torch.inf).log_softmax(2)
-
-        def loss(pairs: Tensor) -> Tensor:
-            surprise = -log_p(pairs).gather(2, label.expand(len(pairs), -1)[..., None])[..., 0]  # [L, N]
-            return (surprise * weight).sum(1) + self.pull * pairs[:, 1].square() / 2
-
-        unit = torch.eye(2, dtype=problem.dtype, device=problem.device)
-        length = 0.5 ** torch.arange(LENGTHS, dtype=problem.dtype, device=problem.device)
-        slopes = torch.stack([scores, torch.ones_like(scores)]) * new  # of z by alpha and by beta, [2, N, C]
-        target = slopes.gather(2, label.expand(2, -1)[..., None])[..., 0]
-        pair, pulled = unit[0], self.pull * unit[1]
-        for _ in range(self.steps):
-            p = log_p(pair[None])[0].exp()
-            mean = (slopes * p).sum(2)  # [2, N]
-            gradient = ((mean - target) * weight).sum(1) + pulled * pair
-            # sums, not matrix products: those may be rounded otherwise in a fleet of another size
-            spread = (slopes[:, None] * slopes * p).sum(3) - mean[:, None] * mean  # [2, 2, N]
-            spread = (spread * weight).sum(2)
-            step = torch.linalg.solve_ex(spread + torch.diag(pulled + DAMPING), gradient)[0]
-            tried = pair - length[:, None] * step  # [L, 2]
-            pair = tried.gather(0, loss(tried).argmin().expand(1, 2))[0]
-        return pair
 
 
 def corrected(scores: Tensor, memory: Memory) -> Tensor:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lifelong.batch import Batch, FinishedTask, Memory, Outputs, Params, normal
-from lifelong.model import Net, apply_linear, linear
 from lifelong.optimisers import Adam
 from lifelong.problem import Problem
+from lifelong.strategies.autoencoder import autoencoder, autoencoder_loss, decoded
 from lifelong.strategies.replay import WEIGHTINGS, share_of_new
 from lifelong.strategy import Requirements, Shapes, Strategy, require
 from scenarios.stream import Stream
@@ -71,14 +70,7 @@ class GenerativeReplay(Strategy):
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The generator, as own parameters; solver and generator of the task before, classes seen [C], tasks done."""
-        width, features, net = self.width, math.prod(problem.shape), {}
-        linear(net, "encoder0", features, width, generator)
-        linear(net, "decoder0", self.latent, width, generator)
-        for i in range(1, self.layers):
-            linear(net, f"encoder{i}", width, width, generator)
-            linear(net, f"decoder{i}", width, width, generator)
-        for name, leaving in (("mean", self.latent), ("logvariance", self.latent), ("image", features)):
-            linear(net, name, width, leaving, generator)
+        net = autoencoder(math.prod(problem.shape), self.width, self.layers, self.latent, generator)
         net = {name: value.to(problem.device, problem.dtype) for name, value in net.items()}
         seen = torch.zeros(problem.classes, dtype=torch.bool, device=problem.device)
         before = {"solver": params["net"], "generator": net}
@@ -111,26 +103,3 @@ class GenerativeReplay(Strategy):
         """Solver and generator become those that make and label the next task's rows."""
         now = {"solver": dict(params["net"]), "generator": dict(params["own"])}
         return params, {**now, "seen": memory["seen"] | task.classes, "done": memory["done"] + 1}
-
-
-def hidden(vae: Net, name: str, x: Tensor) -> Tensor:
-    """The last hidden layer of the encoder or of the decoder, [B, width]."""
-    i = 0
-    while f"{name}{i}.weight" in vae:
-        x, i = apply_linear(vae, f"{name}{i}", x).relu(), i + 1
-    return x
-
-
-def decoded(vae: Net, latent: Tensor) -> Tensor:
-    """Log odds of the pixels [B, F] from latent numbers [B, Z]."""
-    return apply_linear(vae, "image", hidden(vae, "decoder", latent))
-
-
-def autoencoder_loss(vae: Net, x: Tensor, noise: Tensor) -> Tensor:
-    """V of each row [B], decoded from m + e^(v / 2) noise, noise [B, Z] standard normal."""
-    code = hidden(vae, "encoder", x)
-    mean, logvariance = apply_linear(vae, "mean", code), apply_linear(vae, "logvariance", code)
-    image = decoded(vae, mean + (logvariance / 2).exp() * noise)
-    surprise = F.binary_cross_entropy_with_logits(image, x, reduction="none").sum(1)
-    divergence = -0.5 * (1 + logvariance - mean.square() - logvariance.exp()).sum(1)
-    return (surprise + divergence) / x.shape[1]

@@ -13,8 +13,9 @@ from lifelong.batch import normal
 from lifelong.checks import _first, largest_gap
 from lifelong.learner import Learner
 from lifelong.loop import Session, learned, run
-from lifelong.model import MLP, Conv4, Module
+from lifelong.model import MLP, Conv4
 from lifelong.optimisers import SGD, Adam, AdamW
+from lifelong.own_model import Module
 from lifelong.settings import fleets_of_settings
 from lifelong.strategies.bic import BiC
 from lifelong.strategies.generative_replay import GenerativeReplay
