@@ -324,7 +324,7 @@ def test_least_squares_is_where_a_linear_network_goes():
     targets = torch.cat([table.targets[:300], table.targets[1442:1500]])
     missing = torch.rand(300, 5, generator=torch.Generator().manual_seed(0)) < 0.2
     targets[:300][missing] = torch.nan
-    small = Table("small", x, torch.cat([table.y[:300], table.y[1442:1500]]), 300, 10, targets)
+    small = Table("small", x, torch.cat([table.y[:300], table.y[1442:1500]]), 300, 10, targets=targets)
     recipe = regression(load_table("digits"), 2).recipe
     stream = replace(regression(load_table("digits"), 2), table=small, budget=Budget(iterations=400, batch=300))
     assert stream.recipe == recipe
