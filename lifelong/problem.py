@@ -74,11 +74,11 @@ class Problem:
         return torch.where(original < 0, -1, self.rules["label"][task, original.clamp(min=0)])
 
     def numbers(self, row: Tensor, task: Tensor) -> Tensor:
-        """What tasks of numbers ask of each output [B, C], NaN where nothing is asked."""
+        """What tasks of numbers ask of each output [B, C], NaN where nothing is asked, as of rows that were made."""
         column = self.rules["column"][task]  # [B, C]
         assert self.table.targets is not None
         asked = self.table.targets[row].gather(1, column.clamp(min=0)).to(self.dtype)
-        return asked.masked_fill(column < 0, torch.nan)
+        return asked.masked_fill((column < 0) | (row < 0)[:, None], torch.nan)
 
     def allowed(self, task: Tensor) -> Tensor:
         """The classes that compete for rows of these tasks, bool [B, C]."""

@@ -277,12 +277,15 @@ class Loaded:
 
     def by_setting(self) -> list[Loaded]:
         """The run as one for each setting, each with its own members and the numbers that it took in its words."""
-        views = []
-        for words, request in self.request.settings().items():
+        settings = self.request.settings()
+        if list(settings) == [""]:
+            return [self]
+        results, views = self.result.by_setting(), []
+        for words, request in settings.items():
             view = copy.copy(self)
             view.__dict__.pop("resolved", None)
-            view.request, view.result = request, self.result.by_setting()[words]
-            view._resolved = {**self.resolved, **request.method_resolved()} if words else self._resolved
+            view.request, view.result = request, results[words]
+            view._resolved = {**self.resolved, **request.method_resolved()}
             views.append(view)
         return views
 

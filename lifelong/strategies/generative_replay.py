@@ -30,8 +30,7 @@ class GenerativeReplay(Strategy):
     rows of numbers in 0 ... 1. width, layers, latent: hidden layers of encoder and of decoder, Z. rows: R, 0 for as many
     as the stream brings.
 
-    As van de Ven et al. (2022) run it, with rate 0.001 and 2000 iterations a task; a short task needs a higher rate. Labels
-    are hard, as theirs are; soft ones would be distillation. Shin et al. take an adversarial generator, and a ratio r that
+    As van de Ven et al. (2022) run it, with rate 0.001 and 2000 iterations a task. Labels are hard, as theirs are; soft ones would be distillation. Shin et al. take an adversarial generator, and a ratio r that
     they choose. Task-incremental, van de Ven et al. ask all past heads about each made row; here each row asks one of them,
     in turn, which is the same on average.
     """
