@@ -16,6 +16,7 @@ import torch
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
 from lifelong.files import RunError, Stopped, held_alone, remove_partials
 from lifelong.loop import Progress, check_request, cost, run
+from lifelong.own_code import name_files
 from lifelong.request import Request, default_folder
 from lifelong.result import Result
 from lifelong.run_folder import RunFolder
@@ -98,6 +99,7 @@ def check(request: Request) -> None:
 
 def new_folder(request: Request, out: Path | str = "runs", name: str = "", every: float = 60.0) -> RunFolder:
     """A new run's folder, made only once the request is known to be sound; named after the request where no name is given."""
+    name_files(request.texts)  # who hands over a request names its files; a folder that is read does not
     check(request)
     out = Path(out)
     return RunFolder.create(out / name if name else default_folder(out, request), request, every)

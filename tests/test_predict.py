@@ -57,7 +57,7 @@ def answered(run, stream, told: bool):
 def test_predict_gives_the_recorded_accuracy_back(tmp_path, words, told):
     run = learned(tmp_path, **words)
     _, stream, _ = run.request.build()
-    assert len(run.chunks) == 2 and len(run.result.seeds) == 3
+    assert len(run.sessions()) == 2 and len(run.result.seeds) == 3
     assert torch.equal(answered(run, stream, told), run.result.at_task_ends[:, -1])
 
 
