@@ -141,11 +141,12 @@ def alone_is_fleet(subject: Any) -> None:
         learner = _learner(subject, smooth if tolerance else None)
         alone, fleet = (states(learner, stream, seeds, dtype) for seeds in ([3], [1, 3, 4]))
         words = f"{setting}, {classes} classes, batches of {batch}: what is learned alone and in a fleet"
-        equal(_params(_member(alone, 0)), _params(_member(fleet, 1)), words, tolerance)
+        equal(_learned_by(_member(alone, 0)), _learned_by(_member(fleet, 1)), words, tolerance)
 
 
-def _params(state: Any) -> Any:
-    return state.params if isinstance(state, State) else state
+def _learned_by(state: Any) -> Any:
+    """What was learned: parameters and memory, or a looped member's tensors."""
+    return (state.params, state.memory) if isinstance(state, State) else state
 
 
 def companions_of_other_lengths(subject: Any) -> None:
@@ -157,7 +158,9 @@ def companions_of_other_lengths(subject: Any) -> None:
     (alone, left), (fleet, right) = (learned(session) for session in sessions)
     equal(alone.accuracy[0], fleet.accuracy[1], "one pass: accuracies alone and with others of other lengths")
     left, right = (session.fleet.tensors(state) for session, state in zip(sessions, (left, right), strict=True))
-    equal(_params(_member(left, 0)), _params(_member(right, 1)), "one pass: what is learned alone and with others")
+    equal(
+        _learned_by(_member(left, 0)), _learned_by(_member(right, 1)), "one pass: what is learned alone and with others"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -400,7 +403,8 @@ def stays_finite(subject: Any) -> None:
     """Parameters are finite after every setting's stream."""
     for setting in settings_for(subject):
         state = states(_learner(subject, Adam(1e-3)), stream_for(subject, setting), [0])
-        if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(_params(state))):
+        params = state.params if isinstance(state, State) else state
+        if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(params)):
             raise Broken(f"{setting}: some parameter is not finite")
 
 

@@ -259,7 +259,7 @@ class MappedFleet:
 
     def _optimiser_after_task(self, new: State) -> Any:
         """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
-        if len(self.rules) == 1:
+        if len(self.rules) == 1 or self.rules[0][1] is None:
             return new.optimiser
         parts = []
         for members, rule in self.rules:

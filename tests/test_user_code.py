@@ -396,21 +396,3 @@ def test_varied_values_are_read_checked_and_printed():
         parse("Replay(size=vary(1, 2.5))", "strategies")
     with pytest.raises(ExpressionError, match="belongs to the data"):
         read_call("split-digits(tasks=vary(2, 5))")
-
-
-# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_second_interrupt_ends_the_process_at_once():
-    code = (
-        "import os, signal, time, cli\n"
-        "class Keeper: stop_asked = False\n"
-        "with cli._stop_asks(Keeper):\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    assert Keeper.stop_asked; print('asked', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    print('still here')\n"
-    )
-    root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (130, "asked\n") and "again" in done.stderr, done

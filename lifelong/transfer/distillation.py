@@ -35,7 +35,7 @@ class Distillation(Strategy):
 
     alpha: float = 0.1
     temperature: float = 2.0
-    requires = Requirements(paradigm="joint")
+    requires = Requirements(paradigm="")
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.alpha <= 1, "alpha, the share of the labels, lies in 0 ... 1")
