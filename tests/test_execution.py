@@ -270,3 +270,14 @@ def test_places_that_cannot_be_written_are_one_line(cli, tmp_path, words):
     code, _, errors = cli(*words)
     assert code == 2 and "Traceback" not in errors, errors
     assert [line for line in errors.splitlines() if line.startswith("error: ")] == errors.splitlines()[-1:]
+
+
+def test_a_run_of_an_older_format_is_refused_in_a_line(cli, tmp_path):
+    execute(PLAIN, out=tmp_path / "runs", name="old")
+    path = tmp_path / "runs/old/run.json"
+    about = json.loads(path.read_text())
+    for older in ({**about, "format": 1}, {name: value for name, value in about.items() if name != "format"}):
+        path.write_text(json.dumps(older))
+        for word in ("resume", "show", "distil"):
+            code, out, errors = cli(word, "runs/old")
+            assert (code, out, errors.count("\n")) == (2, "", 1) and "older version of lifelong" in errors, errors
