@@ -338,13 +338,22 @@ def variance_shares(values: Tensor, seeds: Sequence[Seed]) -> dict[str, float]:
     return shares | {"together": 1 - sum(shares.values())}
 
 
+def one_setting(result: Result) -> None:
+    """Raise NotMeasured where numbers of the learner varied: no mean is taken over settings."""
+    if len(set(result.settings)) > 1:
+        raise NotMeasured("numbers of the learner varied in this result: take each of result.by_setting()")
+
+
 def summary(result: Result) -> dict[str, Estimate]:
-    """Every metric that the result can give, as an estimate over its seeds."""
+    """Every metric that the result can give, as an estimate over its seeds. Raises NotMeasured where numbers varied."""
+    one_setting(result)
     return {name: estimate(function(result), result.kept) for name, function in available(result).items()}
 
 
 def paired(metric: Metric, a: Result, b: Result) -> Estimate:
-    """metric(a) - metric(b), seed by seed, over the seeds that both have and neither lost."""
+    """metric(a) - metric(b), seed by seed, over the seeds that both have and neither lost. Raises NotMeasured."""
+    one_setting(a)
+    one_setting(b)
     shared = [seed for seed in a.seeds if seed in b.seeds]
     if not shared:
         raise NotMeasured("the two runs have no seed in common")

@@ -130,3 +130,20 @@ def test_differing_gives_the_numbers_in_which_records_differ():
 def test_records_that_differ_in_more_than_numbers_are_refused(records, hint):
     with pytest.raises(VariedError, match=hint):
         differing(records)
+
+
+def test_no_metric_averages_over_settings():
+    from lifelong.checks import tiny
+    from lifelong.learner import Learner
+    from lifelong.loop import run
+    from lifelong.metrics import NotMeasured, average_accuracy, paired, summary
+    from lifelong.model import MLP
+    from lifelong.optimisers import SGD
+
+    both = run(Learner(MLP(3), optimiser=SGD(vary(0.1, 0.2))), tiny(), [0, 1])
+    parts = both.by_setting()
+    assert set(summary(parts["rate=0.1"])) == set(summary(parts["rate=0.2"]))
+    with pytest.raises(NotMeasured, match="by_setting"):
+        summary(both)
+    with pytest.raises(NotMeasured, match="by_setting"):
+        paired(average_accuracy, both, parts["rate=0.1"])
