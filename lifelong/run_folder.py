@@ -48,6 +48,10 @@ class RunFolder:
         self.stop_asked = False
         self.start: dict[str, Any] = {}  # where the start came from
         self.resolved: dict[str, Any] = {}
+        self.made: dict[str, Any] = {  # on what the run began
+            "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
+            "machine": {"processor": platform.machine(), "threads": request.threads},
+        }
 
     @classmethod
     def create(cls, path: Path, request: Request, every: float = 60.0) -> RunFolder:
@@ -66,6 +70,7 @@ class RunFolder:
         folder = cls(path, read_request(path), every)
         about = read_json(path / "run.json")
         folder.start, folder.resolved = about.get("start", {}), about.get("resolved", {})
+        folder.made = {name: about.get(name, usual) for name, usual in folder.made.items()}
         return folder
 
     def describe(self, status: str) -> None:
@@ -78,8 +83,7 @@ class RunFolder:
             "resolved": self.resolved,
             "files": user_files.as_json(self.request.files),
             "start": self.start or {"made by": self.request.init},
-            "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
-            "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+            **self.made,
         }
         write(self.path / "run.json", json.dumps(about, indent=2).encode())
 

@@ -115,11 +115,10 @@ def test_a_saved_request_executes_no_file(finished, evil, monkeypatch, field, na
 
     file, marker = evil
     rewritten(finished, listed, **{field: f"{file}:{name}"})
-    folder = RunFolder.open(finished) if not listed else None
     for build in (
         lambda: load(finished).request.build(),
         lambda: load(finished).sessions(),
-        lambda: folder and folder.request.build(),
+        lambda: RunFolder.open(finished).request.build(),
     ):
         try:
             build()
