@@ -84,7 +84,7 @@ def same(whole: Path, folder: Path) -> list[str]:
 def sequences(subject: Subject, kills: int, folder: Path) -> tuple[int, list[str]]:
     """How many processes were killed while running, and what differed."""
     flag, text = subject
-    words = ["run", "split-blobs", flag, text, "--setting", setting_of(text, flag), *FLAGS]
+    words = ["run", "split-blobs(validation=0.1)", flag, text, "--setting", setting_of(text, flag), *FLAGS]
     process, checkpoint = begun(folder, *words, "--name", "whole"), folder / "runs/whole/checkpoint.safetensors"
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.001)
