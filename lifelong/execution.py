@@ -110,9 +110,8 @@ def estimated(request: Request) -> str:
     use_threads(request.threads)
     check(request)
     learner, stream, _ = request.build()
-    seconds, size = cost(learner, stream, request.members[: request.fleet or None], request.device)
-    chunks = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
-    words = f"about {seconds * chunks:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
+    seconds, size = cost(learner, stream, request.members, request.device, request.fleet)
+    words = f"about {seconds:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
     return f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes"
 
 

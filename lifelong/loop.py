@@ -25,6 +25,7 @@ from lifelong.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
 from lifelong.problem import Problem
 from lifelong.result import Result, concatenate
 from lifelong.settings import Setting, fleets_of_settings
+from lifelong.varied import varied_paths
 from lifelong.weighing import weigh
 from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
 
@@ -150,6 +151,12 @@ def check_request(
         probe.check(stream, [seed_of(seed) for seed in seeds])
     for settings in fleets_of_settings(learner):  # a network or a part that does not fit says so here
         Session(settings[0].learner, stream, seeds[:1]).first_state()
+
+
+def refuse_varied(learner: AnyLearner) -> None:
+    """Raise ScenarioError where numbers vary: for whoever learns one setting."""
+    if varied_paths(learner):
+        raise ScenarioError(f"{learner!r} varies, and this learns one setting: only `run` and `compare` learn several")
 
 
 def check_learner(learner: AnyLearner, stream: Stream) -> None:
@@ -302,6 +309,7 @@ class Session:
         dtype: torch.dtype = torch.float32,
         probes: Sequence[Probe] = (),
     ) -> None:
+        refuse_varied(learner)
         members = [Member(Setting("", learner), seed_of(seed)) for seed in seeds]
         self._prepare(members, stream, Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype))
 
@@ -536,19 +544,32 @@ def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: Sequence[int | Se
 
 
 def cost(
-    learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: str = "cpu", steps: int = 10
+    learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: str = "cpu", fleet: int = 0
 ) -> tuple[float, int]:
-    """Seconds and bytes that a run will take, from a few steps of it: training, and the tensors that live throughout."""
-    session = Session(learner, stream.to(device_of(device)), seeds)
-    state, batches = session.first_state(), session.feed.batches(0)
-    times = []
-    for batch, _ in zip(batches, range(steps), strict=False):
+    """Seconds and bytes that a run will take: training, and the tensors that live throughout.
+
+    From a few steps of one chunk of each kind, which stands for the others of as many members.
+    """
+    stream, seconds, most = stream.to(device_of(device)), 0.0, 0
+    measured: dict[Any, tuple[float, int]] = {}
+    for members in chunks(learner, seeds, fleet):
+        kind = (members[0].setting.learner.model, len(members), len({member.setting for member in members}))
+        if kind not in measured:
+            measured[kind] = _chunk_cost(Session.of_members(members, stream, Options()))
+        taken, size = measured[kind]
+        seconds, most = seconds + taken, max(most, size)
+    return seconds, most
+
+
+def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
+    """Seconds of training of a session, from its first steps, and the bytes of its tensors."""
+    state, times = session.first_state(), []
+    for batch, _ in zip(session.feed.batches(0), range(steps), strict=False):
         began = time.perf_counter()
         state, loss = session.fleet.step(state, batch, [0.0] * len(session.seeds))
         loss.sum().item()  # waits for the device
         times.append(time.perf_counter() - began)
-    tensors = session.fleet.tensors(state)
-    held = [*tree_leaves(tensors), *session.feed.rules.values(), stream.table.x, stream.table.y]
+    table = session.stream.table
+    held = [*tree_leaves(session.fleet.tensors(state)), *session.feed.rules.values(), table.x, table.y]
     size = sum(leaf.numel() * leaf.element_size() for leaf in held)
-    total = sum(session.feed.length(task) for task in range(session.tasks))
-    return min(times) * total, size
+    return min(times) * sum(session.feed.length(task) for task in range(session.tasks)), size

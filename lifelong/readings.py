@@ -21,7 +21,7 @@ from lifelong.adaptation.rate_selection import select_rate
 from lifelong.adaptation.steps import nearest_means
 from lifelong.learner import AnyLearner, Learner, State
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session, check_request, learned
+from lifelong.loop import Session, check_request, learned, refuse_varied
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
 from lifelong.meta.maml import MAML
@@ -106,6 +106,7 @@ class Comparison:
         self.trained = self.stream[: self.count]
         assert isinstance(self.trained, Stream)
         for strategy in (FineTuning(), *self.strategies):
+            refuse_varied(replace(self.learner, strategy=strategy))
             check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
         self.problem = Session(self.learner, self.stream, self.seeds).fleet.problem
         self.rules = self.problem.rules

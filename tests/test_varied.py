@@ -147,3 +147,24 @@ def test_no_metric_averages_over_settings():
         summary(both)
     with pytest.raises(NotMeasured, match="by_setting"):
         paired(average_accuracy, both, parts["rate=0.1"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "split-blobs", "--readings", "all", "--strategy", "EWC(strength=vary(1.0, 10.0))"],
+        ["transfer", "split-blobs", "--optimiser", "Adam(vary(0.001, 0.01))"],
+        ["explain", "EWC(strength=vary(1.0, 10.0))", "--scenario", "split-blobs"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_learns_one_setting_refuses_several(cli, words):
+    code, out, errors = cli(*words, *([] if words[0] == "explain" else ["--seeds", "2", "--iterations", "2"]))
+    assert (code, out) == (2, "") and "only `run` and `compare` learn several" in errors.splitlines()[-1], errors
+    assert "Traceback" not in errors
+
+
+def test_a_dry_run_counts_every_setting(cli):
+    words = ["run", "split-blobs", "--seeds", "3", "--iterations", "5", "--fleet", "2", "--dry-run"]
+    code, out, errors = cli(*words, "--strategy", "EWC(strength=vary(1.0, 10.0)) + Replay(size=vary(5, 10))")
+    assert code == 0 and "3 seeds" in out, errors
