@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 
 if TYPE_CHECKING:
-    from lifelong.request import Request
-    from lifelong.result import Result
-    from lifelong.run_folder import Loaded, RunFolder
-    from lifelong.side_by_side import Asked
+    from lifelong.core.result import Result
+    from lifelong.runs.folder import Loaded, RunFolder
+    from lifelong.runs.request import Request
+    from lifelong.studies.comparison import Asked
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,15 +59,15 @@ CheckpointEvery = Annotated[float, typer.Option(hidden=True)]
 
 
 def _request(scenario: str, seeds: str, **fields: Any) -> Request:
-    from lifelong.request import Request, read_seeds
+    from lifelong.runs.request import Request, read_seeds
 
     return Request(scenario, seeds=read_seeds(seeds), **fields)
 
 
 def _learn(folder: RunFolder, quiet: bool) -> Result:
     """Execute the run of a folder, and show meanwhile where it stands."""
-    from lifelong import terminal
-    from lifelong.execution import execute
+    from lifelong.display import terminal
+    from lifelong.runs.execute import execute
 
     if quiet:
         return execute(folder)
@@ -77,7 +77,7 @@ def _learn(folder: RunFolder, quiet: bool) -> Result:
 
 def _end(result: Result, path: Path) -> None:
     """Say where the run lies; exit code 1 when seeds diverged."""
-    from lifelong import terminal
+    from lifelong.display import terminal
 
     _say(f"saved in {path}")
     for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True):
@@ -131,8 +131,8 @@ def run(
         order_seed=order_seed, start_seed=start_seed, data_seed=data_seed, eval_every=eval_every, eval_rows=eval_rows,
         few_shot=few_shot, device=device, fleet=fleet, compile=compile, threads=threads, data_root=data_root,
     )  # fmt: skip
-    from lifelong import terminal
-    from lifelong.execution import estimated, new_folder
+    from lifelong.display import terminal
+    from lifelong.runs.execute import estimated, new_folder
 
     if dry_run:
         return terminal.output.print(estimated(request))
@@ -141,7 +141,7 @@ def run(
 
 def _baseline_of(strategy: str) -> str:
     """The baseline that a strategy cannot do without, and a line that says so."""
-    from lifelong.request import method_of
+    from lifelong.runs.request import method_of
 
     baseline = method_of(strategy).get("baseline", "") if strategy else ""
     if baseline:
@@ -151,7 +151,7 @@ def _baseline_of(strategy: str) -> str:
 
 def _finish(folder: RunFolder, as_json: bool) -> None:
     """Learn what a folder still lacks, show what it measured, and say where it lies."""
-    from lifelong.run_folder import load
+    from lifelong.runs.folder import load
 
     result = _learn(folder, quiet=as_json)
     if as_json:
@@ -163,8 +163,8 @@ def _finish(folder: RunFolder, as_json: bool) -> None:
 
 def _show(runs: Sequence[Loaded]) -> None:
     """Matrix and metrics of one run, a comparison of several, or of one whose numbers varied."""
-    from lifelong import terminal
-    from lifelong.groups import groups_of
+    from lifelong.display import terminal
+    from lifelong.runs.groups import groups_of
 
     views = [view for run in runs for view in run.by_setting()]
     if len(views) == 1:
@@ -183,13 +183,13 @@ def resume(
 
     Of a comparison of readings, the lines that are finished are kept. Example: lifelong resume runs/split-digits-ewc
     """
-    from lifelong.run_folder import RunFolder
+    from lifelong.runs.folder import RunFolder
 
     if (path / "readings.json").exists():
         return _readings(path, Path(), None, as_json)
     folder = RunFolder.open(path, checkpoint_every)
     if not folder.finished:
-        from lifelong.weighing import use_threads
+        from lifelong.core.footprint import use_threads
 
         use_threads(folder.request.threads)
         for change in folder.changes():
@@ -253,11 +253,11 @@ def compare(
         }  # fmt: skip
         for word in (word for word, is_given in given.items() if is_given):
             raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")
-        from lifelong.side_by_side import Asked
+        from lifelong.studies.comparison import Asked
 
         asked = Asked(_request(scenario, seeds, **common), tuple(strategy or ()), readings, meta)
         return _readings(asked, out, report, as_json)
-    from lifelong.request import method_of, read_baselines
+    from lifelong.runs.request import method_of, read_baselines
 
     methods = [method_of(text) for text in strategy or ["FineTuning()"]]
     methods += [{"learner": text} for text in learner or []]
@@ -267,11 +267,11 @@ def compare(
 
 def _compare(requests: list[Request], out: Path, report: Path | None, as_json: bool) -> None:
     """Run each request, and put those that can be compared side by side."""
-    from lifelong import terminal
-    from lifelong.execution import check, new_folder
-    from lifelong.groups import groups_of
-    from lifelong.report import write_report
-    from lifelong.run_folder import load
+    from lifelong.display import terminal
+    from lifelong.display.page import write_report
+    from lifelong.runs.execute import check, new_folder
+    from lifelong.runs.folder import load
+    from lifelong.runs.groups import groups_of
 
     for request in requests:  # all are sound before the first begins
         check(request)
@@ -297,10 +297,10 @@ def _compare(requests: list[Request], out: Path, report: Path | None, as_json: b
 
 def _readings(asked: Asked | Path, out: Path, report: Path | None, as_json: bool) -> None:
     """Read one stream four ways, or go on where a folder's comparison was stopped; show the table."""
-    from lifelong import terminal
-    from lifelong.files import write
-    from lifelong.report import readings_page
-    from lifelong.side_by_side import compare_readings
+    from lifelong.core.files import write
+    from lifelong.display import terminal
+    from lifelong.display.page import readings_page
+    from lifelong.studies.comparison import compare_readings
 
     about, lines, folder = compare_readings(asked, out, (lambda line: None) if as_json else _say)
     print(json.dumps(about)) if as_json else terminal.output.print(*terminal.readings_tables(about, lines))
@@ -335,10 +335,10 @@ def pretrain(
     Example: lifelong pretrain split-omniglot --init "ProtoNet(iterations=2000)" --output start.safetensors
     """
 
-    from lifelong import terminal
-    from lifelong.execution import stopping
-    from lifelong.start_files import Work
-    from lifelong.weighing import use_threads
+    from lifelong.core.footprint import use_threads
+    from lifelong.display import terminal
+    from lifelong.runs.execute import stopping
+    from lifelong.runs.initialisation_files import Work
 
     use_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
@@ -378,9 +378,9 @@ def meta_test(
     Example: lifelong meta-test start.safetensors --way 5 --shot 1 --episodes 600
     """
 
-    from lifelong import terminal
-    from lifelong.start_files import few_shot_rows, online_rows
-    from lifelong.weighing import use_threads
+    from lifelong.core.footprint import use_threads
+    from lifelong.display import terminal
+    from lifelong.runs.initialisation_files import few_shot_rows, online_rows
 
     use_threads(threads)
     of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
@@ -418,9 +418,9 @@ def transfer(
 
     Example: lifelong transfer split-digits --rules "FullFineTuning()" --rules "LinearProbe()" --shots 1,5,10
     """
-    from lifelong import terminal
+    from lifelong.display import terminal
+    from lifelong.studies.transfer import transfer as measured
     from lifelong.transfer import terminal as tables
-    from lifelong.transfer.work import transfer as measured
 
     request = _request(
         scenario, seeds, setting=setting, model=model, optimiser=optimiser, iterations=iterations, epochs=epochs,
@@ -448,10 +448,10 @@ def distil(
 
     Example: lifelong distil runs/split-digits-replay --model "MLP(50)" --share 0.1
     """
-    from lifelong import terminal
+    from lifelong.display import terminal
+    from lifelong.studies.transfer import distil as distilled
     from lifelong.transfer import terminal as tables
     from lifelong.transfer.distillation import Distillation
-    from lifelong.transfer.work import distil as distilled
 
     results, words = distilled(run, model, share, Distillation(alpha, temperature), optimiser, iterations)
     if as_json:
@@ -469,8 +469,8 @@ def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the 
 
     Folders that hold runs are looked into, unfinished ones passed over. Example: lifelong show runs/*
     """
-    from lifelong import terminal
-    from lifelong.groups import csv_of
+    from lifelong.display import terminal
+    from lifelong.runs.groups import csv_of
 
     found = _found(runs)
     if csv:
@@ -483,7 +483,7 @@ def show(runs: Runs, csv: Annotated[bool, typer.Option("--csv", help="print the 
 
 def _found(paths: list[Path]) -> list[Any]:
     """The finished runs in some folders; what was passed over is said in one line each."""
-    from lifelong.groups import found
+    from lifelong.runs.groups import found
 
     runs, passed = found(paths)
     for why in passed:
@@ -497,8 +497,8 @@ def report(runs: Runs, output: Annotated[Path, typer.Option(help="the page to wr
 
     Example: lifelong report runs/* --output report.html
     """
-    from lifelong.groups import groups_of
-    from lifelong.report import write_report
+    from lifelong.display.page import write_report
+    from lifelong.runs.groups import groups_of
 
     write_report(groups_of(_found(runs)), output)
     _say(f"report: {output}")
@@ -515,9 +515,9 @@ def list_(kind: Annotated[str, typer.Argument(help=", ".join(KINDS))] = "") -> N
     """
     import inspect
 
-    from lifelong import terminal
-    from lifelong.expression import suggest, vocabulary
+    from lifelong.display import terminal
     from lifelong.metrics import METRICS
+    from lifelong.notation.expression import suggest, vocabulary
     from scenarios.catalogue import CATALOGUE
     from scenarios.datasets import DATASETS
 
@@ -555,9 +555,9 @@ def explain(
 
     Example: lifelong explain "EWC(strength=100.0) + Replay(size=200)"
     """
-    from lifelong import terminal
-    from lifelong.explain import explain as explained
-    from lifelong.request import Request
+    from lifelong.display import terminal
+    from lifelong.display.explain import explain as explained
+    from lifelong.runs.request import Request
 
     terminal.output.print(explained(Request(scenario, strategy=expression, seeds=(0,))))
 
@@ -570,8 +570,8 @@ def check(target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]")]) -> N
     """
     import torch
 
-    from lifelong import terminal
-    from lifelong.check_files import check_target
+    from lifelong.contracts.check import check_target
+    from lifelong.display import terminal
 
     torch.set_num_threads(1)
     failures = 0
@@ -597,8 +597,8 @@ def new(
 
     Example: lifelong new strategy my_idea.py
     """
-    from lifelong import terminal
-    from lifelong.new import write_new
+    from lifelong.contracts.new import write_new
+    from lifelong.display import terminal
 
     command = write_new(kind, path)
     terminal.output.print(f"wrote {path}; try it: {command}", soft_wrap=True, highlight=False)
@@ -623,8 +623,8 @@ def reproduce(
     """
     import torch
 
-    from lifelong import terminal
-    from lifelong.published.reproduce import reproduce as again
+    from lifelong.display import terminal
+    from lifelong.studies.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
     for line in again(name, data_root, record, page, device, table_only, cheap_first):
@@ -646,7 +646,7 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
 
     Example: lifelong data get mnist
     """
-    from lifelong import terminal
+    from lifelong.display import terminal
     from scenarios.datasets import describe, load_table
 
     table = load_table(name, data_root or None)
@@ -656,7 +656,7 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
 
 def main() -> None:
     """The console script: errors become one line, and exit codes 0, 1 and 2."""
-    from lifelong.own_code import name_files
+    from lifelong.notation.user_code import name_files
 
     name_files(sys.argv[1:])
     try:

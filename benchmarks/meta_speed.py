@@ -21,7 +21,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.pretraining import recorded
-from lifelong.model import Conv4
+from lifelong.models.convolutional import Conv4
 from scenarios.datasets import load_table
 from scenarios.episodes import Pool, pool
 from scenarios.stream import generator

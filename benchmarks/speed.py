@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import Session, run
-from lifelong.model import MLP
-from lifelong.optimisers import Adam
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, run
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.adam import Adam
 from scenarios.datasets import load_table
 from scenarios.split import split
 from scenarios.stream import Budget, Stream
@@ -191,9 +191,9 @@ def evaluation_share(stream: Stream) -> dict[str, float]:
 
 MEMORY = """
 import resource, torch
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import run
+from lifelong.notation.expression import parse
+from lifelong.core.learner import Learner
+from lifelong.core.loop import run
 from scenarios.datasets import load_table
 from scenarios.split import split
 from scenarios.stream import Budget

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.learner import Learner
+    from lifelong.core.learner import Learner
+    from lifelong.core.loop import run
+    from lifelong.core.strategy import FineTuning, Strategy
     from lifelong.learners.nearest_class_mean import NearestClassMean
-    from lifelong.loop import run
-    from lifelong.run_folder import load
-    from lifelong.strategy import FineTuning, Strategy
+    from lifelong.runs.folder import load
 
 _PLACES = {
-    "Learner": "lifelong.learner",
+    "Learner": "lifelong.core.learner",
     "NearestClassMean": "lifelong.learners.nearest_class_mean",
-    "run": "lifelong.loop",
-    "load": "lifelong.run_folder",
-    "FineTuning": "lifelong.strategy",
-    "Strategy": "lifelong.strategy",
+    "run": "lifelong.core.loop",
+    "load": "lifelong.runs.folder",
+    "FineTuning": "lifelong.core.strategy",
+    "Strategy": "lifelong.core.strategy",
 }
 __all__ = ["FineTuning", "Learner", "NearestClassMean", "Strategy", "load", "run"]
 

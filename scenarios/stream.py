@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 
 SETTINGS = ("task", "domain", "class")
 PARTS = ("train", "validation", "test")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from scenarios.datasets import describe, load_table, read_image_folder, read_npz, table_from_arrays
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 from scenarios.split import split
 from scenarios.stream import Table
 from scenarios.synthetic import blobs

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scenarios.episodes import Sines, check_apart, pool, split_classes, turned
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 from scenarios.stream import Table, generator
 from scenarios.synthetic import blobs
 

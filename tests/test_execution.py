@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lifelong import files, readings, side_by_side
-from lifelong.execution import estimated, execute, new_folder
-from lifelong.files import RunError, Stopped
-from lifelong.new import write_new
-from lifelong.report import write_report
-from lifelong.request import Request
-from lifelong.run_folder import RunFolder, load
-from lifelong.side_by_side import Asked, compare_readings
-from scenarios.refusal import Refusal
+from lifelong.contracts.new import write_new
+from lifelong.core import files
+from lifelong.core.files import RunError, Stopped
+from lifelong.display.page import write_report
+from lifelong.runs.execute import estimated, execute, new_folder
+from lifelong.runs.folder import RunFolder, load
+from lifelong.runs.request import Request
+from lifelong.studies import comparison as side_by_side
+from lifelong.studies import paradigms as readings
+from lifelong.studies.comparison import Asked, compare_readings
+from scenarios.errors import Refusal
 
 PLAIN = Request("split-blobs", seeds=(0, 1), iterations=6, device="cpu", strategy="Replay(size=9)")
 ASKED = Asked(
@@ -81,7 +83,7 @@ def test_a_second_interrupt_ends_at_once():
     """In a process of its own, since it is the process that ends, whatever it is in the middle of."""
     code = """
 import os, signal, types
-from lifelong.execution import stopping
+from lifelong.runs.execute import stopping
 with stopping(types.SimpleNamespace(stop_asked=False)):
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
@@ -132,7 +134,7 @@ def test_a_resumed_run_on_other_data_is_refused(tmp_path, monkeypatch):
     assert load(made.path).predict(np.zeros((1, 3, 32, 32), np.uint8)).shape == (2, 1, 2)
     (made.path / "results.safetensors").unlink()
     draw(90)
-    from lifelong.request import _built
+    from lifelong.runs.request import _built
 
     _built.cache_clear()
     with pytest.raises(RunError, match="changed since"):
@@ -228,8 +230,8 @@ def test_a_file_system_that_may_only_be_read_is_one_line(tmp_path, read_only):
     folder = new_folder(PLAIN, tmp_path, "run")
     execute(folder)
     cut = new_folder(PLAIN, tmp_path, "cut")
-    from lifelong.groups import groups_of
-    from lifelong.published.reproduce import write_page
+    from lifelong.runs.groups import groups_of
+    from lifelong.studies.published.reproduce import write_page
 
     groups = groups_of([load(folder.path)])
     before = sorted((path, path.stat().st_size) for path in tmp_path.rglob("*") if path.is_file())

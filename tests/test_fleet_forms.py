@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from lifelong import metrics
-from lifelong.checks import _Killed, equal, states
-from lifelong.expression import parse
-from lifelong.feed import Feed
-from lifelong.learner import Learner
-from lifelong.loop import Session, Stopped, run
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam
-from lifelong.strategies.ewc import EWC
-from lifelong.strategies.replay import Replay
-from lifelong.strategy import Strategy
-from lifelong.varied import vary
+from lifelong.contracts.learners import _Killed, equal, states
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, Stopped, run
+from lifelong.core.sampler import Feed
+from lifelong.core.strategy import Strategy
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.notation.varied import vary
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.regularisation.ewc import EWC
+from lifelong.strategies.replay.replay import Replay
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.longtail import long_tailed
 from scenarios.split import split
@@ -249,7 +250,7 @@ def test_three_steps_a_batch_learn_more_than_one():
 
 @pytest.mark.parametrize("more", [(), (3,), (2, 5)], ids=str)
 def test_numbers_drawn_for_fewer_rows_begin_those_drawn_for_more(more):
-    """What `lifelong.feed` relies on where a shape's first number depends on companions, for every length around a vector's."""
+    """What `lifelong.core.sampler` relies on where a shape's first number depends on companions, for every length around a vector's."""
     most = torch.rand((3000, *more), generator=torch.Generator().manual_seed(7))
     for count in [*range(1, 70), 127, 128, 129, 1000, 2999]:
         few = torch.rand((count, *more), generator=torch.Generator().manual_seed(7))

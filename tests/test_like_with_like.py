@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from lifelong import report, side_by_side, storage
-from lifelong.execution import execute, new_folder
-from lifelong.groups import csv_of, found, groups_of
-from lifelong.labels import Described, method_labels, row_labels
-from lifelong.request import Request
-from lifelong.run_folder import load
-from lifelong.terminal import compare_tables
-from scenarios.refusal import Refusal
+from lifelong.core import storage
+from lifelong.display import page as report
+from lifelong.display.terminal import compare_tables
+from lifelong.runs.execute import execute, new_folder
+from lifelong.runs.folder import load
+from lifelong.runs.groups import csv_of, found, groups_of
+from lifelong.runs.labels import Described, method_labels, row_labels
+from lifelong.runs.request import Request
+from lifelong.studies import comparison as side_by_side
+from scenarios.errors import Refusal
 from scenarios.synthetic import blobs
 
 PLAIN = Request("split-blobs", seeds=(0, 1), iterations=4, device="cpu")
@@ -187,8 +189,8 @@ def test_a_run_that_an_earlier_version_wrote_is_grouped_by_its_words(runs, tmp_p
 
 def test_memory_is_counted_in_one_place(cli):
     """What `explain` says, and what the line of `--readings` says, is what one function counts."""
-    from lifelong.initialisation import Random
-    from lifelong.loop import prepared_fleet
+    from lifelong.core.initialisation import Random
+    from lifelong.core.loop import prepared_fleet
 
     request = replace(PLAIN, setting="task", strategy="Replay(size=1000)")
     learner, stream, _ = request.build()

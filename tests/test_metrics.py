@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lifelong import metrics
-from lifelong.result import Result
+from lifelong.core.result import Result
 
 # rows: after task 1, 2, 3; columns: tasks
 MATRIX = [[0.9, 0.1, 0.2], [0.95, 0.8, 0.3], [0.6, 0.5, 0.7]]

@@ -7,22 +7,22 @@ import re
 import pytest
 import torch
 
-from lifelong.checks import tiny
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import run
-from lifelong.model_checks import MODEL_CHECKS, check_model, is_model
-from lifelong.own_code import load_file, name_files
-from lifelong.strategies.replay import Replay
-from lifelong.varied import settings_of
-from scenarios.refusal import Refusal
+from lifelong.contracts.learners import tiny
+from lifelong.contracts.models import MODEL_CHECKS, check_model, is_model
+from lifelong.core.learner import Learner
+from lifelong.core.loop import run
+from lifelong.notation.expression import parse
+from lifelong.notation.user_code import load_file, name_files
+from lifelong.notation.varied import settings_of
+from lifelong.strategies.replay.replay import Replay
+from scenarios.errors import Refusal
 
 HEAD = """import math
 from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from lifelong.model import linear, apply_linear
+from lifelong.models.base import apply_linear, linear
 """
 MODULE = (
     HEAD

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.execution import execute, new_folder
-from lifelong.labels import seeds_label
-from lifelong.prediction import PredictionError
-from lifelong.request import Request
-from lifelong.run_folder import load
-from scenarios.refusal import Refusal
+from lifelong.runs.execute import execute, new_folder
+from lifelong.runs.folder import load
+from lifelong.runs.labels import seeds_label
+from lifelong.runs.prediction import PredictionError
+from lifelong.runs.request import Request
+from scenarios.errors import Refusal
 from scenarios.stream import rules
 
 QUICK = {"seeds": (0, 1, 5), "iterations": 15, "device": "cpu", "fleet": 2}

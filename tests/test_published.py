@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lifelong.expression import parse
-from lifelong.initialisation import Random
+from lifelong.core.initialisation import Random
 from lifelong.meta.initialisation_learner import InitialisationLearner
-from lifelong.published import few_shot, online, rows, sines, split_mnist
-from lifelong.published import reproduce as tables
-from lifelong.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
+from lifelong.notation.expression import parse
+from lifelong.studies.published import few_shot, online, rows, sines, split_mnist
+from lifelong.studies.published import reproduce as tables
+from lifelong.studies.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
 from scenarios.catalogue import CATALOGUE, find
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 from scenarios.synthetic import blobs
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -133,7 +133,7 @@ def test_a_commit_says_whether_the_code_differs_from_it_and_names_no_folder(tmp_
     def git(*words):
         subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b", *words], check=True)
 
-    module = tmp_path / "lifelong" / "published" / "rows.py"
+    module = tmp_path / "lifelong" / "studies" / "published" / "rows.py"
     module.parent.mkdir(parents=True)
     module.write_text("")
     monkeypatch.setattr(rows, "__file__", str(module))
@@ -150,7 +150,7 @@ def test_a_commit_says_whether_the_code_differs_from_it_and_names_no_folder(tmp_
     module.write_text("VERSIONS = {}")
     assert commit() == clean + "+"
     (tmp_path / "site" / "lifelong" / "published").mkdir(parents=True)
-    monkeypatch.setattr(rows, "__file__", str(tmp_path / "site" / "lifelong" / "published" / "rows.py"))
+    monkeypatch.setattr(rows, "__file__", str(tmp_path / "site" / "lifelong" / "studies" / "published" / "rows.py"))
     assert commit() == "unknown"  # installed into somebody else's repository
 
 
@@ -188,7 +188,7 @@ def test_a_text_is_compared_by_what_it_builds():
 def test_processes_that_append_at_once_lose_nothing(tmp_path):
     """Each adds 15 cells to one record."""
     code = (
-        "import sys; from pathlib import Path; from lifelong.published.rows import append\n"
+        "import sys; from pathlib import Path; from lifelong.studies.published.rows import append\n"
         "for i in range(15): append(Path(sys.argv[1]), {'setting': sys.argv[2], 'method': i})"
     )
     record = tmp_path / "record.json"

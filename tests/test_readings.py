@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from lifelong import side_by_side
 from lifelong.adaptation.few_shot import FewShot
-from lifelong.learner import Learner
+from lifelong.core.learner import Learner
+from lifelong.display.page import readings_page
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.supervised import Pretrained
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam
-from lifelong.readings import READINGS, Comparison
-from lifelong.report import readings_page
-from lifelong.request import Request
-from lifelong.strategies.replay import Replay
-from scenarios.refusal import Refusal
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.runs.request import Request
+from lifelong.strategies.replay.replay import Replay
+from lifelong.studies import comparison as side_by_side
+from lifelong.studies.paradigms import READINGS, Comparison
+from scenarios.errors import Refusal
 from scenarios.split import split, with_validation
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs

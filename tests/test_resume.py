@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, cli):
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
-    from lifelong import files
+    from lifelong.core import files
 
     path = tmp_path / "file"
     files.write(path, b"before")

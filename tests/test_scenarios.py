@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from lifelong.learner import Learner
-from lifelong.loop import Session
-from lifelong.model import MLP
-from lifelong.problem import rotate
-from lifelong.stream_checks import check_stream
+from lifelong.contracts.streams import check_stream
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session
+from lifelong.core.problem import rotate
+from lifelong.models.perceptron import MLP
 from scenarios.datasets import load_table, table_from_arrays
 from scenarios.split import class_by_class, split
 from scenarios.stream import Budget, ScenarioError, generator, rules
@@ -92,7 +92,7 @@ def test_batches_show_every_row_once_in_an_epoch():
 
 
 def test_uniforms_do_not_depend_on_other_parts_or_seeds():
-    from lifelong.strategies.replay import ClassReplay, Replay
+    from lifelong.strategies.replay.replay import ClassReplay, Replay
 
     stream = split(blobs(4, 3, 20), 2, budget=Budget(iterations=5, batch=4))
 

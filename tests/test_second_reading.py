@@ -8,20 +8,22 @@ import pytest
 import torch
 
 from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_probes
-from lifelong.checks import PureFleet, _Killed, _Uneven, equal, tiny
-from lifelong.learner import Learner
+from lifelong.contracts.learners import PureFleet, _Killed, _Uneven, equal, tiny
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, Stopped, TaskEnded, learned, run
+from lifelong.core.strategy import Strategy
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session, Stopped, TaskEnded, learned, run
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam, GivenRates
-from lifelong.strategies.packnet import PackNet
-from lifelong.strategies.replay import ClassReplay
-from lifelong.strategy import Strategy
-from lifelong.varied import made, vary
-from scenarios.baselines import joint
+from lifelong.models.perceptron import MLP
+from lifelong.notation.varied import made, vary
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.per_parameter import GivenRates
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.architecture.packnet import PackNet
+from lifelong.strategies.replay.replay import ClassReplay
 from scenarios.blurry import blurred
+from scenarios.errors import Refusal
 from scenarios.gradual import faded
-from scenarios.refusal import Refusal
+from scenarios.joint import joint
 from scenarios.stream import Budget, ScenarioError, Seed
 from tests.contracts.parts import ModuleLearner
 from tests.test_fleet_forms import Dice

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lifelong import metrics
-from lifelong.learner import Learner
-from lifelong.loop import Session, run
-from lifelong.model import MLP
-from lifelong.request import Request, RequestError
-from lifelong.run_folder import load
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, run
+from lifelong.models.perceptron import MLP
+from lifelong.runs.folder import load
+from lifelong.runs.request import Request, RequestError
 from scenarios.split import split
 from scenarios.stream import Budget, Seed, seed_of
 from scenarios.synthetic import blobs

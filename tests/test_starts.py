@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
-from lifelong.expression import parse
-from lifelong.files import named, save_tensors
+from lifelong.core.files import named, save_tensors
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationError
 from lifelong.meta.learned import load_learned
-from lifelong.model import MLP
-from lifelong.run_folder import load
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.runs.folder import load
 from scenarios.catalogue import build, find
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 
 MODEL = ("--model", "MLP(12)")
 STAGE = "ProtoNet(way=2, query=2, iterations=6, data='{}')"

@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from lifelong import metrics
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import Session, check_learner, run
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam
-from lifelong.strategies.replay import Replay
-from scenarios.baselines import isolate, joint
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, check_learner, run
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.replay.replay import Replay
 from scenarios.blurry import blurred
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.datasets import load_table
 from scenarios.gradual import Fading, faded, gradual
+from scenarios.joint import isolate, joint
 from scenarios.longtail import long_tailed
 from scenarios.noise import noisy_labels
 from scenarios.regression import NUMBERS, measured, mixed, regression
@@ -329,7 +330,7 @@ def test_least_squares_is_where_a_linear_network_goes():
     stream = replace(regression(load_table("digits"), 2), table=small, budget=Budget(iterations=400, batch=300))
     assert stream.recipe == recipe
     session = Session(Learner(MLP(), optimiser=SGD(0.2)), stream, [0, 1], dtype=DOUBLE)
-    from lifelong.loop import learned
+    from lifelong.core.loop import learned
 
     result, state = learned(session)
     for s in (0, 1):
@@ -416,7 +417,7 @@ def test_metrics_of_numbers_say_what_they_mean_or_refuse():
     )
     with pytest.raises(metrics.NotMeasured, match="asks for numbers"):
         metrics.multi_task_gain(together, alone)
-    from lifelong.result import Result
+    from lifelong.core.result import Result
 
     assert Result.of(both.tensors(), both.about()).numbers == both.numbers == (1, 3)
 

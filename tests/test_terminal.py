@@ -7,12 +7,12 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong import terminal
-from lifelong.checks import tiny
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import run
-from lifelong.model import MLP
+from lifelong.contracts.learners import tiny
+from lifelong.core.learner import Learner
+from lifelong.core.loop import run
+from lifelong.display import terminal
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
 
 
 @pytest.mark.parametrize("width", [80, 90, 120])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lifelong.loop import Stopped, run
-from lifelong.request import Request, read_baselines
-from lifelong.run_folder import RunFolder, load
+from lifelong.core.loop import Stopped, run
+from lifelong.runs.folder import RunFolder, load
+from lifelong.runs.request import Request, read_baselines
 
 QUICK = ["--setting", "task", "--seeds", "2", "--iterations", "4"]
 

@@ -14,25 +14,25 @@ from torch.utils._pytree import tree_map
 
 from lifelong import metrics
 from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy, few_shot_probes, read_shots
-from lifelong.adaptation.rules import Block, FullFineTuning, Scratch, TransferError
-from lifelong.checks import _Killed, equal, tiny
-from lifelong.expression import parse, vocabulary
-from lifelong.learner import Learner
+from lifelong.adaptation.methods import Block, FullFineTuning, Scratch, TransferError
+from lifelong.contracts.learners import _Killed, equal, tiny
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, Stopped, run
+from lifelong.core.result import FEW_SHOT, Result
+from lifelong.display.transfer import show_transfer, transfer_json
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session, Stopped, run
-from lifelong.model import MLP
-from lifelong.optimisers import Adam
-from lifelong.result import FEW_SHOT, Result
-from lifelong.run_folder import load
-from lifelong.strategies.ewc import EWC
-from lifelong.strategies.replay import Replay
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse, vocabulary
+from lifelong.optimisers.adam import Adam
+from lifelong.runs.folder import load
+from lifelong.strategies.regularisation.ewc import EWC
+from lifelong.strategies.replay.replay import Replay
 from lifelong.transfer.distillation import Distillation, distil, fewer
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
-from lifelong.transfer.rates import choose_rate
-from lifelong.transfer.readings import joint_upto, learned, transfer_reading
-from lifelong.transfer.terminal import show_transfer, transfer_json
-from scenarios.baselines import isolate, joint
-from scenarios.refusal import Refusal
+from lifelong.transfer.pairs import joint_upto, learned, transfer_reading
+from lifelong.transfer.rate_choice import choose_rate
+from scenarios.errors import Refusal
+from scenarios.joint import isolate, joint
 
 LEARNER = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01))
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lifelong import own_code, registry
-from lifelong.expression import ExpressionError, parse, read_call, vocabulary
-from lifelong.files import load_tensors, save_tensors
-from lifelong.own_code import OwnCodeError, load_file, misspelt_verbs, user_line
-from lifelong.strategy import Strategy
-from lifelong.varied import settings_of, vary
-from scenarios.refusal import Refusal
+from lifelong.core.files import load_tensors, save_tensors
+from lifelong.core.strategy import Strategy
+from lifelong.notation import registry
+from lifelong.notation import user_code as own_code
+from lifelong.notation.expression import ExpressionError, parse, read_call, vocabulary
+from lifelong.notation.user_code import OwnCodeError, load_file, misspelt_verbs, user_line
+from lifelong.notation.varied import settings_of, vary
+from scenarios.errors import Refusal
 
 QUICK = ["--seeds", "1", "--iterations", "3"]
 EVIL = """from dataclasses import dataclass
@@ -111,7 +112,7 @@ FIELDS = {
 @pytest.mark.parametrize("field, name", FIELDS.items(), ids=FIELDS.keys())
 def test_a_saved_request_executes_no_file(finished, evil, monkeypatch, field, name, listed):
     """resume, distil, show, report and load come down to this: the request of a folder is built."""
-    from lifelong.run_folder import RunFolder, load
+    from lifelong.runs.folder import RunFolder, load
 
     file, marker = evil
     rewritten(finished, listed, **{field: f"{file}:{name}"})

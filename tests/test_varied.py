@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
-from lifelong.varied import MOST_SETTINGS, Varied, VariedError, differing, made, settings_of, vary, with_values
+from lifelong.notation.varied import MOST_SETTINGS, Varied, VariedError, differing, made, settings_of, vary, with_values
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ def test_records_that_differ_in_more_than_numbers_are_refused(records, hint):
 
 
 def test_no_metric_averages_over_settings():
-    from lifelong.checks import tiny
-    from lifelong.learner import Learner
-    from lifelong.loop import run
+    from lifelong.contracts.learners import tiny
+    from lifelong.core.learner import Learner
+    from lifelong.core.loop import run
     from lifelong.metrics import NotMeasured, average_accuracy, paired, summary
-    from lifelong.model import MLP
-    from lifelong.optimisers import SGD
+    from lifelong.models.perceptron import MLP
+    from lifelong.optimisers.sgd import SGD
 
     both = run(Learner(MLP(3), optimiser=SGD(vary(0.1, 0.2))), tiny(), [0, 1])
     parts = both.by_setting()

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from lifelong import weighing
-from lifelong.checks import tiny
-from lifelong.expression import parse, vocabulary
-from lifelong.learner import Learner
-from lifelong.loop import Session, check_request
-from lifelong.request import RequestError, read_seeds
-from lifelong.varied import made, vary
-from lifelong.weighing import MOST_MEMBERS, MOST_TASKS, WeightError, use_threads, weigh
+from lifelong.contracts.learners import tiny
+from lifelong.core import footprint as weighing
+from lifelong.core.footprint import MOST_MEMBERS, MOST_TASKS, WeightError, use_threads, weigh
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, check_request
+from lifelong.notation.expression import parse, vocabulary
+from lifelong.notation.varied import made, vary
+from lifelong.runs.request import RequestError, read_seeds
 from scenarios.catalogue import build, find
 from scenarios.machine import free_memory, processors
 from scenarios.stream import Budget

@@ -1,1 +1,1 @@
-"""Learning from a few examples, by the learner's own pure step: the inner loop of meta-learning and of transfer."""
+"""Adapting to a task from a few examples: methods of adaptation, few-shot evaluation, selection of the learning rate."""

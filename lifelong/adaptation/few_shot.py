@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.rules import FullFineTuning, Rule, Scratch, TransferError, adapted_net
-from lifelong.adaptation.steps import batch_of
-from lifelong.batch import Batch
-from lifelong.initialisation import Random
-from lifelong.learner import Learner, State
-from lifelong.loop import Session, TrainingState
-from lifelong.model import Net
-from lifelong.optimisers import Adam, Optimiser
-from lifelong.probes import BEFORE_TASK, Measure
-from lifelong.problem import Problem
-from lifelong.result import FEW_SHOT
-from lifelong.strategy import FineTuning
+from lifelong.adaptation.methods import FullFineTuning, Rule, Scratch, TransferError, adapted_net
+from lifelong.core.batch import Batch
+from lifelong.core.initialisation import Random
+from lifelong.core.inner_loop import batch_of
+from lifelong.core.learner import Learner, State
+from lifelong.core.loop import Session, TrainingState
+from lifelong.core.probes import BEFORE_TASK, Measure
+from lifelong.core.problem import Problem
+from lifelong.core.result import FEW_SHOT
+from lifelong.core.strategy import FineTuning
+from lifelong.models.base import Net
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.base import Optimiser
 from scenarios.stream import Seed, Stream, Task, generator
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation

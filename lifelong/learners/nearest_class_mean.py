@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.batch import Batch, Params
-from lifelong.learner import AnyLearner, State
-from lifelong.model import MLP, Model
-from lifelong.problem import Problem
-from lifelong.strategy import Requirements, StrategyError
+from lifelong.core.batch import Batch, Params
+from lifelong.core.learner import AnyLearner, State
+from lifelong.core.problem import Problem
+from lifelong.core.strategy import Requirements, StrategyError
+from lifelong.models.base import Model
+from lifelong.models.perceptron import MLP
 
 FEATURES = ("pixels", "net")
 

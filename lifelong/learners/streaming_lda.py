@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.batch import FinishedTask, Params
-from lifelong.learner import AnyLearner, State
+from lifelong.core.batch import FinishedTask, Params
+from lifelong.core.learner import AnyLearner, State
+from lifelong.core.problem import Problem
+from lifelong.core.strategy import Requirements, require
 from lifelong.learners.nearest_class_mean import checked_features, features_of, width_of
 from lifelong.learners.task_rows import labelled
-from lifelong.model import MLP, Model
-from lifelong.problem import Problem
-from lifelong.strategy import Requirements, require
+from lifelong.models.base import Model
+from lifelong.models.perceptron import MLP
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.batch import FinishedTask, Params
+from lifelong.core.batch import FinishedTask, Params
+from lifelong.core.problem import Problem
+from lifelong.core.row_gradients import ROWS
 from lifelong.learners.nearest_class_mean import features_of
-from lifelong.problem import Problem
-from lifelong.rowwise import ROWS
 
 
 def labelled(record: Any, problem: Problem, params: Params, task: FinishedTask) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.batch import FinishedTask
-from lifelong.problem import Problem
+from lifelong.core.batch import FinishedTask
+from lifelong.core.problem import Problem
 
 State = dict[str, Any]
 

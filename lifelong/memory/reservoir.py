@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.batch import Batch
-from lifelong.problem import Problem
+from lifelong.core.batch import Batch
+from lifelong.core.problem import Problem
 
 State = dict[str, Any]
 

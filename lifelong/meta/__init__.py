@@ -1,1 +1,1 @@
-"""Starts that are learned: meta-learned, or pre-trained on other classes. One method a file."""
+"""Initialisations that are learned: meta-learned, or pre-trained on other classes. One method a file."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.adaptation.steps import MeanSquares, episode_problem, shares
-from lifelong.model import Model
-from lifelong.problem import Problem
-from lifelong.strategy import FineTuning, Strategy
+from lifelong.core.inner_loop import MeanSquares, episode_problem, shares
+from lifelong.core.problem import Problem
+from lifelong.core.strategy import FineTuning, Strategy
+from lifelong.models.base import Model
 from scenarios.episodes import TaskSource
 
 

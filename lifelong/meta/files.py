@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.files import RunError, Stopped, filled, load_tensors, named, save_tensors
+from lifelong.core.files import RunError, Stopped, filled, load_tensors, named, save_tensors
 from lifelong.meta.pretraining import Event, Stepped, TrainingState
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 
 STRUCTURE = "structure"  # under which a file says how its tensors hang together
 

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.steps import nearest_means
+from lifelong.core.inner_loop import nearest_means
+from lifelong.core.problem import Params, scaled
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.model import Net
-from lifelong.optimisers import Adam, Optimiser
-from lifelong.problem import Params, scaled
+from lifelong.models.base import Net
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.base import Optimiser
 from scenarios.episodes import Support
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
 Record = TypeVar("Record", bound="InitialisationLearner")

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from lifelong.files import FORMAT, RunError, check_format
+from lifelong.core.files import FORMAT, RunError, check_format
+from lifelong.core.problem import Params, Problem
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain, with_trunk
-from lifelong.model import Model
-from lifelong.problem import Params, Problem
+from lifelong.models.base import Model
 from scenarios.datasets import load_table
 from scenarios.episodes import TaskSource, check_apart, pool, split_classes
 from scenarios.stream import ScenarioError, Stream, Table, generator

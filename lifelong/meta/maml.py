@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation.steps import FirstOrder, OnFeatures, adapted, batch_of
-from lifelong.learner import Learner
+from lifelong.core.inner_loop import FirstOrder, OnFeatures, adapted, batch_of
+from lifelong.core.learner import Learner
+from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner, in_chunks, query_loss
 from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
-from lifelong.model import chosen
-from lifelong.optimisers import GivenRates
-from lifelong.problem import scaled
+from lifelong.models.base import chosen
+from lifelong.optimisers.per_parameter import GivenRates
 from scenarios.episodes import Episode, Support
 
 

@@ -8,13 +8,15 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.steps import OnFeatures, batch_of, loss_of
-from lifelong.learner import Learner
+from lifelong.core.inner_loop import OnFeatures, batch_of, loss_of
+from lifelong.core.learner import Learner
+from lifelong.core.problem import Params, scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, params_of
 from lifelong.meta.online_head import online_head
-from lifelong.optimisers import SGD, Adam, Optimiser
-from lifelong.problem import Params, scaled
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.base import Optimiser
+from lifelong.optimisers.sgd import SGD
 
 
 class Trajectory(NamedTuple):

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.rate_selection import select_rate
-from lifelong.expression import parse
-from lifelong.learner import AnyLearner, Learner
+from lifelong.core.learner import AnyLearner, Learner
+from lifelong.core.loop import Member, Options, Session, learned
+from lifelong.core.problem import scaled
+from lifelong.core.settings import Setting
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Member, Options, Session, learned
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.meta.learned import LearnedInitialisation
 from lifelong.metrics import estimate
-from lifelong.model import MLP
-from lifelong.optimisers import Optimiser
-from lifelong.problem import scaled
-from lifelong.settings import Setting
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.base import Optimiser
 from scenarios.split import class_by_class
 from scenarios.stream import Stream, Table, seed_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from lifelong.problem import Params
+from lifelong.core.problem import Params
 
 
 def online_head(params: Params, features: Tensor, y: Tensor, rate: float) -> Params:

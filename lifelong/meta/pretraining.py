@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.testing import scored
-from lifelong.model import Net
+from lifelong.models.base import Net
 from scenarios.stream import generator
 
 WORTH_RECORDING = 200  # iterations from which recording the gradient, some seconds, is won back

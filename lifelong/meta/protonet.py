@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.steps import nearest_means
+from lifelong.core.inner_loop import nearest_means
+from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.initialisation_learner import Meta, params_of
-from lifelong.problem import scaled
 from scenarios.episodes import Support
 
 

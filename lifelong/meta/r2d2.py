@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.initialisation_learner import Meta, params_of
-from lifelong.problem import scaled
 from scenarios.episodes import Support
 
 

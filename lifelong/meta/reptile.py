@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation.steps import adapted, batch_of
-from lifelong.learner import Learner, State
+from lifelong.core.inner_loop import adapted, batch_of
+from lifelong.core.learner import Learner, State
+from lifelong.core.problem import Params, scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.initialisation_learner import Meta, params_of
-from lifelong.optimisers import SGD, Adam, Optimiser
-from lifelong.problem import Params, scaled
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.base import Optimiser
+from lifelong.optimisers.sgd import SGD
 from scenarios.episodes import Episode, Support, shuffled
 
 

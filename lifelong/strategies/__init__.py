@@ -1,1 +1,1 @@
-"""One file a method; every public strategy in here is found by itself."""
+"""Methods that are written as verbs of a strategy, one file each, by family; every public one in here is found by itself."""

@@ -1,1 +1,1 @@
-"""Transfer: adapting what was learned to a new task, measuring it in a few examples, distilling it. One idea a file."""
+"""Transfer from task to task: its matrix, distillation, pairs of tasks. One idea a file."""

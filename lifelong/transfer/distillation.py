@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.rules import TransferError
-from lifelong.batch import Batch, Memory, Outputs, Params
-from lifelong.learner import Learner
-from lifelong.loop import Session, check_request, learned
-from lifelong.problem import Problem
-from lifelong.result import Result, concatenate
-from lifelong.strategies.lwf import soft_cross_entropy
-from lifelong.strategy import Requirements, Strategy, StrategyError, require
-from scenarios.baselines import joint
+from lifelong.adaptation.methods import TransferError
+from lifelong.core.batch import Batch, Memory, Outputs, Params
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, check_request, learned
+from lifelong.core.problem import Problem
+from lifelong.core.result import Result, concatenate
+from lifelong.core.strategy import Requirements, Strategy, StrategyError, require
+from lifelong.strategies.distillation.lwf import soft_cross_entropy
+from scenarios.joint import joint
 from scenarios.stream import InTurn, Recipe, Seed, Stream, Table, Task, generator
 
 ROWS = 1024  # of each seed that the teacher answers together

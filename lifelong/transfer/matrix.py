@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import Bench, Cases, FewShot, FewShotProbe
+from lifelong.adaptation.methods import Rule, Scratch, TransferError
 from lifelong.adaptation.rate_selection import SelectedRates
-from lifelong.adaptation.rules import Rule, Scratch, TransferError
-from lifelong.learner import Learner
-from lifelong.loop import Session, check_request, device_of
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, check_request, device_of
 from lifelong.metrics import Estimate, estimate
-from lifelong.model import Net
-from lifelong.transfer.rates import GRID, choose_rate
-from lifelong.transfer.readings import learned
+from lifelong.models.base import Net
+from lifelong.transfer.pairs import learned
+from lifelong.transfer.rate_choice import GRID, choose_rate
 from scenarios.stream import Stream
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lifelong.batch import normal
-from lifelong.looped import LoopedLearner, LoopedMember
+from lifelong.core.batch import normal
+from lifelong.core.looped import LoopedLearner, LoopedMember
+from lifelong.core.strategy import Requirements, Strategy
 from lifelong.memory import Reservoir, drawn, drawn_rows
-from lifelong.model import MLP
-from lifelong.optimisers import SGD
-from lifelong.strategy import Requirements, Strategy
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.sgd import SGD
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lifelong.checks import LEARNER_CHECKS, _learner, alone_is_fleet, stream_for
-from lifelong.expression import parse, vocabulary
-from lifelong.loop import run
-from lifelong.optimisers import Adam
-from lifelong.stream_checks import STREAM_CHECKS
+from lifelong.contracts.learners import LEARNER_CHECKS, _learner, alone_is_fleet, stream_for
+from lifelong.contracts.streams import STREAM_CHECKS
+from lifelong.core.loop import run
+from lifelong.notation.expression import parse, vocabulary
+from lifelong.optimisers.adam import Adam
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.stream import SETTINGS
 from tests.contracts.parts import DrawsEverywhere, ModuleLearner, SoftReplay, Temperature, ToldAnswers
@@ -64,8 +64,8 @@ def test_stream(stream, check):
 def test_contract_catches_hidden_state():
     from dataclasses import dataclass, field
 
-    from lifelong.checks import check_strategy
-    from lifelong.strategy import Strategy
+    from lifelong.contracts.learners import check_strategy
+    from lifelong.core.strategy import Strategy
 
     @dataclass(frozen=True)
     class Cheat(Strategy):
@@ -83,8 +83,8 @@ def test_contract_catches_hidden_state():
 def test_contract_catches_a_branch_on_a_tensor():
     from dataclasses import dataclass
 
-    from lifelong.checks import check_strategy
-    from lifelong.strategy import Strategy
+    from lifelong.contracts.learners import check_strategy
+    from lifelong.core.strategy import Strategy
 
     @dataclass(frozen=True)
     class Branch(Strategy):

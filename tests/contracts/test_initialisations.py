@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.expression import vocabulary
-from lifelong.learner import Learner
-from lifelong.loop import Session
-from lifelong.meta.checks import INITIALISATION_CHECKS, SOURCE_CHECKS, check_initialisation, check_source
+from lifelong.contracts.initialisations import INITIALISATION_CHECKS, SOURCE_CHECKS, check_initialisation, check_source
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
-from lifelong.model import MLP
-from lifelong.readings import TaskEpisodes
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import vocabulary
+from lifelong.studies.paradigms import TaskEpisodes
 from scenarios.episodes import Episode, Sines, pool
 from scenarios.split import split
 from scenarios.stream import Budget
@@ -102,7 +102,7 @@ def test_a_source_whose_places_tell_labels_is_caught():
 
 
 def test_answering_by_place_is_caught_and_scores_chance():
-    from lifelong.meta.checks import tasks_for
+    from lifelong.contracts.initialisations import tasks_for
     from lifelong.meta.pretraining import begin
     from lifelong.meta.testing import scored
 
@@ -120,7 +120,7 @@ class Named(ProtoNet):
     """Learns in a named tuple, which no file gives back."""
 
     def init(self, distribution, generator):
-        from lifelong.learner import State
+        from lifelong.core.learner import State
 
         zero = torch.zeros(2, dtype=distribution.dtype)
         return {**super().init(distribution, generator), "own": State(zero, zero.clone(), zero.clone())}
@@ -210,7 +210,7 @@ from torch.nn import functional as F
 
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.initialisation_learner import params_of
-from lifelong.problem import scaled
+from lifelong.core.problem import scaled
 
 
 @dataclass(frozen=True)

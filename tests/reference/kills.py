@@ -28,8 +28,8 @@ Subject = tuple[str, str]  # --strategy or --learner, and its text
 
 def subjects() -> list[Subject]:
     """Everything that can be named and learns one task after another, in its default settings."""
-    from lifelong.checks import _together
-    from lifelong.expression import vocabulary
+    from lifelong.contracts.learners import _together
+    from lifelong.notation.expression import vocabulary
 
     found = []
     for kind, flag in (("strategies", "--strategy"), ("learners", "--learner")):
@@ -40,8 +40,8 @@ def subjects() -> list[Subject]:
 
 def setting_of(text: str, flag: str) -> str:
     """Class-incremental where it is meant for that."""
-    from lifelong.checks import first_setting
-    from lifelong.expression import parse
+    from lifelong.contracts.learners import first_setting
+    from lifelong.notation.expression import parse
 
     return first_setting(parse(text, "strategies" if flag == "--strategy" else "learners"))
 

@@ -182,7 +182,7 @@ def main():
     words.add_argument("--record", type=Path, default=Path("docs/reference.json"))
     chosen = words.parse_args()
     torch.set_num_threads(1)
-    from lifelong.published.rows import append
+    from lifelong.studies.published.rows import append
     from scenarios.datasets import load_table
     from scenarios.episodes import split_classes
     from scenarios.stream import generator

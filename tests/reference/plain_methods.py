@@ -3,7 +3,7 @@
 Nothing of lifelong is imported. There is one learner, no seeds, no vmap; memories are Python lists; every random number
 that a method consumes is an argument, so that a strategy that is given the same numbers must end at the same place.
 
-A network is a dictionary of tensors as `lifelong.model.MLP` has it: layer0.weight [in, out], layer0.bias [out], layer1...,
+A network is a dictionary of tensors as `lifelong.models.perceptron.MLP` has it: layer0.weight [in, out], layer0.bias [out], layer1...,
 head.weight [F, C], head.bias [C]; rectified linear units between. A stream is a list of tasks, a task a list of `Rows`, a
 step each. An optimiser is a function from a list of tensors to a `torch.optim` optimiser; its state is kept over tasks.
 

@@ -8,21 +8,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.batch import FinishedTask
-from lifelong.checks import largest_gap, states, tiny
-from lifelong.learner import Learner
+from lifelong.contracts.learners import largest_gap, states, tiny
+from lifelong.core.batch import FinishedTask
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, run
+from lifelong.core.problem import Problem, log_softmax
+from lifelong.core.strategy import FineTuning
 from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.loop import Session, run
-from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam, AdamW
-from lifelong.problem import Problem, log_softmax
-from lifelong.strategies.ewc import EWC
-from lifelong.strategies.fisher import fisher
-from lifelong.strategies.quadratic import pulled
-from lifelong.strategies.replay import ClassReplay, Replay
-from lifelong.strategies.si import SI
-from lifelong.strategy import FineTuning
-from scenarios.baselines import joint
+from lifelong.models.convolutional import Conv4
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.adam import Adam, AdamW
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.regularisation.ewc import EWC
+from lifelong.strategies.regularisation.fisher import fisher
+from lifelong.strategies.regularisation.quadratic import pulled
+from lifelong.strategies.regularisation.si import SI
+from lifelong.strategies.replay.replay import ClassReplay, Replay
+from scenarios.joint import joint
 from scenarios.split import split
 from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from lifelong.adaptation.steps import batch_of
-from lifelong.learner import Learner
+from lifelong.core.inner_loop import batch_of
+from lifelong.core.learner import Learner
 from lifelong.meta import pretraining
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
@@ -27,10 +27,12 @@ from lifelong.meta.reptile import Reptile
 from lifelong.meta.supervised import MultiTask, Pretrained
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
-from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam
+from lifelong.models.convolutional import Conv4
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
 from scenarios.episodes import Sines, Support, TaskSource, pool
-from scenarios.refusal import Refusal
+from scenarios.errors import Refusal
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 

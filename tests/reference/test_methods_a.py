@@ -8,18 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lifelong.checks import states
-from lifelong.expression import parse
-from lifelong.learner import Learner
+from lifelong.contracts.learners import states
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, learned, run
 from lifelong.learners.random_features import RandomFeaturesRidge
 from lifelong.learners.streaming_lda import StreamingLDA
-from lifelong.loop import Session, learned, run
 from lifelong.memory import PerClass
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam
-from lifelong.strategies.agem import AGEM
-from lifelong.strategies.der import DER, DERPlusPlus
-from scenarios.refusal import Refusal
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.projection.agem import AGEM
+from lifelong.strategies.replay.der import DER, DERPlusPlus
+from scenarios.errors import Refusal
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs

@@ -9,19 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from lifelong.batch import normal
-from lifelong.checks import _first, largest_gap
-from lifelong.learner import Learner
-from lifelong.loop import Session, learned, run
-from lifelong.model import MLP, Conv4
-from lifelong.optimisers import SGD, Adam, AdamW
-from lifelong.own_model import Module
-from lifelong.settings import fleets_of_settings
-from lifelong.strategies.bic import BiC
-from lifelong.strategies.generative_replay import GenerativeReplay
-from lifelong.strategies.mas import MAS
-from lifelong.strategies.packnet import PackNet
-from lifelong.varied import Varied, with_values
+from lifelong.contracts.learners import _first, largest_gap
+from lifelong.core.batch import normal
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, learned, run
+from lifelong.core.settings import fleets_of_settings
+from lifelong.models.convolutional import Conv4
+from lifelong.models.module import Module
+from lifelong.models.perceptron import MLP
+from lifelong.notation.varied import Varied, with_values
+from lifelong.optimisers.adam import Adam, AdamW
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.architecture.packnet import PackNet
+from lifelong.strategies.regularisation.mas import MAS
+from lifelong.strategies.replay.bic import BiC
+from lifelong.strategies.replay.generative_replay import GenerativeReplay
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs

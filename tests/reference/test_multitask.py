@@ -8,24 +8,27 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.checks import states, stream_for, tiny
-from lifelong.expression import parse
-from lifelong.learner import Learner
-from lifelong.loop import Session, check_request, run
+from lifelong.contracts.learners import states, stream_for, tiny
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, check_request, run
+from lifelong.core.problem import log_softmax
+from lifelong.core.strategy import FineTuning, StrategyError, Sum
 from lifelong.metrics import NotMeasured, multi_task_gain, multi_task_gains
-from lifelong.model import MLP, Conv4, Described, ModelError, apply_linear
-from lifelong.multitask.conditioning import PLACES, WAYS, Conditioned, block_gates
-from lifelong.multitask.gradients import gramian
-from lifelong.multitask.mgda import MGDA
-from lifelong.multitask.pcgrad import PCGrad
-from lifelong.multitask.surgery import mgda, pcgrad
-from lifelong.multitask.weights import TaskWeights, UncertaintyWeights
-from lifelong.optimisers import SGD, Adam
-from lifelong.problem import log_softmax
-from lifelong.strategies.ewc import EWC
-from lifelong.strategy import FineTuning, StrategyError, Sum
-from scenarios.baselines import isolate, joint
-from scenarios.refusal import Refusal
+from lifelong.models.base import Described, ModelError, apply_linear
+from lifelong.models.conditioned import PLACES, WAYS, Conditioned, block_gates
+from lifelong.models.convolutional import Conv4
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.multitask.gradients import gramian
+from lifelong.strategies.multitask.mgda import MGDA
+from lifelong.strategies.multitask.pcgrad import PCGrad
+from lifelong.strategies.multitask.surgery import mgda, pcgrad
+from lifelong.strategies.multitask.weights import TaskWeights, UncertaintyWeights
+from lifelong.strategies.regularisation.ewc import EWC
+from scenarios.errors import Refusal
+from scenarios.joint import isolate, joint
 from scenarios.split import split
 from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lifelong.expression import parse
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.reptile import Reptile
-from lifelong.published.few_shot import NET, OURS
+from lifelong.notation.expression import parse
+from lifelong.studies.published.few_shot import NET, OURS
 from scenarios.episodes import Support, pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs

@@ -10,15 +10,16 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy
-from lifelong.adaptation.rules import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
-from lifelong.adaptation.steps import batch_of, episode_problem
-from lifelong.checks import tiny
-from lifelong.learner import Learner
-from lifelong.loop import Session
-from lifelong.model import MLP
-from lifelong.optimisers import SGD, Adam
-from lifelong.strategies.ewc import EWC
-from lifelong.strategies.l2sp import L2SP
+from lifelong.adaptation.methods import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
+from lifelong.contracts.learners import tiny
+from lifelong.core.inner_loop import batch_of, episode_problem
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.regularisation.ewc import EWC
+from lifelong.strategies.regularisation.l2sp import L2SP
 from lifelong.transfer.distillation import Distillation, divergence
 from scenarios.split import split
 from scenarios.stream import Budget, generator

@@ -1,0 +1,116 @@
+"""Rules of adaptation: what of a network is trained on a new task, in which order, and what holds it back.
+
+A rule is a frozen record that divides some steps over the house's own learners; `adapted_net` takes them. `L2SP`, a
+strategy, is a rule as well. The head is always fresh, since the new task has classes of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from lifelong.core.batch import Batch
+from lifelong.core.inner_loop import OnFeatures, adapted
+from lifelong.core.learner import Learner
+from lifelong.core.problem import Problem
+from lifelong.models.base import Net
+from lifelong.strategies.regularisation.l2sp import L2SP
+from scenarios.errors import Refusal
+
+Phases = tuple[tuple[Learner, int], ...]
+
+
+class TransferError(Refusal):
+    """A measurement of transfer that cannot be had; its message is one line."""
+
+
+class Rule(Protocol):
+    """What the house needs of a rule."""
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """The learners that take the steps, one after another, and how many each; made from a plain one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Train everything from a random draw: what every transfer is measured against."""
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """One learner; whoever adapts starts it from the random draw."""
+        return ((learner, steps),)
+
+
+@dataclass(frozen=True)
+class FullFineTuning:
+    """Train everything from the given network."""
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """One learner that trains all."""
+        return ((learner, steps),)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Train the head alone; the trunk stays, and its features are computed once."""
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """One learner that trains the head."""
+        return ((replace(learner, trains="head"), steps),)
+
+
+@dataclass(frozen=True)
+class ProbeThenFineTune:
+    """The first share of the steps trains the head alone, the rest everything (Kumar et al., 2022).
+
+    Steps of the head: round(share x steps). Both phases take the same learning rate; the optimiser starts afresh.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise TransferError(f"{self!r}: the share of the steps that train the head lies in 0 ... 1")
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """The head, then everything."""
+        first = round(self.share * steps)
+        return ((replace(learner, trains="head"), first), (learner, steps - first))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Surgical fine-tuning: train one block of the trunk and leave the others (Lee et al., 2023).
+
+    The paper keeps the source's head, since its tasks share their classes, and trains the block alone; here the head is
+    a fresh one, and is trained with the block. name: of the block's parameters, as in "layer0" or "layer0,layer1".
+    """
+
+    name: str = "layer0"
+
+    def phases(self, learner: Learner, steps: int) -> Phases:
+        """One learner that trains the block and the head. Raises ModelError where the network has no such block."""
+        return ((replace(learner, trains=f"{self.name},head"), steps),)
+
+
+RULES = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, Block)
+
+
+def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net:
+    """The network after a rule's steps on one batch, each a full-batch step of the house's learner.
+
+    One network, no seeds: map it. Where the head alone is trained, the rows pass through the trunk once.
+    """
+    nothing = torch.Generator()  # no part of a rule draws
+    for learner, steps in phases:
+        if not steps:
+            continue
+        where, seen = problem, batch
+        if learner.trains == "head":
+            where = replace(problem, model=OnFeatures(problem.model))
+            seen = batch.replace(x=problem.features({"net": net}, batch.x))
+        state = learner.init(where, {"net": net}, nothing)
+        net = adapted(learner, where, state, seen, steps).params["net"]
+    return net

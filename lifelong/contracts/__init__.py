@@ -1,0 +1,1 @@
+"""What `lifelong check` runs: the promises that every learner, stream, network and initialisation must keep."""

@@ -1,0 +1,530 @@
+"""The contract: what every strategy, learner and stream must pass, ours and yours. `lifelong check` runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lifelong.core.batch import Batch, FinishedTask
+from lifelong.core.files import named
+from lifelong.core.fleet import MappedFleet
+from lifelong.core.learner import AnyLearner, Learner, State
+from lifelong.core.loop import (
+    Checkpointer,
+    Event,
+    Session,
+    Stepped,
+    Stopped,
+    TaskEnded,
+    TrainingState,
+    learned,
+    run,
+)
+from lifelong.core.problem import Problem
+from lifelong.core.result import Result
+from lifelong.core.settings import is_real
+from lifelong.core.strategy import FineTuning, Strategy, fills
+from lifelong.models.perceptron import MLP
+from lifelong.notation import expression
+from lifelong.notation.user_code import file_of, user_line, words_of
+from lifelong.notation.varied import Varied, with_values
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.replay.replay import Replay
+from scenarios.errors import Refusal
+from scenarios.joint import joint
+from scenarios.split import split
+from scenarios.stream import SETTINGS, Budget, Stream
+from scenarios.synthetic import blobs
+
+
+class Broken(Exception):
+    """A check that does not hold; the message says what was seen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One line of the contract: what must hold, how it is tried, and how to mend it."""
+
+    name: str
+    holds: Callable[..., None]
+    mend: str
+
+
+def tiny(setting: str = "class", iterations: int = 6, tasks: int = 3, batch: int = 4, classes: int = 6) -> Stream:
+    """A stream of milliseconds: Gaussian clouds, the classes divided over the tasks; a tenth of the rows validate."""
+    budget = Budget(iterations=iterations, batch=batch)
+    return split(blobs(classes, 6, 24), tasks, setting, budget=budget, validation=0.1)
+
+
+def stream_for(subject: Any, setting: str = "class", **sizes: int) -> Stream:
+    """The tiny stream as this subject reads it: jointly where a part of it weighs tasks learned together."""
+    stream = tiny(setting, **sizes)
+    return joint(stream) if _together(subject) else stream
+
+
+def _needs(subject: Any) -> list[Any]:
+    return [needs for _, needs in _learner(subject).requirements]
+
+
+def _together(subject: Any) -> bool:
+    """Whether a part needs tasks that are learned together."""
+    return any(needs.paradigm == "joint" for needs in _needs(subject))
+
+
+def settings_for(subject: Any) -> list[str]:
+    """The settings that it is meant for."""
+    needs = _needs(subject)
+    told = any(need.told_task for need in needs)
+    return [s for s in SETTINGS if all(s in need.settings for need in needs) and (s == "task" or not told)]
+
+
+def first_setting(subject: Any) -> str:
+    """Class-incremental where it is meant for it, else what comes first."""
+    fitting = settings_for(subject)
+    return "class" if "class" in fitting else fitting[0]
+
+
+def states(learner: AnyLearner, stream: Stream, seeds: Sequence[int], dtype: torch.dtype = torch.float32) -> Any:
+    """The final state of a fleet, as a tree of tensors, by the loop's own way."""
+    session = Session(learner, stream, list(seeds), dtype=dtype)
+    return session.fleet.tensors(learned(session)[1])
+
+
+def largest_gap(a: Any, b: Any) -> float:
+    """The largest absolute difference between two trees, infinity where their shapes differ; NaN equals NaN."""
+    left, right = tree_leaves(a), tree_leaves(b)
+    if len(left) != len(right) or any(x.shape != y.shape for x, y in zip(left, right, strict=True)):
+        return float("inf")
+    gaps = [0.0]
+    for x, y in zip(left, right, strict=True):
+        different = (x != y) & ~((x != x) & (y != y))
+        gap = (x.to(torch.float64) - y.to(torch.float64)).abs()
+        gaps.append(float(torch.where(different, gap.nan_to_num(torch.inf), 0.0).max()) if x.numel() else 0.0)
+    return max(gaps)
+
+
+def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
+    """Raise Broken unless two trees agree."""
+    gap = largest_gap(a, b)
+    if not gap <= tolerance:
+        raise Broken(f"{what} differ by {gap:.3g}")
+
+
+def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
+    """A strategy on the network that it is to be checked on, or a learner on a small one."""
+    if not hasattr(subject, "objective"):  # a learner
+        return subject if subject.looped else dataclasses.replace(subject, model=MLP(8))
+    parts = subject.parts
+    return Learner(parts[0].checked_with if parts else MLP(8), subject, optimiser or Adam(0.01))
+
+
+def _member(tree: Any, s: int) -> Any:
+    """One member's part of stacked tensors, or of a looped fleet's."""
+    if isinstance(tree, dict) and str(s) in tree:
+        return tree[str(s)]
+    return tree_map(lambda leaf: leaf[s], tree)
+
+
+def alone_is_fleet(subject: Any) -> None:
+    """Seed 3 in a fleet of one and of three: to the bit in float32 for 10 classes and batches of 32, every setting; to
+    1e-12 in float64 for 9 classes and batches of 5, 7 and 10, whose products a processor may sum in another order."""
+    cases = [(setting, 10, 5, 32, torch.float32, 0.0) for setting in settings_for(subject)]
+    cases += [(first_setting(subject), 9, 3, batch, torch.float64, 1e-12) for batch in (5, 7, 10)]
+    # rounding must not be turned into full steps, as Adam turns it where a gradient is all but 0
+    smooth = Adam(0.01, epsilon=1e-4)
+    for setting, classes, tasks, batch, dtype, tolerance in cases:
+        stream = stream_for(subject, setting, tasks=tasks, classes=classes, batch=batch, iterations=4)
+        learner = _learner(subject, smooth if tolerance else None)
+        alone, fleet = (states(learner, stream, seeds, dtype) for seeds in ([3], [1, 3, 4]))
+        words = f"{setting}, {classes} classes, batches of {batch}: what is learned alone and in a fleet"
+        equal(_learned_by(_member(alone, 0)), _learned_by(_member(fleet, 1)), words, tolerance)
+
+
+def _learned_by(state: Any) -> Any:
+    """What was learned: parameters and memory, or a looped member's tensors."""
+    return (state.params, state.memory) if isinstance(state, State) else state
+
+
+def companions_of_other_lengths(subject: Any) -> None:
+    """With a budget of one pass over tasks of unequal sizes, a seed learns the same alone and with others."""
+    stream = stream_for(subject, first_setting(subject), classes=10, tasks=5)
+    stream = dataclasses.replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=32, repeats=2))
+    learner = _learner(subject)
+    sessions = [Session(learner, stream, seeds) for seeds in ([3], [1, 3, 4])]
+    (alone, left), (fleet, right) = (learned(session) for session in sessions)
+    equal(alone.accuracy[0], fleet.accuracy[1], "one pass: accuracies alone and with others of other lengths")
+    left, right = (session.fleet.tensors(state) for session, state in zip(sessions, (left, right), strict=True))
+    equal(
+        _learned_by(_member(left, 0)), _learned_by(_member(right, 1)), "one pass: what is learned alone and with others"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Uneven:
+    """A recipe whose tasks have fewer rows to train on, another number for each seed."""
+
+    recipe: Any
+
+    def tasks(self, table: Any, seed: int) -> list[Any]:
+        tasks = self.recipe.tasks(table, seed)
+        return [
+            dataclasses.replace(task, train=task.train[: 40 - 3 * ((seed + t) % 7)]) for t, task in enumerate(tasks)
+        ]
+
+
+class PureFleet(MappedFleet):
+    """Members one after another by the learner's own pure methods: what a mapped fleet is held against."""
+
+    def _each(self, method: str, state: Any, *arguments: Any) -> Any:
+        results = []
+        for s, learner in enumerate(self.learners):
+            rules = {name: value[s] for name, value in self.problem.rules.items()}
+            problem = dataclasses.replace(self.problem, model=learner.model, rules=rules)
+            parts = (tree_map(lambda leaf, s=s: leaf[s].clone(), part) for part in (state, *arguments))
+            results.append(getattr(learner, method)(problem, *parts))
+        return tree_map(lambda *leaves: torch.stack(leaves), *results)
+
+    def step(self, state: Any, batch: Batch, progress: Any, through: Any = ()) -> tuple[Any, torch.Tensor]:
+        """One pure step of every member."""
+        return self._each("step", state, batch), batch.weight.new_zeros(len(self.learners))
+
+    def after_task(self, state: Any, task: FinishedTask) -> Any:
+        """Every member by itself."""
+        return self._each("after_task", state, task)
+
+
+def fleet_is_pure(subject: Any) -> None:
+    """The fleet, in place, and the pure `step` and `after_task`, seed by seed, in float64."""
+    if _learner(subject).looped:
+        return
+    # a large epsilon and a small rate: Adam would else make full steps of rounding errors, and SGD overshoot a stiff penalty
+    for optimiser in (Adam(0.01, epsilon=1e-4), SGD(0.005, momentum=0.9)):
+        learner, stream = _learner(subject, optimiser), stream_for(subject, first_setting(subject))
+        sessions = [Session(learner, stream, [0, 2], dtype=torch.float64) for _ in range(2)]
+        fleet, pure = (learned(session)[1] for session in (sessions[0], sessions[1].by(PureFleet)))
+        equal(fleet.params, pure.params, "fleet and pure step", 1e-9)
+
+
+def memory_keeps_shape(subject: Any) -> None:
+    """Memory has the same tree, shapes and dtypes before and after two tasks."""
+    learner, stream = _learner(subject), stream_for(subject, first_setting(subject))
+    if learner.looped:
+        return
+    before = Session(learner, stream, [0]).first_state()
+    after = states(learner, stream, [0])
+    described = [
+        {name: (tuple(leaf.shape), leaf.dtype) for name, leaf in named(s.memory).items()} for s in (before, after)
+    ]
+    for name in sorted(described[0].keys() | described[1].keys()):
+        shapes = [each.get(name, "nothing") for each in described]
+        if shapes[0] != shapes[1]:
+            raise Broken(f"{name} was {shapes[0]} and became {shapes[1]}")
+
+
+def starts_silent(subject: Any) -> None:
+    """Unless it says that it acts at once: during the first task its penalty is 0 and the gradient left alone."""
+    learner = _learner(subject)
+    parts = [part for part in _parts(subject) if fills(part, "after_task")]
+    if not parts or any(part.acts_at_once for part in _parts(subject)) or _together(subject):
+        return
+    assert isinstance(learner, Learner)
+    stream = stream_for(subject, first_setting(subject), tasks=2)[:1]
+    assert isinstance(stream, Stream)
+    session = Session(learner, stream, [0])
+    for event in session.events(session.begin()):
+        if isinstance(event, Stepped) and not event.last:
+            _silent(learner, session, event.state)
+
+
+def _silent(learner: Learner, session: Session, state: TrainingState) -> None:
+    problem, now = _first(session), tree_map(lambda leaf: leaf[0], state.fleet)
+    batch = tree_map(lambda leaf: leaf[0], next(session.feed.batches(0, state.iteration)))
+    batch = learner.sum.extend(problem, now.params, now.memory, batch)
+    outputs = problem.outputs(now.params, batch.x)
+    value = float(learner.sum.penalty(problem, now.params, now.memory, batch, outputs))
+    if value != 0.0:
+        raise Broken(f"its penalty is {value:.3g} before any task has ended")
+    gradients = tree_map(torch.clone, learner.trained(now.params))
+    changed, _ = learner.sum.grads(problem, now.params, now.memory, batch, gradients)
+    equal(gradients, changed, "before any task has ended, gradients before and after its `grads`")
+
+
+def _parts(subject: Any) -> tuple[Strategy, ...]:
+    return _learner(subject).sum.parts if not _learner(subject).looped and _learner(subject).adapts_by_rule else ()
+
+
+def nothing_is_fine_tuning(subject: Any) -> None:
+    """With the settings that it declares as `off`, it is fine-tuning, to the bit."""
+    if not subject.off:
+        return
+    off = dataclasses.replace(subject, **subject.off)
+    for setting in settings_for(subject):
+        a, b = (states(_learner(s), stream_for(subject, setting), [0, 1]) for s in (off, FineTuning()))
+        equal(a.params["net"], b.params["net"], f"{setting}: {off!r} and fine-tuning")
+
+
+def inputs_untouched(subject: Any) -> None:
+    """A pure step writes into none of its arguments."""
+    session = Session(_learner(subject), stream_for(subject, first_setting(subject)), [0])
+    learner: Any = session.fleet.learner
+    if learner.looped:
+        return
+    problem, state = _first(session), tree_map(lambda leaf: leaf[0], session.first_state())
+    for batch in session.feed.batches(0):
+        single = tree_map(lambda leaf: leaf[0], batch)
+        before = tree_map(torch.clone, (state, single))
+        new = learner.step(problem, state, single)
+        equal((state, single), before, "arguments before and after")
+        state = new
+    finished = tree_map(lambda leaf: leaf[0], session.feed.finished(0))
+    before = tree_map(torch.clone, (state, finished))
+    for share in learner.schedule:
+        learner.at_milestone(problem, state, finished, share)
+    learner.after_task(problem, state, finished)
+    equal((state, finished), before, "arguments before and after the task's end")
+
+
+def repr_round_trips(subject: Any) -> None:
+    """Its repr is the text that builds it."""
+    kind = "strategies" if hasattr(subject, "objective") else "learners"
+    if expression.parse(repr(subject), kind) != subject:
+        raise Broken(f"{subject!r} does not come back from its own text")
+
+
+def nothing_beside_it_matters(subject: Any) -> None:
+    """X, Replay(size=0) + X, X + Replay(size=0) and FineTuning() + X learn the same, to the bit."""
+    if not hasattr(subject, "objective") or any(type(part) is Replay for part in subject.parts):
+        return
+    none = Replay(size=0, weighting="equal")
+    beside = [FineTuning() + subject] + ([] if _together(subject) else [none + subject, subject + none])
+    stream = stream_for(subject, first_setting(subject))
+    alone = states(_learner(subject), stream, [0, 1])
+    for total in beside:
+        summed = states(dataclasses.replace(_learner(subject), strategy=total), stream, [0, 1])
+        equal(summed.params["net"], alone.params["net"], f"{total!r} and {subject!r}")
+
+
+def varied_is_alone(subject: Any) -> None:
+    """Every real number of it may vary within a fleet: a member learns what that setting learns alone, to the bit."""
+    for field in dataclasses.fields(subject) if dataclasses.is_dataclass(subject) else ():
+        if not is_real(subject, (field.name,)):
+            continue
+        value = getattr(subject, field.name)
+        other = _another(subject, field.name, value)
+        if other is None:
+            continue
+        learner, path = _learner(subject), (field.name,) if _learner(subject) == subject else ("strategy", field.name)
+        if not hasattr(subject, "objective"):
+            path = (field.name,)
+        stream = stream_for(subject, first_setting(subject), classes=10, tasks=5, batch=32)
+        both = run(with_values(learner, {path: Varied((value, other))}), stream, [1, 3])
+        for number in (value, other):
+            alone = run(with_values(learner, {path: number}), stream, [3])
+            together = both.by_setting()[f"{field.name}={number!r}"]
+            equal(together.losses[1], alone.losses[0], f"{field.name}={number!r}: losses alone and in a varied fleet")
+            equal(together.accuracy[1], alone.accuracy[0], f"{field.name}={number!r}: accuracies alone and varied")
+
+
+def _another(subject: Any, name: str, value: float) -> float | None:
+    """Another value of a field that the record accepts."""
+    for other in (1.5 * value + 0.125, 0.5 * value, value - 0.25):
+        try:
+            dataclasses.replace(subject, **{name: other})
+        except Refusal:
+            continue
+        if other != value:
+            return other
+    return None
+
+
+def task_is_withheld(subject: Any) -> None:
+    """Where the stream withholds the task, answers do not depend on the number that is told."""
+    if first_setting(subject) == "task":
+        return  # it is meant to be told
+    learner, stream = _learner(subject), stream_for(subject, first_setting(subject))
+    session = Session(learner, stream, [0])
+    state = learned(session)[1]
+    row = session.fleet.problem.rules["rows_test"][:, 0, :5]
+    number = torch.zeros_like(row)
+    ready = session.fleet.prepare(state, session.feed.prepared(0, 0))
+    scores = session.fleet.predict(ready, row, number, torch.full_like(row, -1))
+    again = session.fleet.predict(ready, row, number, torch.arange(5)[None] % 3)
+    equal(scores, again, "answers with other task numbers")
+
+
+class _Killed(Checkpointer):
+    """A checkpointer in memory that stops a run after some chances to save, and goes on from there."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.saved, self.final = after, None, None
+
+    def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
+        if self.saved is None:
+            return state
+        saved = dataclasses.replace(self.saved, probes={k: list(v) for k, v in self.saved.probes.items()})
+        return dataclasses.replace(saved, fleet=session.fleet.restored(state.fleet, self.saved.fleet))
+
+    def __call__(self, chunk: int, session: Session, event: Event) -> None:
+        self.final = session.fleet.tensors(event.state.fleet)
+        within = isinstance(event, Stepped) and not event.last and session.fleet.resumes_within_tasks
+        if within or isinstance(event, TaskEnded):
+            self.after -= 1
+            if self.after == 0:
+                state, copied = event.state, tree_map(torch.clone, self.final)
+                self.saved = dataclasses.replace(
+                    state, fleet=copied, losses=state.losses.clone(), accuracy=list(state.accuracy),
+                    when=list(state.when), probes={k: list(v) for k, v in state.probes.items()},
+                )  # fmt: skip
+                raise Stopped
+
+
+def killed_is_whole(subject: Any) -> None:
+    """A run that was stopped and went on ends where the whole one does, and measured the same, to the bit."""
+    stream = stream_for(subject, first_setting(subject))
+    whole = states(_learner(subject), stream, [0, 1])
+    measured = run(_learner(subject), stream, [0, 1], eval_every=2)
+    for after in (1, 2) if _learner(subject).looped else (2, 6, 9):
+        keeper = _Killed(after)
+        try:
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
+        except Stopped:
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
+        equal(keeper.final, whole, f"stopped after {after} steps, and whole")
+        for name in ("when", "accuracy", "losses"):
+            seen = (getattr(each, name) for each in (result, measured))
+            equal(*seen, f"stopped after {after} steps, and whole: {name}")
+
+
+def stays_finite(subject: Any) -> None:
+    """Parameters are finite after every setting's stream."""
+    for setting in settings_for(subject):
+        state = states(_learner(subject, Adam(1e-3)), stream_for(subject, setting), [0])
+        params = state.params if isinstance(state, State) else state
+        if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(params)):
+            raise Broken(f"{setting}: some parameter is not finite")
+
+
+def runs_on_any_device(subject: Any) -> None:
+    """Every verb runs on tensors of the `meta` device, which have no values: none is left on the processor, none read."""
+    session = Session(_learner(subject), stream_for(subject, first_setting(subject)), [0])
+    learner: Any = session.fleet.learner
+    if learner.looped:
+        return
+
+    def moved(tree: Any) -> Any:
+        return tree_map(lambda leaf: leaf[0].to("meta") if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+    problem = _first(session)
+    batch, task = moved(next(session.feed.batches(0))), moved(session.feed.finished(0))
+    params, draws = moved(session.first_state().params), moved(session.feed.prepared(0, 0))
+    rules = {name: value.to("meta") for name, value in problem.rules.items()}
+    problem = dataclasses.replace(problem, table=problem.table.to("meta"), rules=rules)
+    plain = {"net": params["net"]}
+    state = learner.init(problem, plain, torch.Generator())
+    state = learner.step(problem, state, batch)
+    for share in learner.schedule:
+        state = learner.at_milestone(problem, state, task, share)
+    state = learner.step(problem, learner.after_task(problem, state, task), batch)
+    ready = learner.prepare(problem, state, draws)
+    scores = learner.predict(problem, ready, batch.x, torch.full_like(batch.task, 0))
+    left = {leaf.device.type for leaf in tree_leaves((state, ready, scores)) if leaf.numel()} - {"meta"}
+    if left:
+        raise Broken(f"some tensor was left on {', '.join(left)}: make it with problem.zeros or new_zeros")
+
+
+def _first(session: Session) -> Problem:
+    rules = {name: value[0] for name, value in session.fleet.problem.rules.items()}
+    return dataclasses.replace(session.fleet.problem, rules=rules)
+
+
+LEARNER_CHECKS = (
+    Check(
+        "alone and in a fleet it learns the same",
+        alone_is_fleet,
+        "Keep all state in memory and draw no random numbers: ask for them in `draws`.",
+    ),
+    Check(
+        "seeds of other lengths beside it do not matter",
+        companions_of_other_lengths,
+        "Use task.valid and batch.shown: padding is no row.",
+    ),
+    Check(
+        "the fleet equals the pure step",
+        fleet_is_pure,
+        "Return new tensors, write nothing in place, and use torch.where for choices.",
+    ),
+    Check(
+        "memory keeps its shapes and dtypes",
+        memory_keeps_shape,
+        "Size every tensor in init; use flags or zero weights for 'not yet'.",
+    ),
+    Check(
+        "it is silent before the first task ends",
+        starts_silent,
+        "Start importances at 0, or multiply the penalty by a flag; or declare acts_at_once = True.",
+    ),
+    Check(
+        "what it declares as off is fine-tuning",
+        nothing_is_fine_tuning,
+        "Scale everything you add by strength; return the batch as it came at size 0.",
+    ),
+    Check("its inputs stay untouched", inputs_untouched, "Use a + b, not a += b, on tensors that you were given."),
+    Check(
+        "its repr builds it again", repr_round_trips, "Make it a @dataclass(frozen=True) whose fields are plain values."
+    ),
+    Check(
+        "an empty part beside it changes nothing",
+        nothing_beside_it_matters,
+        "Use batch.stream and batch.mine, and do not look at other parts of a sum.",
+    ),
+    Check(
+        "its numbers may vary within a fleet",
+        varied_is_alone,
+        "Use a number only in arithmetic on tensors: no `if`, no value= or alpha= of a torch function.",
+    ),
+    Check("withheld task numbers do not matter", task_is_withheld, "In predict, use the task only where it is not -1."),
+    Check(
+        "stopped and resumed it is the same",
+        killed_is_whole,
+        "Keep what changes in memory, not in the object or the module.",
+    ),
+    Check("it stays finite", stays_finite, "Look for divisions by 0 and logarithms of 0."),
+    Check(
+        "it runs on any device",
+        runs_on_any_device,
+        "Make tensors with problem.zeros or new_zeros, and read no value back with .item() or float().",
+    ),
+)
+
+
+def check_strategy(strategy: Strategy) -> Iterator[tuple[str, str, str]]:
+    """The contract on one strategy: (check, what was seen or "", how to mend it), one after another."""
+    return check_learner(strategy)
+
+
+def check_learner(subject: Any) -> Iterator[tuple[str, str, str]]:
+    """The contract on one strategy or learner."""
+    for check in LEARNER_CHECKS:
+        yield check.name, outcome(check, subject), check.mend
+
+
+def outcome(check: Check, subject: Any) -> str:
+    """What a check saw that should not be; empty where it holds."""
+    try:
+        check.holds(subject)
+    except (Broken, Refusal) as broken:
+        return str(broken)
+    except Exception as error:  # a user's method may raise anything; the line says what and where
+        path = next(filter(None, map(file_of, classes_of(subject))), "")
+        return (user_line(error, path) if path else words_of(error))[:300]
+    return ""
+
+
+def classes_of(subject: Any) -> list[type]:
+    """The class of a subject, and those of the parts of a sum."""
+    return [type(subject), *(type(part) for part in getattr(subject, "parts", ()))]

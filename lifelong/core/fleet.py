@@ -1,0 +1,475 @@
+"""One learner written, many run: the members of a fleet share each operation, and nothing else.
+
+Members are seeds x settings. A fleet has two forms, and who uses one does not ask which: mapped, for learners that are
+pure functions of tensors, every tensor [S, ...]; looped, member after member, for anything else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from lifelong.core.batch import Batch, FinishedTask, Params
+from lifelong.core.initialisation import Initialisation, Random
+from lifelong.core.learner import AnyLearner, State
+from lifelong.core.problem import Problem, scaled
+from lifelong.notation.varied import Path, differing, with_values
+from scenarios.stream import ScenarioError, Seed, generator
+
+PLACE = "tasks and steps done"  # among the named tensors of a looped member
+
+
+class Fleet(Protocol):
+    """What the loop needs of many learners together; `state` is whatever the fleet takes it to be."""
+
+    learner: AnyLearner
+    problem: Problem
+    resumes_within_tasks: bool
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> Any:
+        """The state before learning."""
+        ...
+
+    def step(
+        self, state: Any, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[Any, Tensor]:
+        """One step: the new state and the losses [S]. Members in `through` stay as they are."""
+        ...
+
+    def at_milestone(self, state: Any, task: FinishedTask, share: float, members: Sequence[int]) -> Any:
+        """Some members turn to another phase of a task."""
+        ...
+
+    def after_task(self, state: Any, task: FinishedTask) -> Any:
+        """Consolidate every member."""
+        ...
+
+    def prepare(self, state: Any, draws: Any) -> Any:
+        """What an evaluation predicts with."""
+        ...
+
+    def predict(self, state: Any, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
+        ...
+
+    def answer(self, state: Any, x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        ...
+
+    def on(self, problem: Problem) -> Fleet:
+        """The same members on another table."""
+        ...
+
+    def finite(self, state: Any) -> Tensor:
+        """Which members' parameters are all finite, bool [S]."""
+        ...
+
+    def tensors(self, state: Any) -> Any:
+        """The state as a tree of tensors, for a file."""
+        ...
+
+    def restored(self, state: Any, tensors: Any) -> Any:
+        """The state that such a tree holds."""
+        ...
+
+
+def fleet_of(
+    learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+) -> Fleet:
+    """The fleet of these members, one learner each, that differ in numbers alone; problem: with rules [S, ...].
+
+    paces: for each member how many steps it takes of each task; those of one pace count their steps together.
+    """
+    form = LoopedFleet if learners[0].looped else MappedFleet
+    return form(learners, problem, compiled, paces)
+
+
+def number_paths(learners: Sequence[AnyLearner]) -> list[tuple[Path, list[Any]]]:
+    """Where members differ in numbers, and the number of each."""
+    distinct = list(dict.fromkeys(learners))
+    if len(distinct) == 1:
+        return []
+    place = {learner: i for i, learner in enumerate(distinct)}
+    return [(path, [values[place[learner]] for learner in learners]) for path, values in differing(distinct)]
+
+
+def unshared(tree: Any, live: Any) -> Any:
+    """The tree with copies of those leaves that share storage with a leaf of `live`, which is updated in place."""
+    taken = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(live) if leaf.numel()}
+    return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
+
+
+def apart(params: Params) -> Params:
+    """Parameters that can each be updated in place: copies of those that share storage with one before, or with themselves.
+
+    A verb may hand back one tensor under two names, or a constant, which is expanded over the members.
+    """
+    taken: set[int] = set()
+
+    def alone(leaf: Tensor) -> Tensor:
+        place = leaf.untyped_storage().data_ptr()
+        if place in taken or not leaf.is_contiguous():
+            leaf = leaf.clone(memory_format=torch.contiguous_format)
+        if leaf.numel():
+            taken.add(leaf.untyped_storage().data_ptr())
+        return leaf
+
+    return tree_map(alone, params)
+
+
+class MappedFleet:
+    """A learner's methods on stacked state: every tensor of it is [S, ...].
+
+    compiled: whether the gradient goes through torch.compile. Steps on a CUDA device are captured as a graph.
+    """
+
+    resumes_within_tasks = True
+
+    def __init__(
+        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+    ) -> None:
+        self.learners, self.learner, self.problem = list(learners), learners[0], problem
+        # an optimiser's numbers go to its kernel as Python's, one slice of the fleet after another
+        self.values = {
+            path: torch.tensor(values, dtype=problem.dtype, device=problem.device)
+            for path, values in number_paths(learners)
+            if path[0] != "optimiser"
+        }
+        # a kernel takes one count of steps: members are told apart by their optimiser and by their pace
+        paces = paces or [()] * len(learners)
+        runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
+        self.rules = [(members, rule) for members, (rule, _) in runs]
+        self._gradients = self._mapped("gradients")
+        if compiled:
+            self._gradients = torch.compile(self._gradients)
+        self._finish, self._prepare = self._mapped("finish"), self._mapped("prepare")
+        self._after_task, self._captured = self._mapped("after_task"), None
+        self.graphs = self.learner.rule is not None and problem.device.type == "cuda"
+
+    def _mapped(self, method: str) -> Callable[..., Any]:
+        """A method of the learner, over members: of each its rules, its numbers, its part of every argument."""
+
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
+            learner, problem = self._member(rules, values)
+            return getattr(learner, method)(problem, *arguments)
+
+        mapped = torch.func.vmap(alone)
+        return lambda *arguments: mapped(self.problem.rules, self.values, *arguments)
+
+    def _member(self, rules: dict[str, Tensor], values: dict[Path, Tensor]) -> tuple[AnyLearner, Problem]:
+        learner = with_values(self.learner, values) if values else self.learner
+        return learner, replace(self.problem, model=learner.model, rules=rules)
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> State:
+        """Initial states, one member after another, stacked."""
+        states = []
+        for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
+            rules = {name: value[s] for name, value in self.problem.rules.items()}
+            states.append(initial_state(learner, replace(self.problem, rules=rules), seed, start))
+        flat = [tree_flatten(state) for state in states]
+        leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
+        return tree_unflatten(leaves, flat[0][1])
+
+    def step(
+        self, state: State, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[State, Tensor]:
+        """One step of every member. Parameters move in place.
+
+        On a CUDA device the step is captured once as a graph and replayed; where that is impossible it stays eager,
+        with a warning that says so.
+        """
+        if through:
+            return self._step_of_others(state, batch, progress, list(through))
+        if self.graphs and len(self.rules) == 1 and len(set(progress)) == 1:
+            if self._captured is None:
+                try:
+                    self._captured = CapturedStep(self, state, batch)
+                except RuntimeError as error:
+                    self.graphs = False
+                    warnings.warn(f"no CUDA graph, steps are eager: {str(error).splitlines()[0]}", stacklevel=2)
+                    return self.eager_step(state, batch, progress)
+            return self._captured(state, batch, progress[0])
+        return self.eager_step(state, batch, progress)
+
+    def _step_of_others(
+        self, state: State, batch: Batch, progress: Sequence[float], through: list[int]
+    ) -> tuple[State, Tensor]:
+        """All take the step, and those who are through are put back."""
+        place = torch.tensor(through, device=self.problem.device)
+        left = tree_map(lambda leaf: leaf[place].clone(), state)
+        state, loss = self.eager_step(state, batch, progress)
+        params = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.params, left.params)
+        optimiser = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.optimiser, left.optimiser)
+        memory = tree_map(lambda leaf, old: leaf.index_copy(0, place, old), state.memory, left.memory)
+        return State(params, optimiser, memory), loss
+
+    def eager_step(self, state: State, batch: Batch, progress: Sequence[float] | Tensor) -> tuple[State, Tensor]:
+        """The step itself, operation by operation."""
+        learner = self.learner
+        step = self._gradients(state, batch)
+        if learner.wants_previous_params:
+            step = step._replace(previous=tree_map(torch.clone, state.params))
+        self._update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
+        if learner.finishes:
+            finished = self._finish(state, step)
+            params = apart(finished.params)
+            state = State(params, state.optimiser, unshared(finished.memory, params))
+        return state, step.loss
+
+    def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Sequence[float] | Tensor) -> None:
+        """The optimiser's step, in place: for all members at once, or for one run of equal settings after another."""
+        if self.rules[0][1] is None:
+            return
+        if isinstance(progress, Tensor) or (len(self.rules) == 1 and len(set(progress)) == 1):
+            now = progress if isinstance(progress, Tensor) else progress[0]
+            return self.rules[0][1].update_(moving, gradients, optimiser, now)
+        for members, rule in self.rules:
+            parts = _runs(progress[members]) if rule.scheduled else [(slice(0, len(progress[members])), 0.0)]
+            for part, now in parts:
+                here = slice(members.start + part.start, members.start + part.stop)
+                trees = (tree_map(lambda leaf, here=here: leaf[here], tree) for tree in (moving, gradients, optimiser))
+                rule.update_(*trees, now)
+
+    def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
+        """All turn to the other phase, and those whose turn it is keep it."""
+
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
+            learner, problem = self._member(rules, values)
+            return learner.at_milestone(problem, own, seen, share)
+
+        new = torch.func.vmap(alone)(self.problem.rules, self.values, state, task)
+        turned = torch.zeros(len(self.learners), dtype=torch.bool, device=self.problem.device)
+        turned[list(members)] = True
+        chosen = tree_map(lambda a, b: torch.where(turned.view(-1, *[1] * (a.ndim - 1)), a, b), new, state)
+        return State(chosen.params, chosen.optimiser, unshared(chosen.memory, chosen.params))
+
+    def after_task(self, state: State, task: FinishedTask) -> State:
+        """Consolidate every member."""
+        new = self._after_task(state, task)
+        # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
+        optimiser = tree_map(torch.clone, self._optimiser_after_task(new))
+        params = apart(new.params)
+        return State(params, optimiser, unshared(new.memory, params))
+
+    def _optimiser_after_task(self, new: State) -> Any:
+        """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
+        if len(self.rules) == 1 or self.rules[0][1] is None:
+            return new.optimiser
+        parts = []
+        for members, rule in self.rules:
+            trees = (self.learner.trained(new.params), new.optimiser)
+            own = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
+            parts.append(torch.func.vmap(rule.after_task)(*own))
+        return tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+    def prepare(self, state: State, draws: Any) -> State:
+        """What an evaluation predicts with."""
+        return self._prepare(state, draws)
+
+    def answer(self, state: State, x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        x = scaled(x, self.problem.dtype)
+        task = torch.full((len(x),), told, device=x.device)
+
+        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
+            learner, problem = self._member(rules, values)
+            return learner.predict(problem, own, x, task)
+
+        return torch.func.vmap(alone)(self.problem.rules, self.values, state)
+
+    def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
+
+        def alone(rules: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+            learner, problem = self._member(rules, values)
+            return learner.predict(problem, own, problem.x(r, t), shown)
+
+        return torch.func.vmap(alone)(self.problem.rules, self.values, state, row, task, told)
+
+    def on(self, problem: Problem) -> MappedFleet:
+        """The same members on another table."""
+        return type(self)(self.learners, problem)
+
+    def finite(self, state: State) -> Tensor:
+        """Which members' parameters are all finite, bool [S]."""
+        leaves = tree_leaves(state.params)
+        return torch.stack([leaf.reshape(len(leaf), -1).sum(1).isfinite() for leaf in leaves]).all(0)
+
+    def tensors(self, state: State) -> State:
+        """The state itself."""
+        return state
+
+    def restored(self, state: State, tensors: State) -> State:
+        """The tree itself."""
+        return tensors
+
+
+def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Initialisation) -> State:
+    """One member's state before learning, its rules in the problem."""
+    net = learner.model.init(problem.shape, problem.classes, generator(seed.start, "model"))
+    params: Params = {"net": {name: value.to(problem.device, problem.dtype) for name, value in net.items()}}
+    params = start.of(seed.start)(problem, params, generator(seed.start, "start"))
+    return learner.init(problem, params, generator(seed.start, "strategy"))
+
+
+def _runs(values: Sequence[Any]) -> list[tuple[slice, Any]]:
+    """Runs of equal values, one after another."""
+    result, first = [], 0
+    for i in range(1, len(values) + 1):
+        if i == len(values) or values[i] != values[first]:
+            result.append((slice(first, i), values[first]))
+            first = i
+    return result
+
+
+class LoopedFleet:
+    """Members one after another, each an object of its own; see `lifelong.core.looped`.
+
+    A member is saved as named tensors at the ends of tasks; random numbers that it draws from torch are, for every
+    step, a function of its seed and place, so that they are the same alone and in a fleet, and after a resume.
+    """
+
+    resumes_within_tasks = False
+
+    def __init__(
+        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+    ) -> None:
+        self.learners, self.learner, self.problem = list(learners), learners[0], problem
+        self.seeds: list[Seed] = []
+
+    def _problem(self, s: int) -> Problem:
+        rules = {name: value[s] for name, value in self.problem.rules.items()}
+        return replace(self.problem, model=self.learners[s].model, rules=rules)
+
+    def _place(self, s: int, *words: object) -> None:
+        """Torch's own random numbers, set to a function of the member's seed and of what it is about to do."""
+        torch.manual_seed(generator(self.seeds[s].data, "looped", *words).initial_seed())
+
+    def init(self, seeds: list[Seed], start: Initialisation) -> list[Any]:
+        """Every member, made in turn. Raises ScenarioError for a start that it would not look at."""
+        if start != Random():
+            raise ScenarioError(
+                f"{self.learner!r} makes its own network, and cannot start from {start!r}: leave --init out"
+            )
+        self.seeds, members = seeds, []
+        with torch.random.fork_rng():
+            for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
+                torch.manual_seed(generator(seed.start, "looped").initial_seed())
+                members.append(learner.member(self._problem(s), generator(seed.start, "strategy")))
+        return members
+
+    def step(
+        self, state: list[Any], batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
+    ) -> tuple[list[Any], Tensor]:
+        """One step of every member that is not through."""
+        losses = batch.weight.new_zeros(len(state))
+        with torch.random.fork_rng():
+            for s, member in enumerate(state):
+                if s in through:
+                    continue
+                own = tree_map(lambda leaf, s=s: leaf[s], batch)
+                self._place(s, "step", member.task, member.steps)
+                losses[s] = member.step(self._problem(s), own)
+                member.steps += 1
+        return state, losses
+
+    def at_milestone(self, state: list[Any], task: FinishedTask, share: float, members: Sequence[int]) -> list[Any]:
+        """Some members turn to another phase."""
+        with torch.random.fork_rng():
+            for s in members:
+                self._place(s, "milestone", state[s].task, share)
+                state[s].at_milestone(self._problem(s), tree_map(lambda leaf, s=s: leaf[s], task), share)
+        return state
+
+    def after_task(self, state: list[Any], task: FinishedTask) -> list[Any]:
+        """Every member consolidates."""
+        with torch.random.fork_rng():
+            for s, member in enumerate(state):
+                self._place(s, "task", member.task)
+                member.after_task(self._problem(s), tree_map(lambda leaf, s=s: leaf[s], task))
+                member.task, member.steps = member.task + 1, 0
+        return state
+
+    def prepare(self, state: list[Any], draws: Any) -> list[Any]:
+        """Nothing: a member answers as it is."""
+        return state
+
+    def predict(self, state: list[Any], row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+        """Scores [S, B, C]."""
+        scores = []
+        for s, member in enumerate(state):
+            problem = self._problem(s)
+            scores.append(member.predict(problem, problem.x(row[s], task[s]), told[s]))
+        return torch.stack(scores)
+
+    def answer(self, state: list[Any], x: Tensor, told: int = -1) -> Tensor:
+        """Scores [S, B, C] for rows [B, ...] from outside the table."""
+        x, task = scaled(x, self.problem.dtype), torch.full((len(x),), told, device=x.device)
+        return torch.stack([member.predict(self._problem(s), x, task) for s, member in enumerate(state)])
+
+    def on(self, problem: Problem) -> LoopedFleet:
+        """The same members on another table."""
+        return type(self)(self.learners, problem)
+
+    def finite(self, state: list[Any]) -> Tensor:
+        """Which members' tensors are all finite, bool [S]."""
+        each = [all(bool(leaf.isfinite().all()) for leaf in member.tensors().values()) for member in state]
+        return torch.tensor(each, device=self.problem.device)
+
+    def tensors(self, state: list[Any]) -> dict[str, dict[str, Tensor]]:
+        """Every member's named tensors, and where it stands: tasks that have ended for it, and steps since."""
+        return {
+            str(s): {**member.tensors(), PLACE: torch.tensor([member.task, member.steps])}
+            for s, member in enumerate(state)
+        }
+
+    def restored(self, state: list[Any], tensors: dict[str, dict[str, Tensor]]) -> list[Any]:
+        """Members with the tensors that a file holds."""
+        for s, member in enumerate(state):
+            held = dict(tensors[str(s)])
+            member.task, member.steps = held.pop(PLACE).tolist()
+            member.load(held)
+        return state
+
+
+class CapturedStep:
+    """A fleet's step as one CUDA graph: its own state and batch lie still, and a call copies into them and replays.
+
+    The warm-up runs on copies, so nothing is learned and nothing is drawn before the first replay.
+    """
+
+    def __init__(self, fleet: MappedFleet, state: State, batch: Batch) -> None:
+        self.state, self.batch = tree_map(torch.clone, state), tree_map(torch.clone, batch)
+        self.progress = torch.zeros((), dtype=batch.weight.dtype, device=batch.weight.device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            trial = tree_map(torch.clone, state)
+            for _ in range(3):
+                trial, _ = fleet.eager_step(trial, self.batch, self.progress)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            new, self.loss = fleet.eager_step(self.state, self.batch, self.progress)
+            self._copy(self.state, new)
+
+    @staticmethod
+    def _copy(to: Any, source: Any) -> None:
+        """Copy the leaves that are not the very same tensors."""
+        for still, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
+            if still.data_ptr() != other.data_ptr():
+                still.copy_(other)
+
+    def __call__(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
+        """Bring in what changed outside (a batch; a state after a task's end), and replay."""
+        self._copy(self.state, state)
+        self._copy(self.batch, batch)
+        self.progress.fill_(progress)
+        self.graph.replay()
+        return self.state, self.loss

@@ -1,0 +1,575 @@
+"""The loop, in the order in which things happen: draw, step, evaluate, consolidate; for a whole fleet at once.
+
+It is a generator of events. Saving, showing and stopping consume them; nothing in here knows who does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from lifelong.core.evaluator import Evaluator
+from lifelong.core.files import Stopped as Stopped
+from lifelong.core.fleet import fleet_of
+from lifelong.core.footprint import weigh
+from lifelong.core.initialisation import Initialisation, Random
+from lifelong.core.learner import AnyLearner
+from lifelong.core.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
+from lifelong.core.problem import Problem
+from lifelong.core.result import Result, concatenate
+from lifelong.core.sampler import Feed, padded
+from lifelong.core.settings import Setting, fleets_of_settings
+from lifelong.notation.varied import varied_paths
+from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
+
+POINTS = 100  # stretches of a task over which the training loss is averaged
+AT_END = -1  # the place of a task's end among its iterations, for what is drawn there
+MANY_TASKS = 50  # beyond so many, the ends of tasks but the last are scored on a share of the rows, as the curves are
+
+
+@dataclass
+class TrainingState:
+    """Where a chunk of members stands, and what it measured so far: all that a checkpoint holds."""
+
+    fleet: Any
+    untrained: Tensor
+    losses: Tensor
+    diverged: Tensor
+    task: int = 0
+    iteration: int = 0
+    accuracy: list[Tensor] = field(default_factory=list)
+    when: list[tuple[int, int, int, int]] = field(default_factory=list)
+    probes: dict[str, list[Tensor]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+
+
+class Begun(NamedTuple):
+    """Nothing is learned yet, and all was evaluated."""
+
+    state: TrainingState
+
+
+class Stepped(NamedTuple):
+    """A step was taken; loss [S]; last: whether the task has no more."""
+
+    state: TrainingState
+    loss: Tensor
+    last: bool
+
+
+class Evaluated(NamedTuple):
+    """Every task was scored: accuracy [S, T]."""
+
+    state: TrainingState
+    accuracy: Tensor
+
+
+class TaskEnded(NamedTuple):
+    """A task was consolidated and evaluated; the state stands before the next one."""
+
+    state: TrainingState
+    accuracy: Tensor
+
+
+class Done(NamedTuple):
+    """The stream is over."""
+
+    state: TrainingState
+    result: Result
+
+
+Event = Begun | Stepped | Evaluated | TaskEnded | Done
+
+
+class Checkpointer(Protocol):
+    """Who saves a run; `lifelong.runs.folder` has the one that writes to disk."""
+
+    def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
+        """The saved state of this chunk, its result if it is finished, or the state as given."""
+        ...
+
+    def __call__(self, chunk: int, session: Session, event: Event) -> None:
+        """Called at every event; saves when it is time, and raises Stopped after saving when asked to stop."""
+        ...
+
+
+@dataclass
+class Progress:
+    """What a watcher is told, a few times a second and at each evaluation."""
+
+    task: int
+    iteration: int
+    tasks: int
+    iterations: int
+    seeds: tuple[int, ...]
+    accuracy: Tensor | None = None
+    loss: Tensor | None = None
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ScenarioError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu"
+        ) from None
+    return device
+
+
+def check_request(
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    device: str,
+    probes: Sequence[Probe] = (),
+    fleet: int = 0,
+) -> None:
+    """Refuse what cannot be run, before anything is written. fleet: how many members learn together, 0 for all."""
+    if not seeds:
+        raise ScenarioError("no seeds were asked for: give at least one, as in --seeds 5")
+    if len({seed_of(seed) for seed in seeds}) < len(seeds):
+        raise ScenarioError("a seed is named twice: each can run once")
+    budget = stream.budget
+    if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
+        raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
+    weigh(learner, stream, seeds, device_of(device), fleet)
+    for settings in fleets_of_settings(learner):
+        check_learner(settings[0].learner, stream)
+    device_of(device)
+    for probe in probes:
+        probe.check(stream, [seed_of(seed) for seed in seeds])
+    for settings in fleets_of_settings(learner):  # a network or a part that does not fit says so here
+        Session(settings[0].learner, stream, seeds[:1]).first_state()
+
+
+def refuse_varied(learner: AnyLearner) -> None:
+    """Raise ScenarioError where numbers vary: for whoever learns one setting."""
+    if varied_paths(learner):
+        raise ScenarioError(f"{learner!r} varies, and this learns one setting: only `run` and `compare` learn several")
+
+
+def check_learner(learner: AnyLearner, stream: Stream) -> None:
+    """Raise ScenarioError where a stream lacks what a part of the learner needs."""
+    requirements = learner.requirements
+    if stream.reading == "isolate" and any(needs.paradigm for _, needs in requirements):
+        raise ScenarioError(f"the baseline isolate goes with FineTuning() alone, not with {requirements[0][0]}")
+    for who, needs in requirements:
+        if missing := needs.missing(stream):
+            raise ScenarioError(f"{who} {missing}")
+    if learner.model.descriptor and stream.setting != "task":
+        raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
+    if learner.model.mixes_rows:
+        raise ScenarioError(
+            f"{learner.model!r} scores rows by those beside them, which is for episodes: take norm='group' for a stream"
+        )
+    if not stream.task_ends and learner.schedule:
+        raise ScenarioError(f"{learner!r} has phases within a task, and this stream does not say when a task ends")
+    if any(needs.hooks for _, needs in requirements) and not learner.model.shows_layers:
+        who = next(who for who, needs in requirements if needs.hooks)
+        raise ScenarioError(f"{who} looks at the layers of the network, and {learner.model!r} does not show them")
+    if any(needs.validation for _, needs in requirements):
+        who = next(who for who, needs in requirements if needs.validation)
+        if any(not len(task.validation) for task in stream.tasks_of(stream.seed)):
+            raise ScenarioError(
+                f"{who} learns from validation rows: hold some out, as in {stream.name}(validation=0.1)"
+            )
+
+
+def run(
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed] = range(5),
+    init: Initialisation | None = None,
+    *,
+    eval_every: int = 0,
+    eval_rows: int = 1000,
+    probes: Sequence[Probe] = (),
+    device: str = "cpu",
+    fleet: int = 0,
+    compiled: bool = False,
+    dtype: torch.dtype = torch.float32,
+    watch: Callable[[Progress], None] | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> Result:
+    """Learn the stream with every seed and measure it; the members run together, or `fleet` of them at a time.
+
+    learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
+    eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
+    eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
+    Raises ScenarioError for requests that cannot be honoured.
+    """
+    seeds = list(seeds)
+    check_request(learner, stream, seeds, device, probes, fleet)
+    stream = stream.to(device_of(device))
+    lengths = longest_tasks(stream, seeds)
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths)
+    results = []
+    for chunk, members in enumerate(chunks(learner, seeds, fleet)):
+        session = Session.of_members(members, stream, options)
+        results.append(_followed(session, chunk, watch, checkpointer))
+    return concatenate(results)
+
+
+def chunks(learner: AnyLearner, seeds: Sequence[int | Seed], fleet: int) -> list[list[Member]]:
+    """The members of a run, setting by setting, at most `fleet` of them together; each chunk differs in numbers alone."""
+    result = []
+    for settings in fleets_of_settings(learner):
+        members = [Member(setting, seed_of(seed)) for setting in settings for seed in seeds]
+        size = fleet or len(members)
+        result += [members[first : first + size] for first in range(0, len(members), size)]
+    return result
+
+
+def longest_tasks(stream: Stream, seeds: Sequence[int | Seed]) -> tuple[int, ...]:
+    """The steps of each task until the last of all seeds is through it."""
+    steps = [stream.steps(stream.tasks_of(seed_of(seed).order)) for seed in seeds]
+    return tuple(map(max, zip(*steps, strict=True)))
+
+
+def _followed(
+    session: Session, chunk: int, watch: Callable[[Progress], None] | None, checkpointer: Checkpointer | None
+) -> Result:
+    """The result of a session whose events are watched and saved."""
+    state = session.begin()
+    if checkpointer:
+        restored = checkpointer.restore(chunk, session, state)
+        if isinstance(restored, Result):
+            return restored
+        state = restored
+    told = time.perf_counter()
+    for event in session.events(state):
+        accuracy = event.accuracy if isinstance(event, Evaluated | TaskEnded) else None
+        loss = event.loss if isinstance(event, Stepped) else None
+        if watch and (accuracy is not None or time.perf_counter() - told > 0.25):
+            told = time.perf_counter()
+            watch(session.progress(event.state, accuracy, loss))
+        if checkpointer:
+            checkpointer(chunk, session, event)
+        if isinstance(event, Done):
+            return event.result
+    raise AssertionError("a session ends with its result")
+
+
+def learned(session: Session, state: TrainingState | None = None) -> tuple[Result, Any]:
+    """A session's result and the fleet's final state, unwatched and unsaved; state: where to begin, else afresh."""
+    last = None
+    for event in session.events(state or session.begin()):
+        last = event
+    assert isinstance(last, Done)
+    return last.result, last.state.fleet
+
+
+class Member(NamedTuple):
+    """One member of a fleet: a setting of the learner and a seed."""
+
+    setting: Setting
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a session runs, for all members alike; see `run`.
+
+    lengths: the steps of each task until all members of the run are through, so that every chunk of them is evaluated
+    at the same iterations; empty: those of the chunk.
+    """
+
+    init: Initialisation = dataclasses.field(default_factory=Random)
+    eval_every: int = 0
+    eval_rows: int = 1000
+    probes: tuple[Probe, ...] = ()
+    compiled: bool = False
+    dtype: torch.dtype = torch.float32
+    lengths: tuple[int, ...] = ()
+
+
+class Session:
+    """One chunk of members on one stream; `events` is the loop."""
+
+    def __init__(
+        self,
+        learner: AnyLearner,
+        stream: Stream,
+        seeds: Sequence[int | Seed],
+        init: Initialisation | None = None,
+        eval_every: int = 0,
+        eval_rows: int = 1000,
+        compiled: bool = False,
+        dtype: torch.dtype = torch.float32,
+        probes: Sequence[Probe] = (),
+    ) -> None:
+        refuse_varied(learner)
+        members = [Member(Setting("", learner), seed_of(seed)) for seed in seeds]
+        self._prepare(members, stream, Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype))
+
+    @classmethod
+    def of_members(cls, members: Sequence[Member], stream: Stream, options: Options) -> Session:
+        """The session of some members."""
+        session = cls.__new__(cls)
+        session._prepare(members, stream, options)
+        return session
+
+    def _prepare(self, members: Sequence[Member], stream: Stream, options: Options) -> None:
+        self.members, self.stream, self.options = list(members), stream, options
+        self.seeds = [member.seed for member in members]
+        self.device, self.tasks = stream.table.x.device, len(stream)
+        learner = members[0].setting.learner
+        drawn = rules(stream, [seed.order for seed in self.seeds], self.device)
+        if learner.model.descriptor:
+            drawn["descriptor"] = torch.eye(self.tasks, device=self.device).expand(len(members), -1, -1)
+        problem = Problem(
+            model=learner.model,
+            table=stream.table,
+            rules=drawn,
+            setting=stream.setting,
+            classes=stream.classes,
+            tasks=self.tasks if stream.task_ends else 1,
+            batch=stream.budget.batch,
+            dtype=options.dtype,
+            task_rows=padded(int(drawn["count_train"].max())),
+            validation_rows=padded(int(drawn["count_validation"].max())),
+            task_ends=stream.task_ends,
+        )
+        self.feed = Feed(stream, self.seeds, problem, learner.draws(problem))
+        learners = [member.setting.learner for member in members]
+        self.fleet = fleet_of(learners, problem, options.compiled, self.feed.paces)
+        self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
+        self.milestones = learner.schedule
+        self.measures = {probe.name: probe.begin(self) for probe in options.probes}
+
+    def by(self, form: Callable[..., Any]) -> Session:
+        """The session with its members in another form of fleet; see `lifelong.contracts.learners`."""
+        self.fleet = self.evaluator.fleet = form(
+            [member.setting.learner for member in self.members], self.fleet.problem
+        )
+        return self
+
+    def events(self, state: TrainingState) -> Iterator[Event]:
+        """Draw, step, evaluate, consolidate, until the stream is over."""
+        if not state.when:
+            self._evaluate(state, full=True, task_end=False)
+            yield Begun(state)
+        while state.task < self.tasks:
+            if state.iteration == 0:
+                if self.stream.reading == "isolate":
+                    state.fleet = self.first_state()
+                self._probe(state, BEFORE_TASK)
+            length = self.feed.length(state.task)
+            began = time.perf_counter()
+            for batch in self.feed.batches(state.task, state.iteration):
+                self._turn(state)
+                through = self._through(state)
+                progress = self.feed.progress(state.task, state.iteration)
+                state.fleet, loss = self.fleet.step(state.fleet, batch, progress, through)
+                self._note(state, loss, through)
+                state.iteration += 1
+                state.seconds["training"] += time.perf_counter() - began
+                every = self.options.eval_every
+                due = every and state.iteration % every == 0 and state.iteration < length
+                # before anybody is told of the step: who saves then saves what was measured after it, too
+                accuracy = self._evaluate(state, full=False, task_end=False) if due else None
+                yield Stepped(state, loss, state.iteration == length)
+                if accuracy is not None:
+                    yield Evaluated(state, accuracy)
+                began = time.perf_counter()
+            yield from self._while_others_go_on(state)
+            began = time.perf_counter()
+            self._consolidate(state)
+            state.seconds["training"] += time.perf_counter() - began
+            last = state.task == self.tasks - 1
+            accuracy = self._evaluate(state, full=last or self.tasks <= MANY_TASKS, task_end=True)
+            state.task, state.iteration = state.task + 1, 0
+            yield TaskEnded(state, accuracy)
+        yield Done(state, self._result(state))
+
+    def _while_others_go_on(self, state: TrainingState) -> Iterator[Event]:
+        """To where the longest task of all chunks ends, with the evaluations on the way there."""
+        lengths, every = self.options.lengths or (0,) * self.tasks, self.options.eval_every
+        last = max(state.iteration, lengths[state.task])
+        for iteration in range(-(-state.iteration // every) * every, last, every) if every else ():
+            state.iteration = iteration
+            yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
+        state.iteration = last
+
+    def first_state(self, init: Initialisation | None = None) -> Any:
+        """The fleet's state before learning, from the run's initialisation or from another one."""
+        return self.fleet.init(self.seeds, init or self.options.init)
+
+    def begin(self) -> TrainingState:
+        """Where training begins."""
+        fleet, members = self.first_state(), len(self.members)
+        losses = torch.zeros(members, self.tasks, POINTS, dtype=torch.float64, device=self.device)
+        diverged = torch.full((members, 2), -1, device=self.device)
+        state = TrainingState(fleet, losses.new_zeros(members, self.tasks), losses, diverged)
+        random = fleet if self.options.init == Random() else self.first_state(Random())
+        state.untrained = self.evaluator.scores(self._prepared(state, random, 0), full=True, task=0)[0]
+        return state
+
+    def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:
+        """What a watcher is told."""
+        length = self.feed.length(min(state.task, self.tasks - 1))
+        seeds = tuple(seed.data for seed in self.seeds)
+        return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
+
+    def prepared_at_end(self, fleet: Any) -> Any:
+        """What the last evaluation of a stream predicts with, from the fleet's final state."""
+        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, AT_END))
+
+    def _prepared(self, state: TrainingState, fleet: Any, place: int) -> Any:
+        return self.fleet.prepare(fleet, self.feed.prepared(state.task, place))
+
+    def _through(self, state: TrainingState) -> list[int]:
+        """Members that have taken all their steps of this task while others go on."""
+        return [s for s, steps in enumerate(self.feed.steps[:, state.task].tolist()) if state.iteration >= steps]
+
+    def _turn(self, state: TrainingState) -> None:
+        """The milestones that members have reached before this step, or with the last one of their fleet."""
+        # others may go on in another chunk: the place of the evaluations is then beyond this chunk's last step
+        here = min(state.iteration, self.feed.length(state.task))
+        for share in self.milestones:
+            steps = self.feed.steps[:, state.task].tolist()
+            members = [s for s, count in enumerate(steps) if round(share * count) == here]
+            if members:
+                task = self.feed.finished(state.task, share)
+                state.fleet = self.fleet.at_milestone(state.fleet, task, share, members)
+
+    def _consolidate(self, state: TrainingState) -> None:
+        """The milestones at the very end, and the end of the task, where there is one."""
+        self._turn(state)
+        joint = self.stream.reading == "joint"
+        if self.stream.task_ends and (not joint or state.task == self.tasks - 1):
+            state.fleet = self.fleet.after_task(state.fleet, self.feed.finished(state.task))
+
+    def _note(self, state: TrainingState, loss: Tensor, through: list[int]) -> None:
+        """Add to the curve of losses; remember where a member's loss stopped being finite."""
+        loss, steps = loss.to(torch.float64), self.feed.steps[:, state.task].tolist()
+        if len(set(steps)) == 1:
+            _add_point(state.losses[:, state.task], loss, state.iteration, steps[0])
+        else:
+            for s, count in enumerate(steps):
+                if s not in through:
+                    _add_point(state.losses[s, state.task], loss[s], state.iteration, count)
+        bad = ~torch.isfinite(loss)
+        if through:
+            bad[through] = False
+        self._flag(state, bad)
+
+    def _flag(self, state: TrainingState, bad: Tensor) -> None:
+        ones = torch.ones_like(state.diverged[:, 0])  # filled on the device: a copy from the host would wait for it
+        now = torch.stack([ones * state.task, ones * state.iteration], 1)
+        new = bad & (state.diverged[:, 0] < 0)
+        state.diverged = torch.where(new[:, None], now, state.diverged)
+
+    def _evaluate(self, state: TrainingState, full: bool, task_end: bool) -> Tensor:
+        """Score every task; learning is not touched."""
+        began = time.perf_counter()
+        if state.when:
+            self._flag(state, ~self.fleet.finite(state.fleet))
+        # when a fleet's task ends depends on its longest member, and a member's draws may not
+        place = AT_END if task_end else state.iteration
+        accuracy, rows = self.evaluator.scores(self._prepared(state, state.fleet, place), full, state.task)
+        accuracy = torch.where(state.diverged[:, :1] >= 0, torch.nan, accuracy)
+        state.accuracy.append(accuracy)
+        state.when.append((state.task, state.iteration, int(task_end), rows))
+        state.seconds["evaluation"] += time.perf_counter() - began
+        self._probe(state, EVALUATED)
+        if task_end:
+            self._probe(state, TASK_ENDED)
+        return accuracy
+
+    def _probe(self, state: TrainingState, moment: str) -> None:
+        """What else is measured now; learning is not touched."""
+        began = time.perf_counter()
+        for name, measure in self.measures.items():
+            values = measure(state, moment)
+            if values is not None:
+                lost = (state.diverged[:, 0] >= 0).view(-1, *[1] * (values.ndim - 1))
+                values = values.to(torch.float64).masked_fill(lost, torch.nan)
+                state.probes.setdefault(name, []).append(values)
+        state.seconds["evaluation"] += time.perf_counter() - began
+
+    def _result(self, state: TrainingState) -> Result:
+        numeric = self.feed.rules.get("numeric", torch.zeros(1, self.tasks))
+        return Result(
+            accuracy=torch.stack(state.accuracy, 1).cpu(),
+            when=torch.tensor(state.when),
+            untrained=state.untrained.cpu(),
+            losses=state.losses.cpu(),
+            diverged=state.diverged.cpu(),
+            seeds=tuple(_plain(seed) for seed in self.seeds),
+            settings=tuple(member.setting.words for member in self.members),
+            reading=self.stream.reading,
+            setting=self.stream.setting,
+            open=self.stream.open,
+            numbers=tuple(torch.nonzero(numeric[0])[:, 0].tolist()),
+            seconds=dict(state.seconds),
+            probes={name: torch.stack(values, 1).cpu() for name, values in state.probes.items()},
+        )
+
+
+def _plain(seed: Seed) -> int | Seed:
+    """A seed that means the same throughout, as its number."""
+    return seed.data if seed == seed_of(seed.data) else seed
+
+
+def _add_point(losses: Tensor, loss: Tensor, iteration: int, steps: int) -> None:
+    """Add a loss [...] to a curve [..., P] of means over P equal stretches of `steps` steps.
+
+    Of fewer steps than stretches, each covers several.
+    """
+    points = losses.shape[-1]
+    if steps < points:
+        losses[..., -(-iteration * points // steps) : -(-(iteration + 1) * points // steps)] = loss[..., None]
+        return
+    point = iteration * points // steps
+    length = -(-(point + 1) * steps // points) - -(-point * steps // points)
+    losses[..., point] += loss / length
+
+
+def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], init: Initialisation) -> Any:
+    """The fleet of a run and its state before learning, on the CPU."""
+    session = Session(learner, stream, seeds, init)
+    return session.fleet, session.first_state()
+
+
+def cost(
+    learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: str = "cpu", fleet: int = 0
+) -> tuple[float, int]:
+    """Seconds and bytes that a run will take: training, and the tensors that live throughout.
+
+    From a few steps of one chunk of each kind, which stands for the others of as many members.
+    """
+    stream, seconds, most = stream.to(device_of(device)), 0.0, 0
+    measured: dict[Any, tuple[float, int]] = {}
+    for members in chunks(learner, seeds, fleet):
+        kind = (members[0].setting.learner.model, len(members), len({member.setting for member in members}))
+        if kind not in measured:
+            measured[kind] = _chunk_cost(Session.of_members(members, stream, Options()))
+        taken, size = measured[kind]
+        seconds, most = seconds + taken, max(most, size)
+    return seconds, most
+
+
+def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
+    """Seconds of training of a session, from its first steps, and the bytes of its tensors."""
+    state, times = session.first_state(), []
+    for batch, _ in zip(session.feed.batches(0), range(steps), strict=False):
+        began = time.perf_counter()
+        state, loss = session.fleet.step(state, batch, [0.0] * len(session.seeds))
+        loss.sum().item()  # waits for the device
+        times.append(time.perf_counter() - began)
+    table = session.stream.table
+    held = [*tree_leaves(session.fleet.tensors(state)), *session.feed.rules.values(), table.x, table.y]
+    size = sum(leaf.numel() * leaf.element_size() for leaf in held)
+    return min(times) * sum(session.feed.length(task) for task in range(session.tasks)), size

@@ -1,0 +1,39 @@
+"""Probes: what is measured besides accuracy, without touching what is learned. Each names its own tensor.
+
+A probe is handed to `run`; no other file knows it. `begin` looks at the run once and gives the measurement itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from scenarios.stream import Seed, Stream
+
+if TYPE_CHECKING:
+    from lifelong.core.loop import Session, TrainingState
+
+BEFORE_TASK, EVALUATED, TASK_ENDED = "before task", "evaluated", "task ended"
+Measure = Callable[["TrainingState", str], "Tensor | None"]
+
+
+class Probe(Protocol):
+    """Something more to measure."""
+
+    @property
+    def name(self) -> str:
+        """Of its tensor in the result, [S, moments, ...]."""
+        ...
+
+    def check(self, stream: Stream, seeds: Sequence[Seed]) -> None:
+        """Raise a Refusal where it cannot be measured on a stream."""
+        ...
+
+    def begin(self, session: Session) -> Measure:
+        """measure(state, moment) -> [S, ...], or None at moments that it has nothing to say about.
+
+        Moments: before a task begins, after every evaluation, after a task has ended and was evaluated.
+        """
+        ...

@@ -1,0 +1,172 @@
+"""What never changes while a run goes on: the network, the data, and the rules of one seed's stream."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lifelong.core.batch import Batch, Outputs, Params
+from lifelong.models.base import Described, Hook, Model
+from scenarios.stream import Table
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Model and table, shared by all seeds, and the rules of one seed (the fleet maps over them).
+
+    rules: `scenarios.stream.rules` without the leading S. tasks: T, or 1 where the stream does not say how many there
+    are. batch: rows of the stream in a step. task_rows, validation_rows: N and V of a finished task, padding included.
+    task_ends: whether the learner is told when a task ends.
+    """
+
+    model: Model
+    table: Table
+    rules: dict[str, Tensor]
+    setting: str
+    classes: int
+    tasks: int
+    batch: int
+    dtype: torch.dtype = torch.float32
+    task_rows: int = 0
+    validation_rows: int = 0
+    task_ends: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lies and the arithmetic happens."""
+        return self.table.x.device
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros in the run's precision, where its tensors lie."""
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row, as a network's `init` takes it."""
+        if "descriptor" in self.rules:
+            return Described(math.prod(self.table.shape), self.rules["descriptor"].shape[-1])
+        return self.table.shape
+
+    def x(self, row: Tensor, task: Tensor) -> Tensor:
+        """Rows as the network sees them in their task: [B, ...], bytes scaled to 0 ... 1.
+
+        A network that takes a task's descriptor [Z] sees flat rows with the descriptor at their end, [B, F + Z].
+        """
+        x = self.table.x[row]
+        if "permutation" in self.rules:
+            x = x.flatten(1).gather(1, self.rules["permutation"][task]).view(x.shape)
+        x = scaled(x, self.dtype)
+        if "angle" in self.rules:
+            x = rotate(x, self.rules["angle"][task].to(self.dtype))
+        if "descriptor" in self.rules:
+            x = torch.cat([x.flatten(1), self.rules["descriptor"][task].to(self.dtype)], 1)
+        return x
+
+    def y(self, row: Tensor, task: Tensor) -> Tensor:
+        """Classes of the stream as training shows them, int64 [B]; -1 where the label is missing."""
+        if "given" not in self.rules:
+            return self.rules["label"][task, self.table.y[row]]
+        original = self.rules["given"][row]  # labels by row: noise, or none at all
+        return torch.where(original < 0, -1, self.rules["label"][task, original.clamp(min=0)])
+
+    def numbers(self, row: Tensor, task: Tensor) -> Tensor:
+        """What tasks of numbers ask of each output [B, C], NaN where nothing is asked, as of rows that were made."""
+        column = self.rules["column"][task]  # [B, C]
+        assert self.table.targets is not None
+        asked = self.table.targets[row].gather(1, column.clamp(min=0)).to(self.dtype)
+        return asked.masked_fill((column < 0) | (row < 0)[:, None], torch.nan)
+
+    def allowed(self, task: Tensor) -> Tensor:
+        """The classes that compete for rows of these tasks, bool [B, C]."""
+        return self.rules["allowed"][task]
+
+    def features(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
+        """The network's features [B, F]; `at` sees each layer, see `lifelong.models.perceptron.Hook`."""
+        return self.model.features(params["net"], x, at)
+
+    def logits(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
+        """The network's scores for all classes [B, C]."""
+        return self.model.head(params["net"], self.features(params, x, at), at)
+
+    def outputs(self, params: Params, x: Tensor, at: Hook | None = None) -> Outputs:
+        """Scores and features in one forward pass."""
+        features = self.features(params, x, at)
+        return Outputs(self.model.head(params["net"], features, at), features)
+
+    def loss_rows(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of each row [B], by its kind.
+
+        Classes: cross-entropy over those open to the row, mixed with its soft target where it has one; 0 where the
+        label is missing. Numbers: the mean square over the outputs that are asked for and not missing.
+        """
+        log_p = log_softmax(logits, batch.allowed)
+        if "given" in self.rules:
+            hard = -log_p.gather(1, batch.y.clamp(min=0)[:, None])[:, 0]
+            rows = torch.where(batch.y < 0, torch.zeros_like(hard), hard)
+        else:
+            rows = -log_p.gather(1, batch.y[:, None])[:, 0]
+        if isinstance(batch.target, Tensor):
+            soft = -(batch.target * torch.where(batch.allowed, log_p, torch.zeros_like(log_p))).sum(1)
+            rows = (1 - batch.soft) * rows + batch.soft * soft
+        if isinstance(batch.numbers, Tensor):
+            rows = torch.where(self.rules["numeric"][batch.task], squares(logits, batch.numbers), rows)
+        return rows
+
+    def objective(self, params: Params, batch: Batch) -> tuple[Tensor, Outputs]:
+        """The plain objective, sum_i w_i l_i, and what its one forward pass made."""
+        outputs = self.outputs(params, batch.x)
+        return (batch.weight * self.loss_rows(outputs.logits, batch)).sum(), outputs
+
+    def gradient(self, params: Params, row: Tensor, task: Tensor, weight: Tensor) -> Params:
+        """Gradient of the weighted loss of some rows [R] with respect to all parameters."""
+        batch = self.batch_of_rows(row, task, weight)
+        return torch.func.grad(lambda p: self.objective(p, batch)[0])(params)
+
+    def batch_of_rows(self, row: Tensor, task: Tensor, weight: Tensor) -> Batch:
+        """Rows of the table in their tasks as a batch: row, task int64 [R], weight [R]."""
+        yes = torch.ones_like(row, dtype=torch.bool)
+        return Batch(
+            row=row,
+            task=task,
+            x=self.x(row, task),
+            y=self.y(row, task),
+            weight=weight,
+            allowed=self.allowed(task),
+            first_seen=yes,
+            shown=yes,
+            progress=weight.new_zeros(()),
+            numbers=self.numbers(row, task) if "column" in self.rules else (),
+            bounds=(len(row),),
+        )
+
+
+def squares(scores: Tensor, numbers: Tensor) -> Tensor:
+    """Mean squared difference over the outputs that are asked for [B]; 0 where none is. NaN asks for nothing."""
+    asked = ~numbers.isnan()
+    difference = torch.where(asked, scores - numbers.nan_to_num(), torch.zeros_like(scores))
+    return difference.square().sum(1) / asked.sum(1).clamp(min=1)
+
+
+def scaled(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows as numbers a network can take: bytes become 0 ... 1, anything else keeps its values."""
+    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+
+
+def log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Log probabilities [B, C] over the classes that compete; minus infinity for the others."""
+    return F.log_softmax(logits.masked_fill(~allowed, -torch.inf), 1)
+
+
+def rotate(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn images [B, H, W] or [B, K, H, W] by angles in degrees [B], bilinear, black outside."""
+    images = x if x.ndim == 4 else x[:, None]
+    radians = angle * (torch.pi / 180)
+    zero = torch.zeros_like(radians)
+    rows = [radians.cos(), -radians.sin(), zero, radians.sin(), radians.cos(), zero]
+    theta = torch.stack(rows, 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False).view(x.shape)

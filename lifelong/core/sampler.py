@@ -1,0 +1,155 @@
+"""What a fleet is shown: batches, finished tasks, and the random numbers that its parts ask for.
+
+Every random number is a function of where the run stands (seed, purpose, task, block of steps), not of what was drawn
+before it. So a seed has the same luck alone and in a fleet, and a resumed run needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.core.batch import Batch, FinishedTask
+from lifelong.core.learner import Draws
+from lifelong.core.problem import Problem
+from lifelong.core.row_gradients import ROWS
+from lifelong.core.strategy import Shapes
+from scenarios.stream import Seed, Stream, generator
+
+BLOCK = 128  # steps whose random numbers are drawn together, fewer where they are many
+NUMBERS = 2**18  # of one part, one name and one seed that are drawn together
+
+
+def padded(count: int) -> int:
+    """Rows of a finished task with padding: whole pieces, so that a seed's sums do not depend on its companions."""
+    return -(-max(count, 1) // ROWS) * ROWS
+
+
+class Feed:
+    """The rows and random numbers of one chunk of seeds, in the order in which a stream's schedule shows them.
+
+    problem: with the rules of all seeds, [S, ...]. draws: what the learner's parts ask for.
+    """
+
+    def __init__(self, stream: Stream, seeds: list[Seed], problem: Problem, draws: list[Draws]) -> None:
+        self.stream, self.seeds, self.problem, self.draws = stream, seeds, problem, draws
+        self.rules, self.device = problem.rules, problem.device
+        self.drawn = [stream.tasks_of(seed.order) for seed in seeds]
+        self.steps = torch.tensor([stream.steps(tasks) for tasks in self.drawn])  # [S, T]
+
+    @property
+    def paces(self) -> list[tuple[int, ...]]:
+        """Steps of each task, for each seed."""
+        return [tuple(steps) for steps in self.steps.tolist()]
+
+    def length(self, task: int) -> int:
+        """Steps of a task until all seeds are through."""
+        return int(self.steps[:, task].max())
+
+    def progress(self, task: int, iteration: int) -> list[float]:
+        """How much of a task is over for each seed, 0 ... 1; 0 where the stream does not say."""
+        if not self.stream.task_ends:
+            return [0.0] * len(self.seeds)
+        return [min(iteration / steps, 1.0) for steps in self.steps[:, task].tolist()]
+
+    def plan(self, task: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row, task, first sight and validity of everything that this task will show, each [S, batches x batch]."""
+        size = self.stream.budget.batch
+        length = self.length(task) // self.stream.budget.repeats * size
+        rows, numbers, firsts, shown = [], [], [], []
+        for tasks, seed in zip(self.drawn, self.seeds, strict=True):
+            found = self.stream.schedule.shown(tasks, task, self.stream.wanted(tasks), seed.data, "order")
+            count = len(found.row)
+            more = found.row[:1].expand(length - count), found.task[:1].expand(length - count)
+            rows.append(torch.cat([found.row, more[0]]))
+            numbers.append(torch.cat([found.task, more[1]]))
+            firsts.append(torch.cat([found.first, torch.zeros(length - count, dtype=torch.bool)]))
+            shown.append(torch.arange(length) < count)
+        return tuple(torch.stack(values).to(self.device) for values in (rows, numbers, firsts, shown))  # type: ignore[return-value]
+
+    def random(self, purpose: str, wanted: list[tuple[str, Shapes]], *where: object, block: int = 0) -> Any:
+        """Numbers in (0, 1) for each part by name, each [S, *shape], or [S, block, *shape] for a block of steps.
+
+        Every part, name and seed has a generator of its own. A shape's first number may depend on a seed's companions,
+        as that of a padded task's rows does: what a seed draws is then a beginning of what it would draw with others.
+        """
+        result = []
+        for part, shapes in wanted:
+            named = {}
+            for name, shape in shapes.items():
+                size = (block, *shape) if block else shape
+                drawn = [
+                    torch.rand(size, generator=generator(seed.data, purpose, part, name, *where)) for seed in self.seeds
+                ]
+                # torch.rand can give 0; half a step up keeps the interval open
+                named[name] = (torch.stack(drawn) * (1 - 2**-23) + 2**-24).to(self.device)
+            result.append(named)
+        return tuple(result)
+
+    def batches(self, task: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of a task from iteration `first` on, every field [S, B, ...]; each for as many steps as repeats."""
+        budget, seeds, dtype = self.stream.budget, len(self.seeds), self.problem.dtype
+        row, number, fresh, shown = self.plan(task)
+        look_up, blocks = torch.func.vmap(self._look_up), _Blocks(self, task)
+        batch, here = None, slice(0)
+        for i in range(first, self.length(task)):
+            if batch is None or i % budget.repeats == 0:
+                here = slice(i // budget.repeats * budget.batch, (i // budget.repeats + 1) * budget.batch)
+                batch = look_up(self.rules, row[:, here], number[:, here], shown[:, here].to(dtype))
+            progress = torch.tensor(self.progress(task, i), dtype=dtype).to(self.device)
+            none = torch.zeros(seeds, budget.batch, dtype=torch.bool, device=self.device)
+            seen = fresh[:, here] if i % budget.repeats == 0 else none
+            yield batch.replace(first_seen=seen, shown=shown[:, here], progress=progress, draws=blocks.at(i))
+
+    def _look_up(self, rules: dict[str, Tensor], row: Tensor, task: Tensor, shown: Tensor) -> Batch:
+        problem = replace(self.problem, rules=rules)
+        return problem.batch_of_rows(row, task, shown / shown.sum().clamp(min=1))
+
+    def finished(self, task: int, share: float | None = None) -> FinishedTask:
+        """The task that just ended, or that is over by a share, every field [S, ...]."""
+        place = (task,) if share is None else (task, share)
+        purpose = "task" if share is None else "milestone"
+        draws = self.random(purpose, [(part.name, part.task) for part in self.draws], *place)
+        number = torch.full((len(self.seeds),), task, device=self.device)
+        row, valid = self._rows("train", task, self.problem.task_rows)
+        held, held_valid = self._rows("validation", task, self.problem.validation_rows)
+        return FinishedTask(number, row, valid, held, held_valid, self.rules["classes_of"][:, task], draws)
+
+    def _rows(self, part: str, task: int, length: int) -> tuple[Tensor, Tensor]:
+        """A task's rows of one part, padded with the first one, and which of them count: [S, length]."""
+        rows, count = self.rules[f"rows_{part}"][:, task, :length], self.rules[f"count_{part}"][:, task]
+        rows = torch.cat([rows, rows[:, :1].expand(-1, length - rows.shape[1])], 1)
+        return rows, torch.arange(length, device=self.device) < count[:, None]
+
+    def prepared(self, *where: int) -> Any:
+        """The random numbers of an evaluation, at this place of the run."""
+        return self.random("prepare", [(part.name, part.prepare) for part in self.draws], *where)
+
+
+class _Blocks:
+    """The random numbers of a task's steps, drawn a block of steps at a time."""
+
+    def __init__(self, feed: Feed, task: int) -> None:
+        self.feed, self.task = feed, task
+        self.held: dict[tuple[int, str], tuple[int, Tensor]] = {}
+
+    def at(self, step: int) -> Any:
+        """Those of one step, for each part by name."""
+        return tuple(
+            {name: self._numbers(i, part.name, name, shape, step) for name, shape in part.step.items()}
+            for i, part in enumerate(self.feed.draws)
+        )
+
+    def _numbers(self, part: int, label: str, name: str, shape: tuple[int, ...], step: int) -> Tensor:
+        length = max(1, min(BLOCK, NUMBERS // max(math.prod(shape), 1)))
+        block = step // length
+        if (part, name) not in self.held or self.held[part, name][0] != block:
+            wanted = [(label, {name: shape})]
+            drawn = self.feed.random("step", wanted, self.task, block, block=length)[0][name]
+            self.held[part, name] = block, drawn
+        return self.held[part, name][1][:, step % length]

@@ -1,0 +1,141 @@
+"""What a learner needs of an optimiser: two forms that a test holds equal, pure, and in place on a fleet's tensors.
+
+Fields that SGD, Adam and AdamW share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to
+zero; clip: the largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each
+task's end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from scenarios.errors import Refusal
+
+SCHEDULES = ("constant", "linear", "cosine")
+AT_TASK = ("kept", "reset")
+
+
+class OptimiserError(Refusal):
+    """A setting that no optimiser can honour; its message is one line."""
+
+
+class Optimiser(Protocol):
+    """What the house needs of an optimiser. `progress`, 0 ... 1, says how much of the task is over."""
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its rate depends on progress."""
+        ...
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        ...
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner: new parameters and new state."""
+        ...
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """The same for a fleet, on stacked tensors [S, ...], in place."""
+        ...
+
+    def after_task(self, params: Any, state: Any) -> Any:
+        """The state after a task's end: as it was, or a fresh one."""
+        ...
+
+
+class TaskEnds:
+    """What the records below share at a task's end."""
+
+    at_task: str = "kept"
+    schedule: str = "constant"
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its rate depends on progress."""
+        return self.schedule != "constant"
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def after_task(self, params: Any, state: Any) -> Any:
+        """The state after a task's end: as it was, or a fresh one."""
+        return self.init(params) if self.at_task == "reset" else state
+
+
+def check_fields(record: Any) -> None:
+    """Raise OptimiserError where a field of a record cannot be honoured."""
+    name = type(record).__name__
+    if not is_tensor(record.rate) and not record.rate > 0:
+        raise OptimiserError(f"{name}(rate={record.rate}): the learning rate must be above 0")
+    if record.schedule not in SCHEDULES:
+        raise OptimiserError(f"{name}(schedule={record.schedule!r}): it is one of {', '.join(SCHEDULES)}")
+    if record.at_task not in AT_TASK:
+        raise OptimiserError(f"{name}(at_task={record.at_task!r}): it is one of {', '.join(AT_TASK)}")
+    if record.clip < 0:
+        raise OptimiserError(f"{name}(clip={record.clip}): a norm cannot be negative; 0 means no clipping")
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a field is varied, and so a tensor."""
+    return isinstance(value, Tensor)
+
+
+def rate_now(record: Any, progress: Any) -> Any:
+    """The learning rate now: constant, or falling to zero over the task, linearly or as half a cosine."""
+    if record.schedule == "constant":
+        return record.rate
+    if record.schedule == "linear":
+        return record.rate * (1 - progress)
+    cosine = torch.cos(progress * math.pi) if is_tensor(progress) else math.cos(progress * math.pi)
+    return record.rate * 0.5 * (1 + cosine)
+
+
+def clipped(gradients: Any, clip: float, stacked: bool) -> Any:
+    """Gradients scaled so that their norm over all parameters, of each seed by itself, is at most `clip`."""
+    if not clip:
+        return gradients
+    leaves = tree_leaves(gradients)
+    if stacked:
+        squares = sum((leaf * leaf).reshape(len(leaf), -1).sum(1) for leaf in leaves)  # [S]
+    else:
+        squares = sum((leaf * leaf).sum() for leaf in leaves)
+    scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
+    return tree_map(lambda g: g * (scale.view(-1, *[1] * (g.ndim - 1)) if stacked else scale), gradients)
+
+
+LANES = 16  # floats that a processor's widest vector holds
+
+
+class Aligned:
+    """Lists of stacked leaves [S, ...] whose seeds fill whole vectors; what was updated is copied back on exit.
+
+    A kernel treats the last few numbers of a tensor apart, and may round them otherwise. Where a seed's numbers do not
+    fill whole vectors, which these are would depend on S, and a seed alone would not equal the same seed in a fleet.
+    """
+
+    def __init__(self, *trees: Any) -> None:
+        self.live = [tree_leaves(tree) for tree in trees]
+        self.lists = [[self._padded(leaf) for leaf in leaves] for leaves in self.live]
+
+    @staticmethod
+    def _padded(leaf: Tensor) -> Tensor:
+        over = leaf[0].numel() % LANES
+        if not over or leaf.device.type != "cpu":
+            return leaf
+        return nn.functional.pad(leaf.reshape(len(leaf), -1), (0, LANES - over))
+
+    def __enter__(self) -> list[list[Tensor]]:
+        return self.lists
+
+    def __exit__(self, *error: object) -> None:
+        for live, padded in zip(self.live, self.lists, strict=True):
+            for leaf, own in zip(live, padded, strict=True):
+                if own is not leaf:
+                    leaf.copy_(own[:, : leaf[0].numel()].view(leaf.shape))

@@ -1,0 +1,54 @@
+"""Stochastic gradient descent, with momentum or without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from lifelong.optimisers.base import Aligned, TaskEnds, check_fields, clipped, rate_now
+
+
+@dataclass(frozen=True)
+class SGD(TaskEnds):
+    """Stochastic gradient descent: v <- momentum v + g; p <- p - rate v."""
+
+    rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    clip: float = 0.0
+    at_task: str = "kept"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def init(self, params: Any) -> Any:
+        """Velocities of zero, or nothing without momentum."""
+        return {"velocity": tree_map(torch.zeros_like, params)} if self.momentum else {}
+
+    def update(self, params: Any, gradients: Any, state: Any, progress: Tensor) -> tuple[Any, Any]:
+        """One step of one learner."""
+        gradients, rate = clipped(gradients, self.clip, False), rate_now(self, progress)
+        if self.weight_decay:
+            gradients = tree_map(lambda g, p: g + self.weight_decay * p, gradients, params)
+        if self.momentum:
+            gradients = tree_map(lambda v, g: self.momentum * v + g, state["velocity"], gradients)
+            state = {"velocity": gradients}
+        return tree_map(lambda p, g: p - rate * g, params, gradients), state
+
+    def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
+        """One step of a fleet."""
+        rate = rate_now(self, progress)
+        with Aligned(params, state.get("velocity", {})) as (p, v):
+            g = Aligned(clipped(gradients, self.clip, True)).lists[0]
+            if self.weight_decay:
+                g = list(torch._foreach_add(g, p, alpha=self.weight_decay))
+            if self.momentum:
+                torch._foreach_mul_(v, self.momentum)
+                torch._foreach_add_(v, g)
+                g = v
+            torch._foreach_sub_(p, torch._foreach_mul(g, rate))

@@ -1,0 +1,347 @@
+"""A run on disk: plain files, each written whole or not at all, never pickled."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.runs import user_files
+from lifelong.core.files import (
+    FORMAT,
+    RunError,
+    check_format,
+    filled,
+    load_tensors,
+    make_folder,
+    named,
+    read_json,
+    save_tensors,
+    write,
+)
+from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
+from lifelong.metrics import Estimate, summary
+from lifelong.runs.prediction import Predictor
+from lifelong.runs.request import Request
+from lifelong.core.result import Result
+
+MEASURED = ("untrained", "losses", "diverged")
+
+
+class RunFolder:
+    """The folder of one run, and the checkpointer that the loop reports to.
+
+    every: seconds between checkpoints; a checkpoint is written at the first step boundary after that. resolved: what the
+    request's words stand for (`Request.resolved`).
+    """
+
+    def __init__(self, path: Path, request: Request, every: float = 60.0) -> None:
+        self.path, self.request, self.every = path, request, every
+        self.saved = time.monotonic()
+        self.stop_asked = False
+        self.start: dict[str, Any] = {}  # where the start came from
+        self.resolved: dict[str, Any] = {}
+        self.made: dict[str, Any] = {  # on what the run began
+            "versions": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
+            "machine": {"processor": platform.machine(), "threads": request.threads},
+        }
+
+    @classmethod
+    def create(cls, path: Path, request: Request, every: float = 60.0) -> RunFolder:
+        """A new folder with its run.json, written before the first step."""
+        folder = cls(path, request.with_files(), every)
+        folder.resolved = folder.request.resolved()
+        if path.exists():
+            raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`")
+        make_folder(path, new=True)
+        folder.describe("running")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path, every: float = 60.0) -> RunFolder:
+        """A folder that exists, with the request that its run.json holds."""
+        folder = cls(path, read_request(path), every)
+        about = read_json(path / "run.json")
+        folder.start, folder.resolved = about.get("start", {}), about.get("resolved", {})
+        folder.made = {name: about.get(name, usual) for name, usual in folder.made.items()}
+        return folder
+
+    def describe(self, status: str) -> None:
+        """Write run.json: the words as typed, what they stand for, the files that they name, versions, machine, status."""
+        about = {
+            "format": FORMAT,
+            "request": self.request.as_json(),
+            "command": self.request.command,
+            "status": status,
+            "resolved": self.resolved,
+            "files": user_files.as_json(self.request.files),
+            "start": self.start or {"made by": self.request.init},
+            **self.made,
+        }
+        write(self.path / "run.json", json.dumps(about, indent=2).encode())
+
+    def changes(self) -> list[str]:
+        """What differs from when the run began; raises RunError where its data or a file that it names differ."""
+        about = read_json(self.path / "run.json")
+        check_data(self.path, self.request, self.resolved)
+        now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
+        then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}
+        return [
+            f"{name} was {then[name]} and is {now[name]}: equal to the bit no longer holds"
+            for name in now
+            if now[name] != then[name]
+        ]
+
+    # --- the checkpointer's two calls ---------------------------------------------------------------------------------
+
+    def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
+        """The result of a finished chunk, the state that a checkpoint holds, or the state as it is."""
+        done = self._learner(chunk)
+        if done.exists():
+            return self._chunk_result(done)
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return state
+        tensors, about = load_tensors(path)
+        if about["chunk"] != chunk or about["request"] != repr(self.request):
+            if about["chunk"] < chunk:
+                return state  # of a chunk that has finished since
+            raise RunError(f"{path} is of another run: delete it to start again")
+        for name in MEASURED:
+            setattr(state, name, tensors[name].to(state.losses.device))
+        tree = filled(session.fleet.tensors(state.fleet), tensors, "state", path)
+        state.fleet = session.fleet.restored(state.fleet, tree)
+        state.accuracy = [row.to(state.losses.device) for row in tensors["accuracy"].unbind(1)]
+        state.when = [tuple(row) for row in tensors["when"].tolist()]
+        state.probes = {
+            name: [value.to(state.losses.device) for value in tensors[f"probe {name}"].unbind(1)]
+            for name in about["probes"]
+        }
+        state.task, state.iteration, state.seconds = about["task"], about["iteration"], about["seconds"]
+        return state
+
+    def __call__(self, chunk: int, session: Session, event: Event) -> None:
+        """Save when it is time, or when a stop was asked for; at the end, the result."""
+        if isinstance(event, Done):
+            return self._finish(chunk, session, event)
+        within = isinstance(event, Stepped) and not event.last and session.fleet.resumes_within_tasks
+        asked = self.stop_asked or time.monotonic() - self.saved >= self.every
+        if asked and (within or isinstance(event, TaskEnded)):
+            self._save(chunk, session, event.state)
+            if self.stop_asked:
+                raise Stopped
+
+    def _save(self, chunk: int, session: Session, state: TrainingState) -> None:
+        """Write the checkpoint."""
+        tensors = {"state" + name: leaf for name, leaf in named(session.fleet.tensors(state.fleet)).items()}
+        tensors |= {name: getattr(state, name) for name in MEASURED}
+        tensors |= {f"probe {name}": torch.stack(values, 1) for name, values in state.probes.items()}
+        tensors["accuracy"] = torch.stack(state.accuracy, 1)
+        tensors["when"] = torch.tensor(state.when)
+        about = {
+            "chunk": chunk, "task": state.task, "iteration": state.iteration, "seconds": state.seconds,
+            "probes": list(state.probes), "request": repr(self.request),
+        }  # fmt: skip
+        save_tensors(self.path / "checkpoint.safetensors", tensors, about)
+        self.saved = time.monotonic()
+
+    def _finish(self, chunk: int, session: Session, event: Done) -> None:
+        """Write the chunk's final parameters, memory and results; its checkpoint is needed no more."""
+        leaves = named(session.fleet.tensors(event.state.fleet))
+        tensors = {"state" + name: leaf for name, leaf in leaves.items() if not name.startswith(".optimiser")}
+        tensors |= {"result." + name: value for name, value in event.result.tensors().items()}
+        save_tensors(self._learner(chunk), tensors, event.result.about())
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def complete(self, result: Result) -> None:
+        """Write results and summary of the whole run."""
+        save_tensors(self.path / "results.safetensors", result.tensors(), result.about())
+        self.settle(result)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results are there."""
+        return (self.path / "results.safetensors").exists()
+
+    def settle(self, result: Result | None = None) -> Result:
+        """Write the summary and the status that follow from the results; they may be missing after a kill."""
+        if result is None:
+            result = load_result(self.path)
+        about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
+        about["resolved"] = self.resolved
+        write(self.path / "summary.json", json.dumps(about, indent=2).encode())
+        self.describe("diverged" if not bool(result.kept.all()) else "done")
+        return result
+
+    def _learner(self, chunk: int) -> Path:
+        return self.path / f"learner-{chunk}.safetensors"
+
+    def _chunk_result(self, path: Path) -> Result:
+        tensors, about = load_tensors(path)
+        own = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
+        return Result.of(own, about)
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    mean = None if estimate.mean != estimate.mean else estimate.mean
+    return {"mean": mean, "half_width": estimate.half_width, "per_seed": list(estimate.per_seed)}
+
+
+def summary_json(result: Result, request: Request) -> dict[str, Any]:
+    """What summary.json holds: metrics as fractions of 1, seeds, those that diverged, seconds, the command."""
+    lost = [
+        {"seed": seed, "task": int(task), "iteration": int(iteration)}
+        for seed, (task, iteration) in zip(result.seeds, result.diverged.tolist(), strict=True)
+        if task >= 0
+    ]
+    parts = result.by_setting()
+    metrics = {words: {name: _plain(value) for name, value in summary(part).items()} for words, part in parts.items()}
+    return {
+        **({"metrics": metrics[""]} if list(metrics) == [""] else {"settings": metrics}),
+        "seeds": list(result.seeds),
+        "diverged": lost,
+        "seconds": result.seconds,
+        "command": request.command,
+    }
+
+
+def load_result(path: Path) -> Result:
+    """What a finished run measured."""
+    tensors, about = load_tensors(path / "results.safetensors")
+    return Result.of(tensors, about)
+
+
+def read_request(path: Path) -> Request:
+    """The request that a run's folder holds. Raises RunError where it names code without a digest of its content."""
+    try:
+        about = read_json(path / "run.json")
+    except RunError as error:
+        if (path / "run.json").exists():
+            raise
+        raise RunError(f"{path} is not a run: it has no run.json") from error
+    check_format(about, path)
+    try:
+        held = about["request"]
+        files = user_files.from_json(about.get("files", {}), about.get("plugins", {}))
+        request = Request(**{**held, "seeds": tuple(held["seeds"]), "files": files})
+        listed = {file.name for file in files if file.content}
+        unlisted = [name for name in user_files.code_named(request.texts) if name not in listed]
+    except (TypeError, KeyError, AttributeError):
+        raise RunError(f"{path / 'run.json'} is damaged, or of another version of lifelong") from None
+    if unlisted:
+        raise RunError(f"{path / 'run.json'} names {unlisted[0]} and not what was in it: such code is not executed")
+    return request
+
+
+def check_data(path: Path, request: Request, resolved: dict[str, Any]) -> None:
+    """Raise RunError where the data are not those that the run began with."""
+    then = resolved.get("data", {}).get("content")
+    if then and then != request.build()[1].table.content_hash():
+        name = resolved["data"]["name"]
+        raise RunError(f"the data of {path} ({name}) changed since it began: put them back, or start a new run")
+
+
+OVERLAP = " (overlap allowed)"  # a start's data may share classes or rows with what it is tested on
+
+
+class Loaded:
+    """A finished run, read back: `result`, `request`, `resolved`, `labels`, `params`, and `predict`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.request = path, read_request(path)
+        if not (path / "results.safetensors").exists():
+            raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
+        self.result = load_result(path)
+        about = read_json(path / "run.json")
+        self.start: dict[str, Any] = about.get("start", {})
+        self._resolved: dict[str, Any] = about.get("resolved", {})
+
+    @functools.cached_property
+    def resolved(self) -> dict[str, Any]:
+        """What the run's words stand for, as it was recorded, or as it is now for a run of an earlier version."""
+        return self._resolved or self.request.resolved()
+
+    @property
+    def name(self) -> str:
+        """What learned, as it was typed, from which start, and whether that start may have seen the stream's classes."""
+        return self.request.method + self.origin
+
+    @property
+    def origin(self) -> str:
+        """From which start, where it is no random draw."""
+        origin = "" if self.request.init == "Random()" else f" from {self.request.init}"
+        return origin + (OVERLAP if self.start.get("overlap allowed") else "")
+
+    def by_setting(self) -> list[Loaded]:
+        """The run as one for each setting, each with its own members and the numbers that it took in its words."""
+        settings = self.request.settings()
+        if list(settings) == [""]:
+            return [self]
+        results, views = self.result.by_setting(), []
+        for words, request in settings.items():
+            view = copy.copy(self)
+            view.__dict__.pop("resolved", None)
+            view.request, view.result = request, results[words]
+            view._resolved = {**self.resolved, **request.method_resolved()}
+            views.append(view)
+        return views
+
+    def to_csv(self) -> str:
+        """The accuracies as lines of text."""
+        return self.result.to_csv()
+
+    def sessions(self) -> list[tuple[Session, Any]]:
+        """The session of each chunk of members that ran together, and its fleet's final state without the optimiser's.
+
+        Raises RunError where the run's data or a file that it names changed since.
+        """
+        check_data(self.path, self.request, self._resolved)
+        learner, stream, start = self.request.build()
+        result = []
+        for chunk, members in enumerate(chunks(learner, self.request.members, self.request.fleet)):
+            session, file = Session.of_members(members, stream, Options(init=start)), self._file(chunk)
+            state = session.first_state()
+            tree = filled(session.fleet.tensors(state), load_tensors(file)[0], "state", file, ".optimiser")
+            result.append((session, session.fleet.restored(state, tree)))
+        return result
+
+    def _file(self, chunk: int) -> Path:
+        return self.path / f"learner-{chunk}.safetensors"
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """The final parameters of all seeds, each [S, ...], by their place in the tree of parameters."""
+        files = []
+        while self._file(len(files)).exists():
+            files.append(load_tensors(self._file(len(files)))[0])
+        names = [name for name in files[0] if name.startswith("state.params")]
+        return {name[len("state.params") :]: torch.cat([file[name] for file in files]) for name in names}
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.sessions(), self.result.reading)
+
+    @property
+    def labels(self) -> tuple[int | str, ...]:
+        """The data's own labels, L of them: the columns of `predict`."""
+        return self._predictor.labels
+
+    def predict(self, x: Any, task: int | None = None) -> Tensor:
+        """Scores [S, B, L] of raw rows [B, ...] for the data's own labels; see `lifelong.runs.prediction.Predictor.scores`."""
+        return self._predictor.scores(x, task)
+
+    def predict_labels(self, x: Any, task: int | None = None) -> Any:
+        """The label that each seed finds most likely for each raw row, a numpy array [S, B]."""
+        return self._predictor.best_labels(x, task)
+
+
+def load(path: str | Path) -> Loaded:
+    """A finished run, from its folder."""
+    return Loaded(Path(path))

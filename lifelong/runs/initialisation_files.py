@@ -1,0 +1,210 @@
+"""What the commands `pretrain` and `meta-test` do, and how a run gets its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong.notation.expression import parse
+from lifelong.core.files import RunError
+from lifelong.core.loop import device_of
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.files import Checkpoints
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
+from lifelong.meta.learned import (
+    LearnedInitialisation,
+    PendingInitialisation,
+    about_learned,
+    distribution_of_source,
+    load_learned,
+    save_learned,
+    words_of,
+)
+from lifelong.meta.online import online_accuracy
+from lifelong.meta.pretraining import Consumer, pretrain
+from lifelong.meta.testing import Scored, scored
+from lifelong.metrics import estimate
+from lifelong.notation.user_code import refuse_unnamed
+from lifelong.runs.request import Request
+from scenarios.datasets import load_table
+from scenarios.episodes import NAMED_SOURCES, pool
+
+Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
+
+
+def _silent(what: str, done: int, wanted: int) -> None:
+    """Nobody watches."""
+
+
+class Work:
+    """Learning a start and writing its file; the checkpoint beside it goes on where the same words were stopped."""
+
+    def __init__(self, request: Request, output: Path, validate_every: int, episodes: int, every: float) -> None:
+        if output.suffix != ".safetensors":
+            raise InitialisationError(
+                f"--output {output}: a start's file ends in .safetensors, so that --init knows it"
+            )
+        if output.exists():
+            raise RunError(f"{output} exists already: choose another --output")
+        if not output.parent.is_dir():
+            raise RunError(f"{output} cannot be written: there is no folder {output.parent}")
+        self.request, self.output, self.episodes = request, output, episodes
+        self.method, self.distribution, self.tests_on = self._prepared()
+        self.validate_every = validate_every or max(1, self.method.iterations // 10)
+        words = words_of(self.method, self.distribution.model, request.scenario, request.seeds)
+        self.checkpointer = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
+
+    def _prepared(self) -> tuple[InitialisationLearner, TaskDistribution, str]:
+        request, device = self.request, device_of(self.request.device)
+        if request.scenario in NAMED_SOURCES:
+            method = parse(request.init, "initialisations")
+            if not isinstance(method, InitialisationLearner):
+                raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'MAML()'")
+            model, source = parse(request.model or "MLP(40, 40)", "models"), NAMED_SOURCES[request.scenario]()
+            return method, distribution_of_source(method, model, source).to(device), request.scenario
+        _, stream, start = request.build()
+        if not isinstance(start, PendingInitialisation):
+            raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'ProtoNet()'")
+        return start.method, start.distribution.to(device), request.data or stream.table.name
+
+    def learn(self, watch: Consumer | None) -> dict[str, Any]:
+        """Learn, write the file, and say what it says of itself."""
+        learned = pretrain(
+            self.method, self.distribution, self.request.seeds, validate_every=self.validate_every,
+            episodes=self.episodes, watch=watch, checkpointer=self.checkpointer,
+        )  # fmt: skip
+        about = about_learned(learned, self.distribution)
+        about |= {"tests on": self.tests_on, "scenario": self.request.scenario}
+        if len(self.request.seeds) > 1:
+            about["starts"] = "one for each seed"
+        save_learned(self.output, learned.meta, about)
+        self.checkpointer.path.unlink(missing_ok=True)
+        return about
+
+
+def learn_for_run(start: Any, folder: Any, watch: Consumer | None) -> dict[str, Any]:
+    """Learn a run's start, kept in its folder, if it is one that is learned; what it says of itself."""
+    if isinstance(start, PendingInitialisation):
+        words = words_of(start.method, start.distribution.model, folder.request.scenario, start.seeds)
+        path = folder.path / "start.checkpoint.safetensors"
+        checkpointer = Checkpoints(path, words, folder.every, asked=lambda: folder.stop_asked)
+        start = start.learn(folder.path / "start.safetensors", watch, checkpointer)
+        path.unlink(missing_ok=True)
+    return start.about if isinstance(start, LearnedInitialisation) else {}
+
+
+def _opened(
+    path: Path, data: str, root: str, device: str
+) -> tuple[LearnedInitialisation, InitialisationLearner, TaskDistribution]:
+    """A start, the method that made it, and the distribution of tasks that it is tested on."""
+    start = load_learned(path)
+    refuse_unnamed([start.about["made by"], start.about["model"]], path)
+    method = parse(start.about["made by"], "initialisations")
+    model = parse(start.about["model"], "models")
+    if start.about["data"] in NAMED_SOURCES:
+        source = NAMED_SOURCES[start.about["data"]]()
+        return start, method, TaskDistribution(model, source, source).to(device_of(device))
+    name = data or start.about.get("tests on", "")
+    if not name:
+        raise InitialisationError(f"{path} does not say what it is to be tested on: name it, as in --data omniglot")
+    table = load_table(name, root or None)
+    if table.shape != tuple(start.about["shape"]):
+        raise InitialisationError(
+            f"{path} learned from rows of shape {start.about['shape']}, and {name} has {table.shape}"
+        )
+    start.check_apart(table, root or None)
+    source = pool(table).to(device_of(device))
+    return start, method, TaskDistribution(model, source, source)
+
+
+def few_shot_rows(
+    paths: list[Path],
+    data: str,
+    way: int,
+    shot: int,
+    query: int,
+    episodes: int,
+    root: str,
+    device: str,
+    tell: Tell = _silent,
+) -> list[dict[str, Any]]:
+    """Accuracy of each start, for each source and mode, over the same episodes; and the paired difference to the first.
+
+    The 95 % interval of one start is over episodes, that of several starts over the starts.
+    """
+    rows: list[dict[str, Any]] = []
+    first: dict[str, torch.Tensor] = {}
+    for path in paths:
+        start, method, distribution = _opened(path, data, root, device)
+        metas = [start.of(seed).meta_of_seed for seed in start.seeds]
+        for name, source in distribution.train.tests.items():
+            for inductive in (False, True) if distribution.model.mixes_rows else (True,):
+                title = f"{path.name}, {name}, {'inductive' if inductive else 'transductive'}"
+                found = [
+                    scored(method, distribution, meta, source, way=way, shot=shot, query=query, episodes=episodes,
+                           inductive=inductive, tell=_of_several(tell, title, place, len(metas)))
+                    for place, meta in enumerate(metas)
+                ]  # fmt: skip
+                row, test = _row(path, start, distribution, data or name, found), found[0]
+                key = f"{name} {source.content} {test.mode} {test.way} {test.shot} {test.query}"
+                scores = torch.stack([each.scores for each in found]).mean(0)
+                if key in first:
+                    gap = estimate(scores - first[key])
+                    row |= {"difference": gap.mean, "difference_half_width": gap.half_width}
+                first.setdefault(key, scores)
+                rows.append(row)
+    return rows
+
+
+def _of_several(tell: Tell, title: str, place: int, count: int) -> Callable[[int, int], None]:
+    """Tell of the episodes of one of several starts as of a part of all."""
+    return lambda done, wanted: tell(title, place * wanted + done, count * wanted)
+
+
+def _row(
+    path: Path, start: LearnedInitialisation, distribution: TaskDistribution, source: str, found: list[Scored]
+) -> dict[str, Any]:
+    test, several = found[0], len(found) > 1
+    means = torch.stack([each.scores.mean() for each in found])
+    return {
+        "start": path.name,
+        "overlap allowed": start.about["overlap allowed"],
+        "data": source,
+        "measure": distribution.measure,
+        "way": test.way if distribution.kind == "classes" else 0,
+        "shot": test.shot,
+        "query": test.query,
+        "episodes": len(test.scores),
+        "mode": test.mode,
+        "norm": getattr(distribution.model, "norm", "none"),
+        "answered by": test.answered_by,
+        "mean": float(means.mean()),
+        "half_width": estimate(means).half_width if several else test.half_width,
+        "interval over": f"{len(found)} starts" if several else "episodes",
+        "per start": means.tolist(),
+    }
+
+
+def online_rows(
+    paths: list[Path],
+    data: str,
+    classes: int,
+    strategies: list[str],
+    runs: int,
+    optimiser: str,
+    root: str,
+    device: str,
+) -> list[dict[str, Any]]:
+    """The online test of each start with each strategy, nearest class means beside it."""
+    rows = []
+    for path in paths:
+        start, _, distribution = _opened(path, data, root, device)
+        if distribution.kind != "classes":
+            raise InitialisationError(f"{path} was learned for regression, and --online tells classes apart")
+        for found in online_accuracy(distribution, start, classes, strategies, runs, optimiser):
+            shared = start.about["overlap allowed"]
+            rows.append({"start": path.name, "overlap allowed": shared, "data": distribution.train.name, **found})
+    return rows

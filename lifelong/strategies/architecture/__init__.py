@@ -1,0 +1,1 @@
+"""Strategies that give each task its share of the network."""

@@ -1,0 +1,1 @@
+"""Strategies that hold a network's answers near those of an earlier network."""

@@ -1,0 +1,1 @@
+"""Tasks that are learned together: their weights, and surgery on their gradients."""

@@ -1,0 +1,1 @@
+"""Strategies that hold parameters near those that earlier tasks found."""

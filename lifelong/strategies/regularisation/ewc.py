@@ -1,0 +1,74 @@
+"""Elastic weight consolidation (Kirkpatrick et al., 2017; online: Schwarz et al., 2018; Huszar, 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lifelong.core.batch import Batch, FinishedTask, Memory, Params
+from lifelong.core.problem import Problem
+from lifelong.core.strategy import Requirements, Shapes, Strategy, require
+from lifelong.strategies.regularisation.fisher import KINDS, fisher
+from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, pulled
+from scenarios.stream import Stream
+
+
+@dataclass(frozen=True)
+class EWC(Strategy):
+    """Hold each weight near its past values, as firmly as it mattered there.
+
+    penalty = strength / 2 x sum_k sum_i F_ki (p_i - p_ki)^2, one term k for each past task. The sum of paraboloids is
+    one paraboloid, F = sum_k F_k around c = sum_k F_k p_k / F, so nothing grows. online: one term around the latest
+    weights, with F <- decay x F + F_k. fisher: "exact", "sampled", "empirical" or "batch", see `fisher`.
+    """
+
+    strength: float = 100.0
+    online: bool = False
+    decay: float = 1.0
+    fisher: str = "exact"
+    off = {"strength": 0.0}
+
+    def __post_init__(self) -> None:
+        require(self, self.strength >= 0, "strength must be at least 0")
+        require(self, 0 <= self.decay <= 1, "decay lies in 0 ... 1")
+        require(self, self.fisher in KINDS, f"fisher is one of {', '.join(KINDS)}")
+
+    @property
+    def requires(self) -> Requirements:  # type: ignore[override]
+        """A Fisher of log p knows classes alone; that of batches takes whatever the loss is."""
+        return Requirements(task_ends=True, classes=self.fisher != "batch")
+
+    def task_draws(self, problem: Problem) -> Shapes:
+        """One for each row, to draw a label, where the Fisher is sampled."""
+        return {"label": (problem.task_rows,)} if self.fisher == "sampled" else {}
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What the literature found in class-incremental streams."""
+        return [WITHOUT_OLD_DATA.format("EWC")] if stream.setting == "class" else []
+
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+        """importance F and centre c, each shaped like the net."""
+        zero = {name: torch.zeros_like(value) for name, value in params["net"].items()}
+        return params, {"importance": zero, "centre": {name: value.clone() for name, value in params["net"].items()}}
+
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
+        """Add the penalty's: strength x F (p - c)."""
+        return pulled(grads, params, memory, self.strength), {}
+
+    def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
+        """Add this task's paraboloid."""
+        new = fisher(problem, params, task, self.fisher)
+        importance, centre = {}, {}
+        for name, p in params["net"].items():
+            if self.online:
+                importance[name], centre[name] = self.decay * memory["importance"][name] + new[name], p
+                continue
+            old = memory["importance"][name]
+            total = old + new[name]
+            mean = (old * memory["centre"][name] + new[name] * p) / torch.where(total > 0, total, 1)
+            importance[name], centre[name] = total, torch.where(total > 0, mean, p)  # F = 0: dead pixels
+        return params, {"importance": importance, "centre": centre}

@@ -1,0 +1,67 @@
+"""Synaptic intelligence (Zenke, Poole and Ganguli, 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
+from lifelong.core.problem import Problem
+from lifelong.core.strategy import Requirements, Strategy, require
+from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, pulled
+from scenarios.stream import Stream
+
+
+@dataclass(frozen=True)
+class SI(Strategy):
+    """Hold each weight as firmly as its path so far lowered the loss.
+
+    penalty = strength x sum_i w_i (p_i - c_i)^2; at a task's end w_i <- w_i + path_i / ((p_i - c_i)^2 + damping) and
+    c <- p, where path_i sums -gradient x movement over the task's steps, of the whole loss, before clipping.
+    """
+
+    strength: float = 10.0
+    damping: float = 0.1
+    previous_params = True
+    off = {"strength": 0.0}
+    requires = Requirements(task_ends=True)
+
+    def __post_init__(self) -> None:
+        require(self, self.strength >= 0, "strength must be at least 0")
+        require(self, self.damping > 0, "damping must be above 0")
+
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+        """path, importance w and centre c, each shaped like the net."""
+        zero = {name: torch.zeros_like(value) for name, value in params["net"].items()}
+        centre = {name: value.clone() for name, value in params["net"].items()}
+        return params, {"path": zero, "importance": {k: v.clone() for k, v in zero.items()}, "centre": centre}
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What the literature found in class-incremental streams."""
+        return [WITHOUT_OLD_DATA.format("SI")] if stream.setting == "class" else []
+
+    def grads(
+        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
+    ) -> tuple[Params, Any]:
+        """Add the penalty's: 2 x strength x w (p - c)."""
+        return pulled(grads, params, memory, 2 * self.strength), {}
+
+    def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
+        """Add this step's share of the path."""
+        gradients, previous = step.gradients["net"], step.previous["net"]
+        path = {
+            name: torch.addcmul(memory["path"][name], gradient, previous[name] - params["net"][name])
+            for name, gradient in gradients.items()  # of fixed parameters there is none
+        }
+        return params, {**memory, "path": {**memory["path"], **path}}
+
+    def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
+        """Turn the path into importance, and start a new one here."""
+        importance = {
+            name: memory["importance"][name] + memory["path"][name] / ((p - memory["centre"][name]) ** 2 + self.damping)
+            for name, p in params["net"].items()
+        }
+        path = {name: torch.zeros_like(value) for name, value in importance.items()}
+        return params, {"path": path, "importance": importance, "centre": dict(params["net"])}

@@ -1,0 +1,1 @@
+"""Strategies that learn again from rows kept, or generated, of earlier tasks."""

@@ -1,0 +1,244 @@
+"""What `compare --readings` does: words become a comparison, its table is shown, kept as JSON and put on a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lifelong.adaptation.few_shot import FewShot
+from lifelong.core.files import (
+    RunError,
+    Stopped,
+    check_writable,
+    held_alone,
+    make_folder,
+    read_json,
+    remove_partials,
+    write,
+)
+from lifelong.core.footprint import use_threads
+from lifelong.core.learner import Learner
+from lifelong.core.loop import device_of
+from lifelong.core.storage import in_bytes
+from lifelong.meta.initialisation_learner import InitialisationLearner
+from lifelong.metrics import estimate
+from lifelong.runs import user_files
+from lifelong.runs.labels import method_labels
+from lifelong.runs.request import Request, RequestError, default_folder
+from lifelong.studies.paradigms import HELD, READINGS, Comparison, Line, Say
+
+
+def read_readings(text: str) -> tuple[str, ...]:
+    """`multi-task,transfer,meta,continual`, or some of them, or `all`. Raises RequestError for other words."""
+    from lifelong.notation.expression import suggest
+
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if words == ("all",):
+        return READINGS
+    for word in words:
+        if word not in READINGS:
+            raise RequestError(f"unknown reading {word!r}: {suggest(word, READINGS)}")
+    return words
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The words of `compare --readings`: they survive in JSON and ask for the same comparison again."""
+
+    request: Request
+    strategies: tuple[str, ...] = ()
+    readings: str = "all"
+    stage: str = ""
+
+    def comparison(self, say: Say) -> Comparison:
+        """The comparison that the words ask for. Raises a Refusal for words that ask for none."""
+        from lifelong.adaptation.few_shot import read_shots
+        from lifelong.notation.expression import parse
+
+        if self.request.setting not in ("", "task"):
+            raise RequestError("the four readings are compared where the task is told: --setting task")
+        request = replace(self.request, setting="task")
+        learner, stream, _ = request.build()
+        with user_files.in_place(request.files):
+            meta = parse(self.stage, "initialisations") if self.stage else None
+            strategies = tuple(parse(text, "strategies") for text in self._strategies)
+        if meta is not None and not isinstance(meta, InitialisationLearner):
+            raise RequestError(
+                f"--meta {self.stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'"
+            )
+        assert isinstance(learner, Learner)
+        what = FewShot(read_shots(request.few_shot) or (1, 5, 10))
+        names = method_labels(self._strategies, list(map(repr, strategies)))
+        return Comparison(
+            stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), meta,
+            read_readings(self.readings), what, say,
+        )  # fmt: skip
+
+    @property
+    def _strategies(self) -> list[str]:
+        """Those beside fine-tuning, which is always there."""
+        return [text for text in dict.fromkeys(self.strategies) if text != "FineTuning()"]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What may name files."""
+        return (*self.request.texts, *self.strategies, self.stage)
+
+    def as_json(self) -> dict[str, Any]:
+        """For readings.json."""
+        words = {"strategies": list(self.strategies), "readings": self.readings, "meta": self.stage}
+        return {"request": self.request.as_json(), "asked": words, "files": user_files.as_json(self.request.files)}
+
+
+def asked_of(path: Path) -> Asked:
+    """What the folder of a comparison was asked for. Raises RunError where it cannot be read."""
+    about = read_json(path / "readings.json")
+    try:
+        files = user_files.from_json(about["files"])
+        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
+        words = about["asked"]
+        asked = Asked(request, tuple(words["strategies"]), words["readings"], words["meta"])
+        listed = {file.name for file in files if file.content}
+        unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{path / 'readings.json'} is damaged, or of another version of lifelong") from None
+    if unlisted:
+        raise RunError(
+            f"{path / 'readings.json'} names {unlisted[0]} and not what was in it: such code is not executed"
+        )
+    return asked
+
+
+def compare_readings(
+    asked: Asked | Path, out: Path = Path("runs"), say: Say = lambda line: None
+) -> tuple[dict[str, Any], list[Line], Path]:
+    """Learn a comparison in a new folder, or go on with that of a folder, whose finished lines are not learned again.
+
+    The folder is made, and known to be writable, before anything is learned; each line is saved as it is finished.
+    Gives what was kept, the lines, and the folder. Ctrl-C ends at once: what was learned of a line that is not finished
+    is learned again.
+    """
+    if isinstance(asked, Path):
+        folder, asked = asked, asked_of(asked)
+        for file in asked.request.files:  # before any of them is read or executed
+            file.check()
+        kept = load_lines(folder)[1]
+    else:
+        words = asked.texts
+        asked, folder, kept = replace(asked, request=with_files(asked.request, words)), None, []
+    use_threads(asked.request.threads)
+    comparison = asked.comparison(say)
+    folder = folder or default_folder(out, asked.request)
+    check_writable(folder)
+    comparison.lines = kept
+    comparison.save = lambda: save(as_json(comparison, asked), folder)
+    with held_alone(folder):
+        remove_partials(folder)
+        try:
+            comparison.save()
+            comparison.learn()
+        except KeyboardInterrupt:
+            raise Stopped(f"`lifelong resume {folder}` goes on") from None
+        comparison.save()
+    return as_json(comparison, asked), comparison.lines, folder
+
+
+def with_files(request: Request, texts: Sequence[str]) -> Request:
+    """The request with all files that some texts name, its own among them."""
+    return replace(request, files=user_files.recorded(texts, [request.data_root] if request.data_root else []))
+
+
+def head(shots: tuple[int, ...]) -> list[str]:
+    """The table's columns."""
+    return [
+        "reading",
+        "method",
+        "final",
+        "forgetting",
+        *(f"{k}-shot" for k in shots),
+        "seconds",
+        "stored",
+        "in memory",
+        "passes",
+        "sees",
+    ]
+
+
+def row(line: Line, shots: tuple[int, ...], digits: int = 1) -> list[str]:
+    """One line as text: percent, seconds, bytes beyond the network with examples as rows, and as they lie in memory."""
+
+    def shown(values: Tensor | None) -> str:
+        if values is None or not values.isfinite().any():
+            return "–" if values is None else "diverged"
+        value, same = estimate(values, values.isfinite()), float(values[values.isfinite()].std(correction=0)) == 0
+        return f"{100 * value.mean:.{digits}f}" if same else value.text(digits)
+
+    few = [shown(None if line.few_shot is None else line.few_shot[:, i]) for i in range(len(shots))]
+    sizes = [in_bytes(line.stored), in_bytes(line.in_memory)]
+    passes = f"{line.passes:.1f}" if line.passes else "–"
+    seconds = f"{line.seconds:.1f}" if line.seconds else "–"
+    method = line.method + (f", {line.note}" if line.note else "")
+    return [line.reading, method, shown(line.final), shown(line.forgetting), *few, seconds, *sizes, passes, line.sees]
+
+
+def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
+    """Everything that the table says, seed by seed, and the request."""
+
+    def plain(line: Line) -> dict[str, Any]:
+        values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
+        return {name: _listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
+
+    return {
+        **asked.as_json(),
+        "status": "done" if len(comparison.lines) == comparison.planned else "running",
+        "examples": comparison.budget,
+        "trained tasks": comparison.count,
+        "held-out tasks": HELD,
+        "shots": list(comparison.what.shots),
+        "adaptation": repr(comparison.what),
+        "meta": repr(comparison.stage) if comparison.stage else "",
+        "seeds": comparison.seeds,
+        "lines": [plain(line) for line in comparison.lines],
+    }
+
+
+def _listed(values: Tensor) -> Any:
+    """Numbers seed by seed, null where a seed diverged: JSON has no NaN."""
+    return [_listed(one) for one in values] if values.ndim else (float(values) if values.isfinite() else None)
+
+
+def caption(about: dict[str, Any]) -> str:
+    """What stands over the table."""
+    return (
+        f"%, mean ± half-width of the 95 % interval over {len(about['seeds'])} seeds; {about['trained tasks']} tasks trained on,"
+        f" {about['examples']:,} examples a seed; k-shot: the {about['held-out tasks']} held-out tasks from k rows of each class"
+    )
+
+
+def save(about: dict[str, Any], folder: Path) -> Path:
+    """Keep the comparison as readings.json in a folder of its own."""
+    make_folder(folder)
+    write(folder / "readings.json", json.dumps(about, indent=1).encode())
+    return folder / "readings.json"
+
+
+def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
+    """What `save` kept. Raises RunError where it cannot be read."""
+    about = read_json(path / "readings.json")
+
+    def seen(name: str, value: Any) -> Any:
+        if name not in ("final", "forgetting", "few_shot") or value is None:
+            return value
+        return torch.tensor(np.array(value, dtype=np.float64))  # null becomes NaN again
+
+    try:
+        return about, [Line(**{name: seen(name, value) for name, value in held.items()}) for held in about["lines"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise RunError(f"{path / 'readings.json'} is damaged, or of another version of lifelong") from None

@@ -1,0 +1,158 @@
+"""Few-shot rows on Omniglot: what a few processor minutes give, beside an independent loop and the published numbers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import mean, median
+
+from lifelong.core.loop import device_of
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.learned import distribution_of
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.testing import scored
+from lifelong.notation.expression import parse
+from lifelong.studies.published.rows import Cell, Row, about_machine, absent, mean_and_error, own_cells
+from scenarios.datasets import load_table
+from scenarios.episodes import pool
+
+EPISODES = 600
+NET = "Conv4(32, norm='batch', halving='stride')"
+PAPER_NET = "Conv4(64, norm='batch', halving='stride')"
+PROTOCOL = (
+    "Omniglot, 5-way 1-shot. Classes: 868 background characters and their right angles train, the 659 evaluation "
+    "characters test, unturned; 600 episodes of 15 queries a class, the same for every row. Network: "
+    f"`{NET}`; batch norm by the statistics of the rows scored together, never running ones: transductive, the queries "
+    "of an episode are scored together (inductive beside it: each query alone with the support). One thread"
+)
+
+
+@dataclass(frozen=True)
+class FewShotRow(Row):
+    """A row: the stage as text, what is aimed at with it, and what is published with which differences."""
+
+    method: str
+    stage: str
+    aim: float
+    published: str
+    differences: str
+    model: str = NET
+    on_request: bool = False
+    setting = "omniglot-5-way-1-shot"
+    rests_on = ("episodes",)
+
+    @property
+    def texts(self) -> dict[str, tuple[str, str]]:
+        """The stage, and the network."""
+        return {"stage": ("initialisations", self.stage), "model": ("models", self.model)}
+
+    @property
+    def protocol(self) -> str:
+        """The test; what is learned from is in the stage's text."""
+        return f"omniglot-background, tested on {EPISODES} episodes of 5 ways, 1 shot, 15 queries of omniglot"
+
+    def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
+        """Learn a start with one seed, and test it on the same episodes as all others."""
+        method, model = parse(self.stage, "initialisations"), parse(self.model, "models")
+        background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
+        distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
+        began = time.process_time()
+        learned = pretrain(method, distribution, seeds, episodes=0)
+        seconds = time.process_time() - began
+        unseen = pool(evaluation).to(distribution.device)
+        test = TaskDistribution(model, unseen, unseen)
+        found = [
+            [
+                scored(method, test, learned.of(s), unseen, way=5, shot=1, episodes=EPISODES, inductive=alone)
+                for s in range(len(seeds))
+            ]
+            for alone in (False, True)
+        ]
+        return {
+            "class split": distribution.train.hash,
+            "accuracy": [round(float(one.scores.mean()), 6) for one in found[0]],
+            "inductive": [round(float(one.scores.mean()), 6) for one in found[1]],
+            "half_width": [round(one.half_width or 0.0, 6) for one in found[0]],
+            "training seconds": round(seconds, 1),
+            **about_machine(device),
+        }
+
+    def shown(self, cell: Cell) -> str:
+        """A cell in a few words."""
+        return f"{100 * mean(cell['accuracy']):.2f} % (inductive {100 * mean(cell['inductive']):.2f})"
+
+    def verdict(self, cells: list[Cell]) -> str:
+        """The row in a line."""
+        own = own_cells(cells, self)
+        return f"{_mean(own, 'accuracy') if own else absent(cells, self)} (aim {self.aim:.1f})"
+
+
+OURS = (
+    FewShotRow("protonet", "ProtoNet(way=20, shot=1, query=5, rotations=True, iterations=10000)", 95.0, "98.8",
+               "60-way, 64 channels with pooling, other split, until it no longer improves"),
+    FewShotRow("maml", "MAML(steps=1, rate=0.4, rotations=True, iterations=4500)", 88.0, "98.7 ± 0.4",
+               "64 channels, inner rate 0.4 on the sum over classes (2.0 here), 32 tasks, 60,000 iterations, 3 test steps, turned test classes"),
+    FewShotRow("anil", "MAML(steps=5, rate=0.4, adapts='head', rotations=True, iterations=6000)", 89.0, "–",
+               "published on 20-way: 96.2 ± 0.5"),
+    FewShotRow("first-order-maml", "MAML(steps=1, rate=0.4, order=1, rotations=True, iterations=9000)", 82.0, "98.3 ± 0.5",
+               "as MAML's"),
+    FewShotRow("reptile", "Reptile(rotations=True, iterations=4500, inner=Adam(0.003, beta1=0.0))", 75.0, "97.68 ± 0.04",
+               "64 channels, inner rate 0.001, 100,000 iterations"),
+)  # fmt: skip
+# the published protocols, for a machine with a GPU: `lifelong reproduce omniglot-5-way-1-shot-maml-published --device cuda`
+PUBLISHED = (
+    FewShotRow("protonet-published", "ProtoNet(way=60, shot=1, query=5, rotations=True, iterations=20000, outer=Adam(0.001, schedule='linear'))",
+               98.8, "98.8", "other split; a linear schedule for halving every 2,000", "Conv4(64, norm='batch')", True),
+    FewShotRow("maml-published", "MAML(steps=1, test_steps=3, rate=2.0, tasks=32, rotations=True, iterations=60000)",
+               98.7, "98.7 ± 0.4", "other split", PAPER_NET, True),
+    FewShotRow("first-order-maml-published", "MAML(steps=1, test_steps=3, rate=2.0, order=1, tasks=32, rotations=True, iterations=60000)",
+               98.3, "98.3 ± 0.5", "other split", PAPER_NET, True),
+    FewShotRow("reptile-published", "Reptile(tasks=5, rotations=True, iterations=100000)", 97.68, "97.68 ± 0.04",
+               "other split", "Conv4(64, norm='batch')", True),
+)  # fmt: skip
+ROWS = OURS + PUBLISHED
+
+
+def page_lines(cells: list[Cell]) -> list[str]:
+    """The page's section."""
+    lines = [
+        "## Few-shot classification", "", f"Protocol: {PROTOCOL}.", "",
+        "The loop is an independent plain PyTorch program with the same protocol and its own random numbers"
+        f" (`tests/reference/plain_few_shot.py`); ± is the standard error over seeds{_width(cells)}.", "",
+        "| method | ours, % | inductive | seeds | aim | loop | seeds | minutes of training (loop) | published | what differs there |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]  # fmt: skip
+    for row in ROWS:
+        own = own_cells(cells, row)
+        loop = [cell for cell in cells if (cell["setting"], cell["method"]) == (row.setting, f"loop {row.method}")]
+        if row.on_request and not own:
+            continue
+        seen = [_mean(own, key) if own else absent(cells, row) for key in ("accuracy", "inductive")]
+        ours = [*seen, str(len(own)), f"{row.aim:.1f}"]
+        theirs = [_mean(loop, "accuracy"), str(len(loop)), f"{_minutes(own)} ({_minutes(loop)})"]
+        lines.append("| " + " | ".join([row.method, *ours, *theirs, row.published, row.differences]) + " |")
+    waiting = ", ".join(f"`{row.name}`" for row in PUBLISHED if not own_cells(cells, row))
+    if waiting:
+        lines += ["", f"The published protocols, by name and with a GPU, not run yet: {waiting}."]
+    return lines
+
+
+def _width(cells: list[Cell]) -> str:
+    """The interval over episodes, as the cells of the table have it."""
+    loops = [cell for cell in cells if cell["setting"] == FewShotRow.setting and cell["method"].startswith("loop ")]
+    shown = [*loops, *(cell for row in ROWS for cell in own_cells(cells, row))]
+    widths = [100 * width for cell in shown for width in cell["half_width"]]
+    if not widths:
+        return ""
+    middle = f"± {median(widths):.2f} in the middle"
+    return f", the 95 % interval over episodes lies between ± {min(widths):.2f} and ± {max(widths):.2f}, {middle}"
+
+
+def _mean(cells: list[Cell], key: str) -> str:
+    return mean_and_error([100 * value for cell in cells for value in cell[key]])
+
+
+def _minutes(cells: list[Cell]) -> str:
+    """Processor minutes of training one start, where they were taken apart from its tests."""
+    known = [cell["training seconds"] / 60 for cell in cells if "training seconds" in cell]
+    return f"{mean(known):.1f}" if known else "–"

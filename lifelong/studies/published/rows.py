@@ -1,0 +1,211 @@
+"""What a row of a table is: how it is run, some seeds at a time, and how its cells are kept."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.core.files import make_folder, write
+from lifelong.notation.expression import parse
+from scenarios.errors import Refusal
+
+# Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
+# learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count.
+VERSIONS = {"streams": 2, "episodes": 2}
+CODE = ("lifelong", "scenarios", "cli.py")  # what can change a cell
+Cell = dict[str, Any]  # what some seeds of a row gave: setting, method, seeds, accuracy (fractions of 1), ...
+SEEDS = (0, 1, 2)  # of a row that names no others
+
+
+class Row(ABC):
+    """A row of a table; its cells are those of its setting and method that are not stale.
+
+    on_request: run only where it is named. rests_on: the entries of `VERSIONS` that its cells depend on.
+    """
+
+    setting: str
+    method: str
+    on_request: bool = False
+    rests_on: tuple[str, ...] = ("streams",)
+
+    @property
+    def name(self) -> str:
+        """As the command line names it."""
+        return f"{self.setting}-{self.method}"
+
+    @property
+    def texts(self) -> dict[str, tuple[str, str]]:
+        """What learns, as text: a key of the cell -> the kind of object and the text that builds it."""
+        return {}
+
+    @property
+    def protocol(self) -> str:
+        """The rest that a cell depends on, in a line: data, network, budget, test."""
+        return ""
+
+    def chunks(self, cells: list[Cell]) -> tuple[tuple[int, ...], ...]:
+        """Seeds that are run, and recorded, together: one at a time. First chunks of all rows come before second ones.
+
+        cells: all that is measured so far, on which the number of seeds may depend.
+        """
+        return tuple((seed,) for seed in SEEDS)
+
+    @abstractmethod
+    def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
+        """Run some seeds, one cell."""
+
+    def shown(self, cell: Cell) -> str:
+        """A cell in a few words."""
+        return f"{100 * mean(cell['accuracy']):.2f} %"
+
+    def verdict(self, cells: list[Cell]) -> str:
+        """The row in a line."""
+        values = [100 * value for value in gathered(cells, self).values()]
+        return mean_and_error(values) if values else absent(cells, self)
+
+
+def cells_of(record: Path) -> list[Cell]:
+    """What was measured so far."""
+    try:
+        return json.loads(record.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        raise Refusal(f"{record} is damaged: put back its last good version") from None
+
+
+def cell_of(row: Row, seeds: tuple[int, ...], measured: Cell) -> Cell:
+    """What was measured, with all that says how: texts, protocol, versions, the commit of the code."""
+    return {
+        "setting": row.setting,
+        "method": row.method,
+        "seeds": list(seeds),
+        **{key: _built(kind, text) for key, (kind, text) in row.texts.items()},
+        "protocol": row.protocol,
+        "versions": _versions(row),
+        "commit": commit(),
+        **measured,
+    }
+
+
+def why_stale(cell: Cell, row: Row) -> str:
+    """Why a cell of a row no longer counts, in a few words; empty where it does.
+
+    Texts are compared as the objects that they build: a new field that stays at its default changes nothing, another
+    value or another default does.
+    """
+    if cell.get("versions") != _versions(row):
+        return "by an older core" if "versions" in cell else "does not say by which core"
+    for key, (kind, text) in row.texts.items():
+        if _built(kind, cell.get(key, "")) != _built(kind, text):
+            return f"of another {key}: `{cell.get(key, 'none')}`"
+    return "" if cell.get("protocol") == row.protocol else f"of another protocol: {cell.get('protocol', 'none')}"
+
+
+def own_cells(cells: list[Cell], row: Row) -> list[Cell]:
+    """Those of one row that count."""
+    return [cell for cell in _of(cells, row) if not why_stale(cell, row)]
+
+
+def stale_cells(cells: list[Cell], row: Row) -> list[Cell]:
+    """Those of one row that do not count, and have not been measured again."""
+    found = done(cells, row)
+    return [cell for cell in _of(cells, row) if why_stale(cell, row) and not set(cell["seeds"]) <= found]
+
+
+def absent(cells: list[Cell], row: Row) -> str:
+    """What a table says of a row without cells that count."""
+    return "stale" if stale_cells(cells, row) else "not run yet"
+
+
+def done(cells: list[Cell], row: Row) -> set[int]:
+    """Seeds that a row has, stale ones left out."""
+    return {seed for cell in own_cells(cells, row) for seed in cell["seeds"]}
+
+
+def gathered(cells: list[Cell], row: Row, key: str = "accuracy") -> dict[int, float]:
+    """A row's measurements by seed."""
+    return {seed: value for cell in own_cells(cells, row) for seed, value in zip(cell["seeds"], cell[key], strict=True)}
+
+
+def append(record: Path, cell: Cell) -> None:
+    """Add a cell to the record, which is written whole; processes that append at the same time wait for each other."""
+    make_folder(record.parent)
+    with _alone_in(record.parent):
+        write(record, (json.dumps([*cells_of(record), cell], indent=1) + "\n").encode())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which ends with the process that holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the code, short, with "+" where the code differs from it; "unknown" outside the repository.
+
+    Asked once: a run of hours goes on with the code that it began with.
+    """
+    root = Path(__file__).resolve().parents[3]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != root:
+            return "unknown"  # the repository of somebody else, into which this was installed
+        changed = git("status", "--porcelain", "--", *CODE)
+        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def about_machine(device: str) -> Cell:
+    """What a cell says of where it was run."""
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+    return {"torch": torch.__version__.split("+")[0], "device": device}
+
+
+def mean_and_error(values: list[float] | Tensor, digits: int = 2) -> str:
+    """Mean ± standard error of the mean, or the mean alone where there is but one."""
+    all_of = torch.as_tensor(values, dtype=torch.float64)
+    if not len(all_of):
+        return "not run yet"
+    error = f" ± {float(all_of.std()) / len(all_of) ** 0.5:.{digits}f}" if len(all_of) > 1 else ""
+    return f"{float(all_of.mean()):.{digits}f}{error}"
+
+
+def _of(cells: list[Cell], row: Row) -> list[Cell]:
+    return [cell for cell in cells if (cell["setting"], cell["method"]) == (row.setting, row.method)]
+
+
+def _versions(row: Row) -> dict[str, int]:
+    return {name: VERSIONS[name] for name in row.rests_on}
+
+
+@functools.cache
+def _built(kind: str, text: str) -> str:
+    """The text of what a text builds, with all its fields; empty where it builds nothing (any more)."""
+    try:
+        return repr(parse(text, kind))
+    except Refusal:
+        return ""
