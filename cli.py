@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lifelong.core.result import Result
@@ -175,18 +175,18 @@ def _show(runs: Sequence[Loaded]) -> None:
 
 @app.command()
 def resume(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, or of a comparison of readings")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, or of a comparison of paradigms")],
     as_json: Annotated[bool, typer.Option("--json")] = False,
     checkpoint_every: CheckpointEvery = 60.0,
 ) -> None:
     """Go on with a run that was stopped or killed; equal, bit for bit on a CPU, to one that never was.
 
-    Of a comparison of readings, the lines that are finished are kept. Example: lifelong resume runs/split-digits-ewc
+    Of a comparison of paradigms, the lines that are finished are kept. Example: lifelong resume runs/split-digits-ewc
     """
     from lifelong.runs.folder import RunFolder
 
-    if (path / "readings.json").exists():
-        return _readings(path, Path(), None, as_json)
+    if (path / "paradigms.json").exists():
+        return _paradigms(path, Path(), None, as_json)
     folder = RunFolder.open(path, checkpoint_every)
     if not folder.finished:
         from lifelong.core.footprint import use_threads
@@ -224,11 +224,11 @@ def compare(
     threads: Threads = 1,
     data_root: DataRoot = "",
     out: Out = Path("runs"),
-    readings: Annotated[
+    paradigms: Annotated[
         str, typer.Option(help="instead: one stream read four ways, as in all or multi-task,meta")
     ] = "",
     meta: Annotated[
-        str, typer.Option(help="with --readings: the stage of the meta reading, as in 'MAML(shot=5)'")
+        str, typer.Option(help="with --paradigms: the stage of the meta paradigm, as in 'MAML(shot=5)'")
     ] = "",
     report: Annotated[Path | None, typer.Option(help="also write the HTML report here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one summary for each method")] = False,
@@ -243,20 +243,22 @@ def compare(
         "data_seed": data_seed, "eval_every": eval_every, "eval_rows": eval_rows, "few_shot": few_shot,
         "device": device, "fleet": fleet, "compile": compile, "threads": threads, "data_root": data_root,
     }  # fmt: skip
-    if meta and not readings:
-        raise Refusal("--meta is the stage of the meta reading: it goes with --readings")
-    if readings:
+    if meta and not paradigms:
+        raise ConfigurationError("--meta is the stage of the meta paradigm: it goes with --paradigms")
+    if paradigms:
         given = {
             "--learner": bool(learner), "--baselines": bool(baselines), "--init": init != "Random()",
             "--eval-every": eval_every > 0, "--fleet": fleet > 0, "--compile": compile, "--order-seed": order_seed >= 0,
             "--start-seed": start_seed >= 0, "--data-seed": data_seed >= 0,
         }  # fmt: skip
         for word in (word for word, is_given in given.items() if is_given):
-            raise Refusal(f"{word} does not go with --readings: the readings share one learner, start and schedule")
+            raise ConfigurationError(
+                f"{word} does not go with --paradigms: the paradigms share one learner, start and schedule"
+            )
         from lifelong.studies.comparison import Asked
 
-        asked = Asked(_request(scenario, seeds, **common), tuple(strategy or ()), readings, meta)
-        return _readings(asked, out, report, as_json)
+        asked = Asked(_request(scenario, seeds, **common), tuple(strategy or ()), paradigms, meta)
+        return _paradigms(asked, out, report, as_json)
     from lifelong.runs.request import method_of, read_baselines
 
     methods = [method_of(text) for text in strategy or ["FineTuning()"]]
@@ -295,18 +297,18 @@ def _compare(requests: list[Request], out: Path, report: Path | None, as_json: b
         raise typer.Exit(1)
 
 
-def _readings(asked: Asked | Path, out: Path, report: Path | None, as_json: bool) -> None:
+def _paradigms(asked: Asked | Path, out: Path, report: Path | None, as_json: bool) -> None:
     """Read one stream four ways, or go on where a folder's comparison was stopped; show the table."""
     from lifelong.core.files import write
     from lifelong.display import terminal
-    from lifelong.display.page import readings_page
-    from lifelong.studies.comparison import compare_readings
+    from lifelong.display.page import paradigms_page
+    from lifelong.studies.comparison import compare_paradigms
 
-    about, lines, folder = compare_readings(asked, out, (lambda line: None) if as_json else _say)
-    print(json.dumps(about)) if as_json else terminal.output.print(*terminal.readings_tables(about, lines))
+    about, lines, folder = compare_paradigms(asked, out, (lambda line: None) if as_json else _say)
+    print(json.dumps(about)) if as_json else terminal.output.print(*terminal.paradigm_tables(about, lines))
     _say(f"saved in {folder}")
     if report:
-        write(report, readings_page(folder).encode())
+        write(report, paradigms_page(folder).encode())
         _say(f"report: {report}")
     if any(line.final is not None and not bool(line.final.isfinite().all()) for line in lines):
         terminal.refuse("some seeds diverged and were left out; the table says of which methods")
@@ -343,12 +345,12 @@ def pretrain(
     use_threads(threads)
     request = _request(scenario, seeds, init=init, model=model, data_root=data_root, device=device, threads=threads)
     work = Work(request, output, validate_every, episodes, checkpoint_every)
-    with stopping(work.checkpointer), terminal.StageWatcher(init.partition("(")[0]) as watch:
+    with stopping(work.checkpointer), terminal.PretrainingWatcher(init.partition("(")[0]) as watch:
         about = work.learn(None if as_json else watch)
     if as_json:
         print(json.dumps(about))
     else:
-        terminal.output.print(terminal.start_table(about))
+        terminal.output.print(terminal.initialisation_table(about))
         terminal.errors.print(f"saved in {output}", soft_wrap=True, highlight=False)
 
 
@@ -386,7 +388,7 @@ def meta_test(
     of_episodes = {"--way": way > 0, "--shot": shot >= 0, "--query": query != 15, "--episodes": episodes != 600}
     of_online = {"--strategy": bool(strategy), "--runs": runs != 10, "--optimiser": optimiser != "Adam()"}
     for word in (word for word, given in (of_episodes if online else of_online).items() if given):
-        raise Refusal(f"{word} {'does not go' if online else 'goes'} with --online")
+        raise ConfigurationError(f"{word} {'does not go' if online else 'goes'} with --online")
     if online:
         rows = online_rows(starts, data, online, strategy or ["FineTuning()"], runs, optimiser, data_root, device)
     else:
@@ -398,7 +400,9 @@ def meta_test(
 @app.command()
 def transfer(
     scenario: Scenario,
-    rules: Annotated[list[str] | None, typer.Option(help="one for each rule; `lifelong list rules`")] = None,
+    adaptation: Annotated[
+        list[str] | None, typer.Option(help="one for each method of adaptation; `lifelong list adaptations`")
+    ] = None,
     shots: Annotated[str, typer.Option(help="rows of each class of a target")] = "1,5,10",
     steps: Annotated[int, typer.Option(help="full-batch steps of an adaptation")] = 50,
     adapt: Annotated[str, typer.Option(help="its optimiser; the rate is the middle of the grid")] = "Adam(0.003)",
@@ -416,7 +420,7 @@ def transfer(
 ) -> None:
     """Learn each task as a source, adapt to each as a target with k rows of each class, and compare with scratch.
 
-    Example: lifelong transfer split-digits --rules "FullFineTuning()" --rules "LinearProbe()" --shots 1,5,10
+    Example: lifelong transfer split-digits --adaptation "FullFineTuning()" --adaptation "LinearProbe()" --shots 1,5,10
     """
     from lifelong.display import terminal
     from lifelong.studies.transfer import transfer as measured
@@ -426,7 +430,7 @@ def transfer(
         scenario, seeds, setting=setting, model=model, optimiser=optimiser, iterations=iterations, epochs=epochs,
         batch=batch, few_shot=shots, device=device, threads=threads, data_root=data_root,
     )  # fmt: skip
-    matrices = measured(request, rules or [], adapt, steps, _say if not as_json else lambda line: None)
+    matrices = measured(request, adaptation or [], adapt, steps, _say if not as_json else lambda line: None)
     if as_json:
         print(json.dumps(tables.transfer_json(matrices)))
     else:
@@ -504,7 +508,17 @@ def report(runs: Runs, output: Annotated[Path, typer.Option(help="the page to wr
     _say(f"report: {output}")
 
 
-KINDS = ("scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "rules", "metrics", "data")
+KINDS = (
+    "scenarios",
+    "strategies",
+    "learners",
+    "models",
+    "optimisers",
+    "initialisations",
+    "adaptations",
+    "metrics",
+    "data",
+)
 
 
 @app.command("list")
@@ -522,7 +536,7 @@ def list_(kind: Annotated[str, typer.Argument(help=", ".join(KINDS))] = "") -> N
     from scenarios.datasets import DATASETS
 
     if kind and kind not in KINDS:
-        raise Refusal(f"unknown kind {kind!r}: {suggest(kind, KINDS)}")
+        raise ConfigurationError(f"unknown kind {kind!r}: {suggest(kind, KINDS)}")
     for one in [kind] if kind else KINDS:
         if one == "scenarios":
             rows = {name: entry.about for name, entry in CATALOGUE.items()}
@@ -647,9 +661,9 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: DataRoot = "") -
     Example: lifelong data get mnist
     """
     from lifelong.display import terminal
-    from scenarios.datasets import describe, load_table
+    from scenarios.datasets import describe, load_dataset
 
-    table = load_table(name, data_root or None)
+    table = load_dataset(name, data_root or None)
     words = f"{describe(table)}, content {table.content_hash()}"
     terminal.output.print(words, soft_wrap=True, highlight=False, markup=False)
 
@@ -661,7 +675,7 @@ def main() -> None:
     name_files(sys.argv[1:])
     try:
         code = app(standalone_mode=False)
-    except Refusal as error:
+    except ConfigurationError as error:
         code = _refused(error)
     except KeyboardInterrupt:
         code = 1

@@ -1,7 +1,7 @@
 """Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher and TorchOpt.
 
 All compute the second-order gradient of the same network and tasks; a first call checks that they agree.
-Prints a table, and puts its sections into docs/speed.json.
+Prints a dataset, and puts its sections into docs/speed.json.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.pretraining import recorded
 from lifelong.models.convolutional import Conv4
-from scenarios.datasets import load_table
-from scenarios.episodes import Pool, pool
+from scenarios.datasets import load_dataset
+from scenarios.episodes import ClassPool, class_pool
 from scenarios.stream import generator
 
 TASKS, RATE = 16, 0.4
@@ -103,7 +103,7 @@ def by_torchopt(net: Torch, tasks: list[tuple[Tensor, ...]], steps: int) -> Call
     return once
 
 
-def against_peers(images: Pool) -> dict[str, float]:
+def against_peers(images: ClassPool) -> dict[str, float]:
     """Their seconds over ours at 1 and 5 inner steps; refused where losses or gradients differ."""
     ratios = {}
     study = TaskDistribution(Conv4(32, norm="batch"), images, images)
@@ -135,7 +135,7 @@ def against_peers(images: Pool) -> dict[str, float]:
     return ratios
 
 
-def parts(images: Pool) -> dict[str, float]:
+def parts(images: ClassPool) -> dict[str, float]:
     """What episodes cost, and what caching a frozen encoder's features saves."""
     study = TaskDistribution(Conv4(32, norm="batch"), images, images)
     stage = MAML(steps=1, rate=RATE, tasks=TASKS, query=1)
@@ -166,7 +166,7 @@ def main() -> None:
     words.add_argument("--output", type=Path, default=Path("docs/speed.json"))
     chosen = words.parse_args()
     torch.set_num_threads(1)
-    images = pool(load_table("omniglot-background", chosen.data_root), rotations=True)
+    images = class_pool(load_dataset("omniglot-background", chosen.data_root), rotations=True)
     for title, measure in {
         "second-order MAML against peers": against_peers,
         "parts of a meta-iteration": parts,

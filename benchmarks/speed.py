@@ -1,6 +1,6 @@
 """Speed as ratios, measured in one run, interleaved, median of five: against the floor, and against Avalanche.
 
-The floor of a step is its bare batched matrix products. Prints a table, and writes docs/speed.json.
+The floor of a step is its bare batched matrix products. Prints a dataset, and writes docs/speed.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lifelong.core.loop import Session, run
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
-from scenarios.datasets import load_table
+from scenarios.datasets import load_dataset
 from scenarios.split import split
 from scenarios.stream import Budget, Stream
 
@@ -52,12 +52,12 @@ def stepper(stream: Stream, strategy: str, compiled: bool = False, seeds: int = 
     """A closure that draws a batch and takes a step, again and again through the first task."""
     learner = Learner(MLP(400, 400), parse(strategy, "strategies"), Adam(1e-3))
     one = Session(learner, stream, list(range(seeds)), compiled=compiled)
-    held = {"state": one.first_state(), "batches": one.feed.batches(0)}
+    held = {"state": one.first_state(), "batches": one.sampler.batches(0)}
 
     def once() -> None:
         batch = next(held["batches"], None)
         if batch is None:
-            held["batches"] = one.feed.batches(0)
+            held["batches"] = one.sampler.batches(0)
             batch = next(held["batches"])
         held["state"], _ = one.fleet.step(held["state"], batch, [0.0] * seeds)
 
@@ -81,7 +81,7 @@ def interleaved(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, 
 
 def floor_ratios(stream: Stream, compiled: bool) -> dict[str, float]:
     """Per seed and iteration, as multiples of the floor; replay of its own doubled products."""
-    device = stream.table.x.device
+    device = stream.dataset.x.device
     work = {"floor": products(device, SEEDS, BATCH), "floor of doubled rows": products(device, SEEDS, 2 * BATCH)}
     strategies = {
         "fine-tuning": "FineTuning()",
@@ -112,13 +112,13 @@ def avalanche_seconds(stream: Stream, method: str, iterations: int) -> float:
     from torch import nn
     from torch.utils.data import TensorDataset
 
-    x = stream.table.x.float() / 255
+    x = stream.dataset.x.float() / 255
     parts = {"train": [], "test": []}
     for task in stream.tasks_of(0):
         for part, rows in (("train", task.train[: iterations * BATCH]), ("test", task.test)):
             repeats = -(-iterations * BATCH // len(rows)) if part == "train" else 1
             rows = rows.repeat(repeats)[: iterations * BATCH] if part == "train" else rows
-            y = task.label[stream.table.y[rows]]
+            y = task.label[stream.dataset.y[rows]]
             data = TensorDataset(x[rows], y)
             data.targets = y.tolist()
             parts[part].append(as_classification_dataset(data))
@@ -194,11 +194,11 @@ import resource, torch
 from lifelong.notation.expression import parse
 from lifelong.core.learner import Learner
 from lifelong.core.loop import run
-from scenarios.datasets import load_table
+from scenarios.datasets import load_dataset
 from scenarios.split import split
 from scenarios.stream import Budget
 torch.set_num_threads(1)
-run(Learner(strategy=parse("EWC() + Replay(size=1000)", "strategies")), split(load_table("mnist", {root!r}), 5, budget=Budget(iterations=20, batch=128)), range(20))
+run(Learner(strategy=parse("EWC() + Replay(size=1000)", "strategies")), split(load_dataset("mnist", {root!r}), 5, budget=Budget(iterations=20, batch=128)), range(20))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 
@@ -261,15 +261,15 @@ def main() -> None:
     words.add_argument("--rounds", type=int, default=1, help="rounds of whole runs against Avalanche")
     chosen = words.parse_args()
     torch.set_num_threads(1)
-    table = load_table("mnist", chosen.data_root)
-    stream = split(table, 5, "class", budget=Budget(iterations=500, batch=BATCH))
+    dataset = load_dataset("mnist", chosen.data_root)
+    stream = split(dataset, 5, "class", budget=Budget(iterations=500, batch=BATCH))
     sections: dict[str, Callable[[], dict[str, float]]] = {
         "times the floor": lambda: floor_ratios(stream, not chosen.no_compile),
         "evaluation": lambda: evaluation_share(stream),
         "processes": lambda: whole_processes(chosen.data_root or ""),
     }
     if not chosen.no_avalanche:
-        whole = split(table, 5, "class", budget=Budget(iterations=chosen.iterations, batch=BATCH))
+        whole = split(dataset, 5, "class", budget=Budget(iterations=chosen.iterations, batch=BATCH))
         sections["times faster than Avalanche 0.6.0"] = lambda: against_avalanche(
             whole, chosen.iterations, chosen.rounds
         )

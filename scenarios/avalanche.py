@@ -11,16 +11,16 @@ import torch
 
 from scenarios.catalogue import Entry
 from scenarios.datasets import default_root
-from scenarios.stream import Budget, ScenarioError, Stream, Table, Task
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task
 
 
 @dataclass(frozen=True)
-class AvalancheRecipe:
+class AvalancheTasks:
     """The benchmark's own tasks: the same for every seed, since the benchmark drew its order when it was made."""
 
     tasks_: tuple[Task, ...]
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
         """The experiences."""
         return list(self.tasks_)
 
@@ -123,12 +123,12 @@ def stream_of(benchmark: Any, setting: str = "", name: str = "avalanche", budget
         label[torch.tensor(classes)] = numbers
         rows = [torch.arange(starts[i], starts[i] + sizes[i]) for i in (t, len(train) + t)]
         tasks.append(Task(t, rows[0], rows[0][:0], rows[1], label, tuple(numbers.tolist())))
-    table = Table(name, x, y, int(starts[len(train)]), total)
+    dataset = Dataset(name, x, y, int(starts[len(train)]), total)
     width = total * len(train) if heads else total
     return Stream(
         name,
-        table,
-        AvalancheRecipe(tuple(tasks)),
+        dataset,
+        AvalancheTasks(tuple(tasks)),
         setting,
         len(train),
         width,
@@ -148,7 +148,7 @@ def entry_of(name: str, options: dict[str, Any]) -> Entry:
         raise ScenarioError(f"avalanche has no benchmark {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
     options = {"dataset_root": str(default_root()), **options}
 
-    def make(table: Table, setting: str = "", budget: Budget | None = None) -> Stream:
+    def make(dataset: Dataset, setting: str = "", budget: Budget | None = None) -> Stream:
         try:
             benchmark = maker(**options)
         except TypeError as error:

@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 from scenarios.split import split
-from scenarios.stream import Budget, Recipe, ScenarioError, Stream, Table, Task, generator
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task, TaskGenerator, generator
 
 
 @dataclass(frozen=True)
-class BlurryRecipe:
-    """A recipe whose tasks deal a share of their training rows out to one another; see `blurry`."""
+class BlurryTasks:
+    """A task generator whose tasks deal a share of their training rows out to one another; see `blurry`."""
 
-    recipe: Recipe
+    task_generator: TaskGenerator
     share: float
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
-        """The recipe's tasks; classes that come from elsewhere count among those of a task, but it is not tested on them."""
-        tasks = self.recipe.tasks(table, seed)
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
+        """The task generator's tasks; classes that come from elsewhere count among those of a task, but it is not tested on them."""
+        tasks = self.task_generator.tasks(dataset, seed)
         label = torch.stack([task.label for task in tasks]).amax(0)  # each class as its own task numbers it
         if any(bool(((task.label >= 0) & (task.label != label)).any()) for task in tasks):
             raise ScenarioError("tasks that number the same class differently cannot share their rows")
         classes = tuple(sorted({number for task in tasks for number in task.classes}))
-        given = table.y.cpu().clone()
+        given = dataset.y.cpu().clone()
         for task in tasks:
             given[task.train] = given[task.train] if task.given is None else task.given
         noisy = any(task.given is not None for task in tasks)
@@ -52,11 +52,11 @@ def blurred(stream: Stream, share: float = 0.3) -> Stream:
     """The stream with blurry boundaries; its tasks then share classes, but no rows, and are tested on what they were."""
     if not 0 <= share < 1:
         raise ScenarioError(f"share={share} is not possible: 0 <= share < 1 of a task's rows can come from others")
-    return replace(stream, recipe=BlurryRecipe(stream.recipe, share), disjoint=False)
+    return replace(stream, task_generator=BlurryTasks(stream.task_generator, share), disjoint=False)
 
 
 def blurry(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 5,
     setting: str = "class",
     share: float = 0.3,
@@ -66,12 +66,12 @@ def blurry(
     budget: Budget | None = None,
     name: str = "",
 ) -> Stream:
-    """The classes of a table, a few major ones in each task, and a share of rows of all others: `share=0.3` is Blurry30.
+    """The classes of a dataset, a few major ones in each task, and a share of rows of all others: `share=0.3` is Blurry30.
 
     1 - share of a task's rows stay, the rest is dealt evenly to the other tasks: so major classes make up 1 - share of
     every task, as "BlurryM" is defined in the paper and notebook of Bang et al. (2021). The lists of rows that they
     published deal the share to all tasks, the task itself among them: their Blurry30 is share=0.24 of 5 tasks. The rest:
     see `split`.
     """
-    stream = split(table, tasks, setting, order, validation, open, budget, name or f"blurry-{table.name}")
+    stream = split(dataset, tasks, setting, order, validation, open, budget, name or f"blurry-{dataset.name}")
     return blurred(stream, share)

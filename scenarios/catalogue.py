@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.blurry import blurry
-from scenarios.datasets import load_table
+from scenarios.datasets import load_dataset
 from scenarios.gradual import gradual
 from scenarios.longtail import longtail
 from scenarios.noise import noisy
@@ -26,7 +26,7 @@ from scenarios.transformed import permuted, rotated
 class Entry:
     """A named scenario: what makes its stream, and the protocol a run takes where the user says nothing.
 
-    make(table, setting=..., **options) -> Stream; data: the data set, "" where the `data` option names it.
+    make(dataset, setting=..., **options) -> Stream; data: the data set, "" where the `data` option names it.
     model, optimiser: as text. background: the data set that meta-learning may use.
     """
 
@@ -108,7 +108,7 @@ def build(
     """The stream of an entry with the user's options; `data` may name any data set, `.npz` file or image folder."""
     chosen = {**entry.options, **(options or {})}
     data = chosen.pop("data", entry.data)
-    known = [name for name in inspect.signature(entry.make).parameters if name not in ("table", "budget", "name")]
+    known = [name for name in inspect.signature(entry.make).parameters if name not in ("dataset", "budget", "name")]
     for name in chosen:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
@@ -124,9 +124,9 @@ def build(
         )
     setting = setting or chosen.pop("setting", None) or entry.setting
     chosen.pop("setting", None)
-    table = blobs() if data == "blobs" else load_table(str(data), root)
+    dataset = blobs() if data == "blobs" else load_dataset(str(data), root)
     try:
-        stream = entry.make(table, setting=setting, budget=budget or entry.budget, **chosen)
+        stream = entry.make(dataset, setting=setting, budget=budget or entry.budget, **chosen)
     except TypeError as error:
         raise ScenarioError(f"{entry.name}: {str(error).splitlines()[0]}") from None
     return replace(stream, name=entry.name)

@@ -1,6 +1,6 @@
-"""Data sets as tables of tensors: decoded once, kept in a cache, checked by the content of the decoded rows.
+"""Data sets as datasets of tensors: decoded once, kept in a cache, checked by the content of the decoded rows.
 
-torchvision downloads and decodes; a table made from its files is written beside them as safetensors and read from
+torchvision downloads and decodes; a dataset made from its files is written beside them as safetensors and read from
 there afterwards. Archives that were re-packed are accepted when their decoded rows are right, damaged ones refused.
 """
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from scenarios.machine import free_memory
-from scenarios.stream import ScenarioError, Table, generator
+from scenarios.stream import Dataset, ScenarioError, generator
 
 
 def default_root() -> Path:
@@ -32,10 +32,10 @@ def default_root() -> Path:
     return Path(named) if named else cache / "lifelong"
 
 
-def table_from_arrays(
+def dataset_from_arrays(
     name: str, x: Any, y: Any, x_test: Any = None, y_test: Any = None, test_share: float = 0.2
-) -> Table:
-    """A table from a user's own arrays or tensors; classes are renumbered 0 ... C - 1 in the order of their labels.
+) -> Dataset:
+    """A dataset from a user's own arrays or tensors; classes are renumbered 0 ... C - 1 in the order of their labels.
 
     x: rows [N, ...]; bytes are kept and read as 0 ... 1, all else becomes float32. Images are [N, H, W] or, with
     channels first, [N, K, H, W]. y: whole numbers of at least 0 [N]. Without test arrays a fixed random fifth of each
@@ -69,7 +69,7 @@ def table_from_arrays(
     _refuse_alone(name, labels.tolist(), y_test.unique().tolist())
     numbers = torch.searchsorted(labels, torch.cat([y, y_test]))
     rows = torch.cat([x, x_test]).contiguous()
-    return Table(name, rows, numbers, len(y), len(labels), labels=tuple(labels.tolist()))
+    return Dataset(name, rows, numbers, len(y), len(labels), labels=tuple(labels.tolist()))
 
 
 def _refuse_alone(name: str, train: Sequence[Any], test: Sequence[Any]) -> None:
@@ -118,10 +118,10 @@ def _plain(name: str, word: str, values: Any) -> np.ndarray:
 ARRAYS = ("x", "y", "x_test", "y_test")
 
 
-def read_npz(path: Path) -> Table:
-    """A table from a `.npz` file with arrays x and y, and if there are any x_test and y_test. Nothing is unpickled.
+def read_npz(path: Path) -> Dataset:
+    """A dataset from a `.npz` file with arrays x and y, and if there are any x_test and y_test. Nothing is unpickled.
 
-    As `np.savez("my.npz", x=rows, y=labels)` writes it; what the arrays hold: see `table_from_arrays`. Raises
+    As `np.savez("my.npz", x=rows, y=labels)` writes it; what the arrays hold: see `dataset_from_arrays`. Raises
     ScenarioError for anything else.
     """
     try:
@@ -143,7 +143,7 @@ def read_npz(path: Path) -> Table:
     for key, value in held.items():
         if not isinstance(value, np.ndarray):
             raise ScenarioError(f"{path}: {key} is no array: write the file with np.savez")
-    return table_from_arrays(path.stem, **held)
+    return dataset_from_arrays(path.stem, **held)
 
 
 def _refuse_claims(path: Path) -> None:
@@ -180,8 +180,8 @@ def _refuse_claims(path: Path) -> None:
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
-def read_image_folder(path: Path, size: int = 32) -> Table:
-    """A table from a folder of one folder per class, images scaled to size x size in colour: rows [3, size, size].
+def read_image_folder(path: Path, size: int = 32) -> Dataset:
+    """A dataset from a folder of one folder per class, images scaled to size x size in colour: rows [3, size, size].
 
     Folders named `train` and `test` inside it, each with one folder per class, are taken as the two parts; a class is
     known by its folder's name in both. Raises ScenarioError for classes that only one of the parts has, and for files
@@ -203,7 +203,7 @@ def read_image_folder(path: Path, size: int = 32) -> Table:
         files = [(file, number) for number, name in enumerate(names) for file in _images(folders[name])]
         arrays.append(np.stack([_pixels(file, size) for file, _ in files]).transpose(0, 3, 1, 2))
         arrays.append(np.array([number for _, number in files]))
-    return replace(table_from_arrays(path.name, *arrays), labels=tuple(names))
+    return replace(dataset_from_arrays(path.name, *arrays), labels=tuple(names))
 
 
 def _class_folders(path: Path) -> dict[str, Path]:
@@ -248,42 +248,42 @@ def _pixels(file: Path, size: int) -> np.ndarray:
         raise ScenarioError(f"{file}: is no image that can be read ({reason})") from None
 
 
-def describe(table: Table) -> str:
-    """A table in a line: its name, rows of both parts, their shape and kind, classes, and rows of each class."""
-    shape = table.shape
+def describe(dataset: Dataset) -> str:
+    """A dataset in a line: its name, rows of both parts, their shape and kind, classes, and rows of each class."""
+    shape = dataset.shape
     kinds = {1: f"{shape[0]} numbers", 2: "{} x {}".format(*shape) if len(shape) == 2 else ""}
     if len(shape) == 3:
         kinds[3] = f"{shape[0]} channel{'s' * (shape[0] != 1)} of {shape[1]} x {shape[2]}"
     rows = kinds.get(len(shape)) or " x ".join(map(str, shape))
-    kind = "bytes" if table.x.dtype == torch.uint8 else "numbers" if len(shape) > 1 else ""
-    counts = torch.bincount(table.y[: table.train_rows].cpu(), minlength=table.classes)
+    kind = "bytes" if dataset.x.dtype == torch.uint8 else "numbers" if len(shape) > 1 else ""
+    counts = torch.bincount(dataset.y[: dataset.train_rows].cpu(), minlength=dataset.classes)
     least, most = int(counts.min()), int(counts.max())
     each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    labels = [str(label)[:20] for label in table.labels or range(table.classes)]
+    labels = [str(label)[:20] for label in dataset.labels or range(dataset.classes)]
     words = ", ".join(labels) if len(labels) <= 10 else f"{labels[0]}, {labels[1]} ... {labels[-1]}"
     return (
-        f"{table.name}: {table.train_rows:,} training and {len(table.y) - table.train_rows:,} test rows of {rows}"
-        f"{f' ({kind})' if kind else ''}, {table.classes} classes ({words}) of {each} training rows each"
+        f"{dataset.name}: {dataset.train_rows:,} training and {len(dataset.y) - dataset.train_rows:,} test rows of {rows}"
+        f"{f' ({kind})' if kind else ''}, {dataset.classes} classes ({words}) of {each} training rows each"
     )
 
 
-def _digits(root: Path) -> Table:
+def _digits(root: Path) -> Dataset:
     """Handwritten digits, 8 x 8, 1,797 images: scikit-learn's bundled copy of the UCI test set (Alpaydin, 1998)."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)
-    return table_from_arrays("digits", images, data.target)
+    return dataset_from_arrays("digits", images, data.target)
 
 
-def _idx(class_name: str) -> Callable[[Path], Table]:
-    def read(root: Path) -> Table:
+def _idx(class_name: str) -> Callable[[Path], Dataset]:
+    def read(root: Path) -> Dataset:
         import torchvision.datasets
 
         maker = getattr(torchvision.datasets, class_name)
         with _writable(root, class_name) as folder:
             train, test = (maker(folder, train=train, download=True) for train in (True, False))
-        return table_from_arrays(class_name, train.data, train.targets, test.data, test.targets)
+        return dataset_from_arrays(class_name, train.data, train.targets, test.data, test.targets)
 
     return read
 
@@ -310,10 +310,10 @@ class _writable:
             self.made.cleanup()
 
 
-def _omniglot(background: bool) -> Callable[[Path], Table]:
+def _omniglot(background: bool) -> Callable[[Path], Dataset]:
     """Omniglot at 28 x 28, strokes white; 15 images of each character train, 5 test (Javed and White, 2019)."""
 
-    def read(root: Path) -> Table:
+    def read(root: Path) -> Dataset:
         from PIL import Image
         from torchvision.datasets import Omniglot
         from torchvision.datasets.utils import download_url
@@ -334,7 +334,7 @@ def _omniglot(background: bool) -> Callable[[Path], Table]:
         y = np.array([number[n.rsplit("/", 1)[0]] for n in names])
         place = np.arange(len(y)) - np.searchsorted(y, y)
         x, train = np.stack(images), place < 15
-        return table_from_arrays("omniglot", x[train], y[train], x[~train], y[~train])
+        return dataset_from_arrays("omniglot", x[train], y[train], x[~train], y[~train])
 
     return read
 
@@ -348,8 +348,8 @@ class _ArraysOnly(pickle.Unpickler):
         raise ScenarioError(f"a CIFAR file asks for {module}.{name}: it is damaged or was tampered with")
 
 
-def _cifar(class_name: str) -> Callable[[Path], Table]:
-    def read(root: Path) -> Table:
+def _cifar(class_name: str) -> Callable[[Path], Dataset]:
+    def read(root: Path) -> Dataset:
         import torchvision.datasets
         from torchvision.datasets.utils import download_and_extract_archive
 
@@ -366,58 +366,60 @@ def _cifar(class_name: str) -> Callable[[Path], Table]:
                 x.append(np.asarray(entry["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
                 y.extend(entry.get("labels", entry.get("fine_labels")))
             parts += [np.concatenate(x), np.array(y)]
-        return table_from_arrays(class_name, *parts)
+        return dataset_from_arrays(class_name, *parts)
 
     return read
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DatasetSource:
     """How a named data set is decoded, the hash of its decoded rows where known, and the files it needs."""
 
-    read: Callable[[Path], Table]
+    read: Callable[[Path], Dataset]
     content: str
     files: str
     about: str
 
 
 DATASETS = {
-    "digits": DataSet(_digits, "718ee69e0baa2ed1", "", "handwritten digits 8x8, 1,797 images, comes with scikit-learn"),
-    "mnist": DataSet(
+    "digits": DatasetSource(
+        _digits, "718ee69e0baa2ed1", "", "handwritten digits 8x8, 1,797 images, comes with scikit-learn"
+    ),
+    "mnist": DatasetSource(
         _idx("MNIST"),
         "b3fe36794a3a345d",
         "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
         "handwritten digits 28x28, 70,000 images",
     ),
-    "fashion-mnist": DataSet(
+    "fashion-mnist": DatasetSource(
         _idx("FashionMNIST"),
         "75979490032625d6",
         "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
         "clothes 28x28, 70,000 images",
     ),
-    "omniglot": DataSet(
+    "omniglot": DatasetSource(
         _omniglot(False),
         "a0dbb1e2cc0d9f84",
         "omniglot-py/images_evaluation.zip",
         "659 characters 28x28, 20 images each",
     ),
-    "omniglot-background": DataSet(
+    "omniglot-background": DatasetSource(
         _omniglot(True),
         "b6452862744b06aa",
         "omniglot-py/images_background.zip",
         "964 other characters 28x28, 20 images each",
     ),
-    "cifar10": DataSet(
+    "cifar10": DatasetSource(
         _cifar("CIFAR10"), "", "cifar-10-python.tar.gz", "photographs 32x32 in 10 classes, 60,000 images"
     ),
-    "cifar100": DataSet(
+    "cifar100": DatasetSource(
         _cifar("CIFAR100"), "", "cifar-100-python.tar.gz", "photographs 32x32 in 100 classes, 60,000 images"
     ),
 }
 
 
-def load_table(name: str, root: Path | str | None = None) -> Table:
-    """A named data set, a `.npz` file or a folder of images, as a table on the CPU.
+def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
+    """A named data set, a `.npz` file or a folder of images, as a dataset on the CPU.
 
     Raises ScenarioError when it is not there and cannot be downloaded, is damaged, or is not known.
     """
@@ -439,11 +441,11 @@ def load_table(name: str, root: Path | str | None = None) -> Table:
     return _cached(name, DATASETS[name], folder)
 
 
-def _cached(name: str, data: DataSet, root: Path) -> Table:
+def _cached(name: str, data: DatasetSource, root: Path) -> Dataset:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
-    cache = root / "tables" / f"{name}.safetensors"
+    cache = root / "datasets" / f"{name}.safetensors"
     try:
         with safe_open(cache, "pt") as file:
             kept = file.metadata()
@@ -454,15 +456,15 @@ def _cached(name: str, data: DataSet, root: Path) -> Table:
                 int(kept["classes"]),
             )
         if classes == int(y.max()) + 1 and 0 < train_rows < len(y) == len(x):
-            table = Table(name, x, y, train_rows, classes, labels=_labels(kept, classes))
-            if table.content_hash() == (data.content or kept["content"]):
-                return table
+            dataset = Dataset(name, x, y, train_rows, classes, labels=_labels(kept, classes))
+            if dataset.content_hash() == (data.content or kept["content"]):
+                return dataset
     except (FileNotFoundError, SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError):
         pass  # damaged, or of another version: it is decoded again
     where = f"put {data.files} under {root}, or run `lifelong data get {name}` where there is a network"
     there = root.exists()
     try:
-        table = data.read(root)
+        dataset = data.read(root)
     except ScenarioError:
         raise
     except zipfile.BadZipFile as error:
@@ -476,22 +478,22 @@ def _cached(name: str, data: DataSet, root: Path) -> Table:
         raise ScenarioError(
             f"{name} is not there, or damaged, and could not be downloaded ({reason}); {where}"
         ) from None
-    content = table.content_hash()
+    content = dataset.content_hash()
     if data.content and content != data.content:
         raise ScenarioError(f"{name}: the decoded images are not the published ones (damaged archive?); {where}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"train_rows": str(table.train_rows), "classes": str(table.classes), "content": content}
-        kept["labels"] = json.dumps(table.labels)
+        kept = {"train_rows": str(dataset.train_rows), "classes": str(dataset.classes), "content": content}
+        kept["labels"] = json.dumps(dataset.labels)
         partial = cache.with_suffix(f".{os.getpid()}")
-        save_file({"x": table.x, "y": table.y}, partial, metadata=kept)
+        save_file({"x": dataset.x, "y": dataset.y}, partial, metadata=kept)
         partial.replace(cache)
     except OSError:
         pass  # a folder that may only be read costs a decode at each start, nothing else
-    return replace(table, name=name)
+    return replace(dataset, name=name)
 
 
 def _labels(kept: dict[str, str], classes: int) -> tuple[Any, ...]:
-    """The labels that a cached table has, or class numbers where it was written before labels were kept."""
+    """The labels that a cached dataset has, or class numbers where it was written before labels were kept."""
     labels = tuple(json.loads(kept.get("labels", "[]")))
     return labels if len(labels) == classes else tuple(range(classes))

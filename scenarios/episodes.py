@@ -1,6 +1,6 @@
-"""Episodes: N-way K-shot tasks drawn from the classes of a table, many at once, and sine waves to regress.
+"""Episodes: N-way K-shot tasks drawn from the classes of a dataset, many at once, and sine waves to regress.
 
-What tasks are drawn from is a `TaskSource`, as a `Pool` of classes; what was drawn is an `Episode`, whose every field has
+What tasks are drawn from is a `TaskSource`, as a `ClassPool` of classes; what was drawn is an `Episode`, whose every field has
 a leading T, one for each task. Draws depend on the generator alone, so the same words give the same episodes, everywhere.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from scenarios.stream import ScenarioError, Table
+from scenarios.stream import Dataset, ScenarioError
 
 TURNS = 4  # right angles: each is a class of its own where rotations are wanted
 
@@ -25,7 +25,7 @@ TURNS = 4  # right angles: each is a class of its own where rotations are wanted
 class Support(NamedTuple):
     """The labelled rows of one task: x [R, ...], y int64 [R], or float [R, D] where numbers are predicted.
 
-    weight: how much each row counts [R], 0 for one that only fills up; about: a descriptor of each class [N, A]. Both are
+    weight: how much each row counts [R], 0 for one that only fills up; about: a task_embedding of each class [N, A]. Both are
     empty tuples where there are none.
     """
 
@@ -36,7 +36,7 @@ class Support(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """T tasks: support_x [T, N K, ...] and query_x [T, N Q, ...], bytes or floats as in the table, in random order.
+    """T tasks: support_x [T, N K, ...] and query_x [T, N Q, ...], bytes or floats as in the dataset, in random order.
 
     support_y, query_y: int64, or float [T, N K, D] where numbers are predicted; classes int64 [T, N]: places in the
     source. support_weight [T, N K], query_weight [T, N Q]: how much a row counts, so that tasks of different shots fill
@@ -100,7 +100,7 @@ class TaskSource(ABC):
 
     @abstractmethod
     def check(self, way: int, shot: int, query: int) -> None:
-        """Raise a Refusal where no such episode can be drawn."""
+        """Raise a ConfigurationError where no such episode can be drawn."""
 
     @abstractmethod
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
@@ -139,9 +139,9 @@ class TaskSource(ABC):
         """The support's labels among all classes of the source, int64 [T, R]."""
         return episode.classes.gather(1, episode.support_y)
 
-    def as_table(self) -> Table:
-        """The table that its rows are of. Raises ScenarioError where there is none."""
-        raise ScenarioError(f"{self.name} has no table of rows to learn class after class")
+    def as_dataset(self) -> Dataset:
+        """The dataset that its rows are of. Raises ScenarioError where there is none."""
+        raise ScenarioError(f"{self.name} has no dataset of rows to learn class after class")
 
     def some(self, first: int, last: int) -> TaskSource:
         """The source of the classes at some places. Raises ScenarioError where classes cannot be set apart."""
@@ -153,14 +153,14 @@ class TaskSource(ABC):
 
 
 @dataclass(frozen=True)
-class Pool(TaskSource):
+class ClassPool(TaskSource):
     """Classes that episodes are drawn from: original numbers, sorted; and the rows of each.
 
     rows int64 [classes, most rows], padded; count int64 [classes]; turns: 4 where each right angle of rotation makes a
     class of its own, else 1.
     """
 
-    table: Table
+    dataset: Dataset
     classes: tuple[int, ...]
     rows: Tensor = field(repr=False)
     count: Tensor = field(repr=False)
@@ -171,46 +171,46 @@ class Pool(TaskSource):
 
     @property
     def name(self) -> str:
-        """The table's."""
-        return self.table.name
+        """The dataset's."""
+        return self.dataset.name
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The table's."""
-        return self.table.shape
+        """The dataset's."""
+        return self.dataset.shape
 
     @property
     def device(self) -> torch.device:
-        """Where its table lies."""
+        """Where its dataset lies."""
         return self.rows.device
 
     @property
     def content(self) -> str:
-        """The content of the table."""
-        return self.table.content_hash()
+        """The content of the dataset."""
+        return self.dataset.content_hash()
 
     @property
     def hash(self) -> str:
         """What was split: SHA-256 of the data set's name, the sorted classes and the turns, 16 hexadecimal digits."""
-        words = f"{Path(self.table.name).name}/{self.table.classes}/{','.join(map(str, self.classes))}/{self.turns}"
+        words = f"{Path(self.dataset.name).name}/{self.dataset.classes}/{','.join(map(str, self.classes))}/{self.turns}"
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
-    def to(self, device: torch.device | str) -> Pool:
+    def to(self, device: torch.device | str) -> ClassPool:
         """The same pool on another device."""
-        return replace(self, table=self.table.to(device), rows=self.rows.to(device), count=self.count.to(device))
+        return replace(self, dataset=self.dataset.to(device), rows=self.rows.to(device), count=self.count.to(device))
 
     def check(self, way: int, shot: int, query: int) -> None:
         """Raise ScenarioError where no such episode can be drawn."""
         if way < 1:
             raise ScenarioError(f"way={way}: an episode has at least 1 class")
         if way > len(self):
-            raise ScenarioError(f"{way}-way episodes need {way} classes, and {self.table.name} has {len(self)} here")
+            raise ScenarioError(f"{way}-way episodes need {way} classes, and {self.dataset.name} has {len(self)} here")
         least = int(self.count.min())
         if shot < 0 or query < 1:
             raise ScenarioError(f"shot={shot}, query={query}: shots are at least 0, queries at least 1")
         if shot + query > least:
             raise ScenarioError(
-                f"shot={shot} and query={query} need {shot + query} images of each class, and one of {self.table.name}"
+                f"shot={shot} and query={query} need {shot + query} images of each class, and one of {self.dataset.name}"
                 f" has {least}: ask for fewer"
             )
 
@@ -218,11 +218,11 @@ class Pool(TaskSource):
         """Those of the smallest class."""
         return min(wanted, int(self.count.min()) - shot)
 
-    def as_table(self) -> Table:
-        """The table."""
-        return self.table
+    def as_dataset(self) -> Dataset:
+        """The dataset."""
+        return self.dataset
 
-    def some(self, first: int, last: int) -> Pool:
+    def some(self, first: int, last: int) -> ClassPool:
         """The pool of the classes at some places of this one."""
         here = slice(first, last)
         return replace(self, classes=self.classes[here], rows=self.rows[here], count=self.count[here])
@@ -249,7 +249,7 @@ class Pool(TaskSource):
         def part(first: int, last: int) -> tuple[Tensor, Tensor]:
             order = shuffled(tasks, way * (last - first), generator).to(device)
             label = order // max(last - first, 1)  # [T, R]
-            x = self.table.x[row[:, :, first:last].flatten(1).gather(1, order)]
+            x = self.dataset.x[row[:, :, first:last].flatten(1).gather(1, order)]
             return turned(x, turn.gather(1, label)) if self.turns > 1 else x, label
 
         return Episode(*part(0, shot), *part(shot, shot + query), picked)
@@ -266,49 +266,55 @@ def turned(x: Tensor, turn: Tensor) -> Tensor:
     return result
 
 
-def pool(table: Table, classes: tuple[int, ...] | None = None, part: str = "all", rotations: bool = False) -> Pool:
-    """The pool of these classes (all, if none are named) over a table's "train", "test" or "all" rows."""
-    wanted = tuple(sorted(range(table.classes) if classes is None else classes))
-    if not wanted or wanted[0] < 0 or wanted[-1] >= table.classes or len(set(wanted)) < len(wanted):
-        raise ScenarioError(f"classes of {table.name} are numbered 0 ... {table.classes - 1}, each named once")
-    bounds = {"all": (0, len(table.y)), "train": (0, table.train_rows), "test": (table.train_rows, len(table.y))}
+def class_pool(
+    dataset: Dataset, classes: tuple[int, ...] | None = None, part: str = "all", rotations: bool = False
+) -> ClassPool:
+    """The pool of these classes (all, if none are named) over a dataset's "train", "test" or "all" rows."""
+    wanted = tuple(sorted(range(dataset.classes) if classes is None else classes))
+    if not wanted or wanted[0] < 0 or wanted[-1] >= dataset.classes or len(set(wanted)) < len(wanted):
+        raise ScenarioError(f"classes of {dataset.name} are numbered 0 ... {dataset.classes - 1}, each named once")
+    bounds = {
+        "all": (0, len(dataset.y)),
+        "train": (0, dataset.train_rows),
+        "test": (dataset.train_rows, len(dataset.y)),
+    }
     if part not in bounds:
         raise ScenarioError(f"part={part!r} is not known: it is one of {', '.join(bounds)}")
     first, last = bounds[part]
-    return pool_of_rows(table, wanted, torch.arange(first, last), rotations)
+    return class_pool_of_rows(dataset, wanted, torch.arange(first, last), rotations)
 
 
-def pool_of_rows(table: Table, classes: tuple[int, ...], rows: Tensor, rotations: bool = False) -> Pool:
-    """The pool of some rows of a table."""
-    y = table.y.cpu()[rows]
+def class_pool_of_rows(dataset: Dataset, classes: tuple[int, ...], rows: Tensor, rotations: bool = False) -> ClassPool:
+    """The pool of some rows of a dataset."""
+    y = dataset.y.cpu()[rows]
     own = [rows[y == c] for c in classes]
     if any(not len(r) for r in own):
-        raise ScenarioError(f"a class of {table.name} has no rows here, so no episode can show it")
+        raise ScenarioError(f"a class of {dataset.name} has no rows here, so no episode can show it")
     padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True)
-    device = table.x.device
+    device = dataset.x.device
     count = torch.tensor([len(r) for r in own])
-    return Pool(table, tuple(classes), padded.to(device), count.to(device), TURNS if rotations else 1)
+    return ClassPool(dataset, tuple(classes), padded.to(device), count.to(device), TURNS if rotations else 1)
 
 
-def split_classes(table: Table, held: int, generator: torch.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The classes of a table in two: some to learn from, and `held` of them to validate on; each sorted."""
-    if not 0 < held < table.classes - 1:
-        raise ScenarioError(f"{held} classes cannot be held out of the {table.classes} of {table.name}")
-    order = torch.randperm(table.classes, generator=generator).tolist()
+def split_classes(dataset: Dataset, held: int, generator: torch.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The classes of a dataset in two: some to learn from, and `held` of them to validate on; each sorted."""
+    if not 0 < held < dataset.classes - 1:
+        raise ScenarioError(f"{held} classes cannot be held out of the {dataset.classes} of {dataset.name}")
+    order = torch.randperm(dataset.classes, generator=generator).tolist()
     return tuple(sorted(order[held:])), tuple(sorted(order[:held]))
 
 
-def check_apart(a: Table, b: Table) -> None:
-    """Raise ScenarioError where two tables share a row: what a start learned must not be what it is tested on.
+def check_apart(a: Dataset, b: Dataset) -> None:
+    """Raise ScenarioError where two datasets share a row: what a start learned must not be what it is tested on.
 
-    Rows are compared by their numbers, whatever the tables are called and whether they hold 0 ... 255 or 0 ... 1.
+    Rows are compared by their numbers, whatever the datasets are called and whether they hold 0 ... 255 or 0 ... 1.
     """
     if a.shape != b.shape:
         return
     in_bytes = a.x.dtype != b.x.dtype and torch.uint8 in (a.x.dtype, b.x.dtype)
 
-    def digests(table: Table) -> set[bytes]:
-        x = table.x.cpu().flatten(1)
+    def digests(dataset: Dataset) -> set[bytes]:
+        x = dataset.x.cpu().flatten(1)
         if in_bytes and x.dtype != torch.uint8:
             x = x[((255 * x).round() - 255 * x).abs().amax(1) < 0.01]  # only these rows can be bytes
             x = (255 * x).round().clamp(0, 255).to(torch.uint8)
@@ -320,7 +326,7 @@ def check_apart(a: Table, b: Table) -> None:
     if shared:
         raise ScenarioError(
             f"{a.name} and {b.name} share {shared} rows, so the start would have seen what it is tested on: name other"
-            " data, or allow it with allow_overlap=True, which then stands in every table"
+            " data, or allow it with allow_overlap=True, which then stands in every dataset"
         )
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scenarios.split import split
-from scenarios.stream import Budget, ScenarioError, Shown, Stream, Table, Task, generator, in_orders
+from scenarios.stream import Budget, Dataset, ScenarioError, Shown, Stream, Task, generator, in_orders
 
 
 @dataclass(frozen=True)
-class Fading:
+class GradualSchedule:
     """Each task's rows in random orders of its own, the places of neighbouring tasks mixed around each boundary.
 
     width: w, how long a change takes, as a share 0 ... 1 of the shorter phase. The k-th row before a boundary and the
@@ -59,11 +59,11 @@ def faded(stream: Stream, width: float = 0.5) -> Stream:
     """The stream with gradual changes and without task ends; what is tested stays as it is."""
     if not 0 <= width <= 1:
         raise ScenarioError(f"width={width} is not possible: a change takes 0 ... 1 of a task")
-    return replace(stream, schedule=Fading(width), task_ends=False)
+    return replace(stream, schedule=GradualSchedule(width), task_ends=False)
 
 
 def gradual(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 5,
     setting: str = "class",
     width: float = 0.5,
@@ -72,10 +72,10 @@ def gradual(
     budget: Budget | None = None,
     name: str = "",
 ) -> Stream:
-    """The classes of a table, a few at a time, each few fading into the next; a learner is not told when, nor of how many.
+    """The classes of a dataset, a few at a time, each few fading into the next; a learner is not told when, nor of how many.
 
     width: how long a change takes, as a share 0 ... 1 of a task. So task-free (Aljundi, Kelchtermans and Tuytelaars,
     2019), with tasks that change gradually rather than at once (as in Zeno et al., 2018). The rest: see `split`.
     """
-    stream = split(table, tasks, setting, order, validation, budget=budget, name=name or f"gradual-{table.name}")
+    stream = split(dataset, tasks, setting, order, validation, budget=budget, name=name or f"gradual-{dataset.name}")
     return faded(stream, width)

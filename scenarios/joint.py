@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scenarios.stream import InTurn, ScenarioError, Shown, Stream, Task, generator
+from scenarios.stream import ScenarioError, SequentialSchedule, Shown, Stream, Task, generator
 
 
 @dataclass(frozen=True)
-class Together:
+class JointSchedule:
     """The rows of all tasks in every phase, each with its own task; batch: rows of a step, for "round-robin"."""
 
     sampling: str = "proportional"
@@ -69,7 +69,7 @@ def joint(stream: Stream, sampling: str = "proportional") -> Stream:
     "round-robin" (each batch of one task, in turn), or "temperature(t)": in proportion to rows ** (1 / t).
     """
     sampling_exponent(sampling)
-    return replace(_reading(stream, "joint"), schedule=Together(sampling, stream.budget.batch))
+    return replace(_paradigm(stream, "joint"), schedule=JointSchedule(sampling, stream.budget.batch))
 
 
 def sampling_exponent(sampling: str) -> float:
@@ -86,10 +86,10 @@ def sampling_exponent(sampling: str) -> float:
 
 def isolate(stream: Stream) -> Stream:
     """Each task alone: T runs of one task from the same start, put together; whatever the schedule mixed is apart."""
-    return replace(_reading(stream, "isolate"), schedule=InTurn())
+    return replace(_paradigm(stream, "isolate"), schedule=SequentialSchedule())
 
 
-def _reading(stream: Stream, reading: str) -> Stream:
-    if stream.reading != "continual":
-        raise ScenarioError(f"{reading} starts from a continual stream, and this one is {stream.reading} already")
-    return replace(stream, reading=reading)
+def _paradigm(stream: Stream, paradigm: str) -> Stream:
+    if stream.paradigm != "continual":
+        raise ScenarioError(f"{paradigm} starts from a continual stream, and this one is {stream.paradigm} already")
+    return replace(stream, paradigm=paradigm)

@@ -1,4 +1,4 @@
-"""Long-tailed: some classes have many rows to learn from, others few; over any recipe."""
+"""Long-tailed: some classes have many rows to learn from, others few; over any task generator."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass, replace
 import torch
 
 from scenarios.split import split
-from scenarios.stream import Budget, Recipe, ScenarioError, Stream, Table, Task, generator
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task, TaskGenerator, generator
 
 
 @dataclass(frozen=True)
-class LongTailRecipe:
-    """A recipe whose classes keep fewer and fewer training rows; see `long_tailed`.
+class LongTailTasks:
+    """A task generator whose classes keep fewer and fewer training rows; see `long_tailed`.
 
-    Every row of the table draws a ticket, so that tasks of the same rows keep the same ones.
+    Every row of the dataset draws a ticket, so that tasks of the same rows keep the same ones.
     """
 
-    recipe: Recipe
+    task_generator: TaskGenerator
     imbalance: float
     ordered: bool
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
-        """The recipe's tasks."""
-        tasks, y = self.recipe.tasks(table, seed), table.y.cpu()
-        there = [torch.bincount(y[task.train], minlength=table.classes) for task in tasks]
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
+        """The task generator's tasks."""
+        tasks, y = self.task_generator.tasks(dataset, seed), dataset.y.cpu()
+        there = [torch.bincount(y[task.train], minlength=dataset.classes) for task in tasks]
         met = list(dict.fromkeys(c for task in tasks for c in _in_order(task, y)))
         if not self.ordered:
             met = [met[i] for i in torch.randperm(len(met), generator=generator(seed, "long tail")).tolist()]
         most = min(int(count[count > 0].min()) for count in there)  # so many rows every class has
-        wanted = torch.zeros(table.classes, dtype=torch.int64)
+        wanted = torch.zeros(dataset.classes, dtype=torch.int64)
         for rank, c in enumerate(met):
             # what rounding leaves of a whole number is not cut off
             wanted[c] = max(1, int(most * self.imbalance ** (-rank / max(len(met) - 1, 1)) + 1e-9))
@@ -61,11 +61,11 @@ def long_tailed(stream: Stream, imbalance: float = 100.0, ordered: bool = False)
         raise ScenarioError(
             f"imbalance={imbalance} is not possible: it is the largest class over the smallest, at least 1"
         )
-    return replace(stream, recipe=LongTailRecipe(stream.recipe, float(imbalance), ordered))
+    return replace(stream, task_generator=LongTailTasks(stream.task_generator, float(imbalance), ordered))
 
 
 def longtail(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 5,
     setting: str = "class",
     imbalance: float = 100.0,
@@ -76,9 +76,9 @@ def longtail(
     budget: Budget | None = None,
     name: str = "",
 ) -> Stream:
-    """The classes of a table, a few in each task, the largest with `imbalance` times the rows of the smallest.
+    """The classes of a dataset, a few in each task, the largest with `imbalance` times the rows of the smallest.
 
     ordered: whether the classes that come first are the large ones; else the seed draws which are. The rest: see `split`.
     """
-    stream = split(table, tasks, setting, order, validation, open, budget, name or f"longtail-{table.name}")
+    stream = split(dataset, tasks, setting, order, validation, open, budget, name or f"longtail-{dataset.name}")
     return long_tailed(stream, imbalance, ordered)

@@ -1,4 +1,4 @@
-"""Labels as training shows them: some wrong, some missing; over any recipe. Evaluation keeps to the true ones."""
+"""Labels as training shows them: some wrong, some missing; over any task generator. Evaluation keeps to the true ones."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 import torch
 
 from scenarios.split import split
-from scenarios.stream import Budget, Recipe, ScenarioError, Stream, Table, Task, generator
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task, TaskGenerator, generator
 
 
 @dataclass(frozen=True)
-class NoisyRecipe:
-    """A recipe whose training labels are wrong, or missing, for a share of the rows; see `noisy_labels`.
+class NoisyTasks:
+    """A task generator whose training labels are wrong, or missing, for a share of the rows; see `noisy_labels`.
 
-    Every row of the table draws its luck, so that tasks of the same rows and classes show the same labels.
+    Every row of the dataset draws its luck, so that tasks of the same rows and classes show the same labels.
     """
 
-    recipe: Recipe
+    task_generator: TaskGenerator
     wrong: float
     missing: float
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
-        """The recipe's tasks."""
-        luck = torch.rand(3, len(table.y), generator=generator(seed, "label noise"), dtype=torch.float64)
-        return [self._noisy(task, table.y.cpu(), luck) for task in self.recipe.tasks(table, seed)]
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
+        """The task generator's tasks."""
+        luck = torch.rand(3, len(dataset.y), generator=generator(seed, "label noise"), dtype=torch.float64)
+        return [self._noisy(task, dataset.y.cpu(), luck) for task in self.task_generator.tasks(dataset, seed)]
 
     def _noisy(self, task: Task, y: torch.Tensor, luck: torch.Tensor) -> Task:
         flipped, chosen, hidden = luck[:, task.train]
@@ -49,11 +49,15 @@ def noisy_labels(stream: Stream, wrong: float = 0.2, missing: float = 0.0) -> St
     for word, share in (("wrong", wrong), ("missing", missing)):
         if not 0 <= share < 1:
             raise ScenarioError(f"{word}={share} is not possible: it is a share of the labels, 0 <= {word} < 1")
-    return replace(stream, recipe=NoisyRecipe(stream.recipe, wrong, missing)) if wrong or missing else stream
+    return (
+        replace(stream, task_generator=NoisyTasks(stream.task_generator, wrong, missing))
+        if wrong or missing
+        else stream
+    )
 
 
 def noisy(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 5,
     setting: str = "class",
     wrong: float = 0.2,
@@ -64,10 +68,10 @@ def noisy(
     budget: Budget | None = None,
     name: str = "",
 ) -> Stream:
-    """The classes of a table, a few in each task, a share of the training labels wrong and a share missing.
+    """The classes of a dataset, a few in each task, a share of the training labels wrong and a share missing.
 
     wrong: the probability that a label is another class of the same task; missing: that there is none. The rest: see
     `split`.
     """
-    stream = split(table, tasks, setting, order, validation, open, budget, name or f"noisy-{table.name}")
+    stream = split(dataset, tasks, setting, order, validation, open, budget, name or f"noisy-{dataset.name}")
     return noisy_labels(stream, wrong, missing)

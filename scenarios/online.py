@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scenarios.split import split
-from scenarios.stream import Budget, ScenarioError, Stream, Table
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream
 
 
 def online(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 5,
     setting: str = "class",
     repeats: int = 0,
@@ -19,7 +19,7 @@ def online(
     budget: Budget | None = None,
     name: str = "",
 ) -> Stream:
-    """The classes of a table, a few in each task, each row shown once (as in Chaudhry et al., 2019; Aljundi et al., 2019).
+    """The classes of a dataset, a few in each task, each row shown once (as in Chaudhry et al., 2019; Aljundi et al., 2019).
 
     repeats: steps on each batch before the next one comes, each with new draws of what is replayed; 0: as the budget
     says. The rest: see `split`.
@@ -28,4 +28,4 @@ def online(
         raise ScenarioError(f"repeats={repeats} is not possible: it is a number of steps on each batch, at least 1")
     budget = budget or Budget(epochs=1, batch=10)
     budget = replace(budget, repeats=repeats) if repeats else budget
-    return split(table, tasks, setting, order, validation, open, budget, name or f"online-{table.name}")
+    return split(dataset, tasks, setting, order, validation, open, budget, name or f"online-{dataset.name}")

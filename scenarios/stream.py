@@ -1,6 +1,6 @@
-"""What every scenario is: a sequence of tasks over one table of data, drawn anew for each seed.
+"""What every scenario is: a sequence of tasks over one dataset of data, drawn anew for each seed.
 
-A `Table` is a data set as tensors. A `Stream` says which rows of it make up each task, what their labels are, and
+A `Dataset` is a data set as tensors. A `Stream` says which rows of it make up each task, what their labels are, and
 which classes may be answered. Nothing about learning lives here.
 """
 
@@ -15,13 +15,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 SETTINGS = ("task", "domain", "class")
 PARTS = ("train", "validation", "test")
 
 
-class ScenarioError(Refusal):
+class ScenarioError(ConfigurationError):
     """A request that no stream can honour; its message is one line and says what would be right."""
 
 
@@ -48,7 +48,7 @@ def seed_of(seed: int | Seed) -> Seed:
 
 
 @dataclass(frozen=True)
-class Table:
+class Dataset:
     """One data set as tensors: training rows first, test rows after them.
 
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
@@ -79,15 +79,15 @@ class Table:
             raise ScenarioError(
                 f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
             )
-        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the table is not checked again
+        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the dataset is not checked again
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         return tuple(self.x.shape[1:])
 
-    def to(self, device: torch.device | str) -> Table:
-        """The same table on another device."""
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same dataset on another device."""
         targets = None if self.targets is None else self.targets.to(device)
         return replace(self, x=self.x.to(device), y=self.y.to(device), targets=targets)
 
@@ -104,10 +104,10 @@ class Table:
 class Task:
     """One task of a stream as one seed sees it.
 
-    train, validation, test: rows of the table, int64 [n]; label: original class -> class of the stream, int64, -1
+    train, validation, test: rows of the dataset, int64 [n]; label: original class -> class of the stream, int64, -1
     where the class is not in this task; classes: the stream's classes that occur in this task.
-    given: original classes as training shows them, one for each row of `train`, where they differ from the table's:
-    noise, or -1 where a label is missing. columns: for a task of numbers, which of the table's targets it asks for, one
+    given: original classes as training shows them, one for each row of `train`, where they differ from the dataset's:
+    noise, or -1 where a label is missing. columns: for a task of numbers, which of the dataset's targets it asks for, one
     for each of `classes`, which are then outputs rather than classes.
     """
 
@@ -128,10 +128,10 @@ class Task:
         return replace(self, train=self.train[places], given=given)
 
 
-class Recipe(Protocol):
-    """How a scenario divides a table: `tasks(table, seed)` is all that a new scenario has to write."""
+class TaskGenerator(Protocol):
+    """How a scenario divides a dataset: `tasks(dataset, seed)` is all that a new scenario has to write."""
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
         """The tasks as this seed draws them."""
         ...
 
@@ -184,7 +184,7 @@ def in_orders(count: int, wanted: int, random: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class InTurn:
+class SequentialSchedule:
     """One task after another, each in random orders of its rows."""
 
     def size(self, tasks: list[Task], phase: int) -> int:
@@ -204,7 +204,7 @@ class Stream:
     """A sequence of tasks: iterate, index, slice, take its length.
 
     classes: C, the outputs of the network. open: which classes compete, "all", "seen" (so far) or "current".
-    reading: "continual", or a baseline that changes only what is trained on ("joint", "isolate").
+    paradigm: "continual", or a baseline that changes only what is trained on ("joint", "isolate").
     schedule: what is shown when; task_ends: whether a learner is told when a task ends, how many there are and how far
     the one at hand is. Where it is not, the ends of phases are still when everything is scored. disjoint: whether tasks
     of the same transformation share no training row, and where classes are told apart no class.
@@ -213,14 +213,14 @@ class Stream:
     """
 
     name: str
-    table: Table
-    recipe: Recipe
+    dataset: Dataset
+    task_generator: TaskGenerator
     setting: str
     length: int
     classes: int
     open: str = "all"
-    reading: str = "continual"
-    schedule: Schedule = field(default_factory=InTurn)
+    paradigm: str = "continual"
+    schedule: Schedule = field(default_factory=SequentialSchedule)
     task_ends: bool = True
     disjoint: bool = True
     budget: Budget = field(default_factory=Budget)
@@ -235,7 +235,7 @@ class Stream:
 
     def tasks_of(self, seed: int) -> list[Task]:
         """The tasks as this seed draws them."""
-        tasks = self.recipe.tasks(self.table, seed)
+        tasks = self.task_generator.tasks(self.dataset, seed)
         return [tasks[i] for i in self.chosen] if self.chosen else tasks
 
     def __len__(self) -> int:
@@ -266,8 +266,8 @@ class Stream:
         return [self.budget.steps(self.schedule.size(tasks, t)) for t in range(len(tasks))]
 
     def to(self, device: torch.device | str) -> Stream:
-        """The same stream with its table on another device."""
-        return replace(self, table=self.table.to(device))
+        """The same stream with its dataset on another device."""
+        return replace(self, dataset=self.dataset.to(device))
 
 
 def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
@@ -287,12 +287,12 @@ def allowed_classes(stream: Stream, tasks: list[Task]) -> Tensor:
     return torch.where(numeric[:, None], current, classes)
 
 
-def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def stream_index(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """What differs between seeds, stacked: the tensors that a fleet maps over.
 
-    rows_* int64 [S, T, maxN] (padded with a row of the task), count_* int64 [S, T], label int64 [S, T, classes of the table],
+    rows_* int64 [S, T, maxN] (padded with a row of the task), count_* int64 [S, T], label int64 [S, T, classes of the dataset],
     allowed bool [S, T, C], classes_of bool [S, T, C]; permutation int64 [S, T, F] or angle [S, T] where the stream
-    transforms its rows; given int64 [S, rows of the table], original classes as training shows them, where some differ;
+    transforms its rows; given int64 [S, rows of the dataset], original classes as training shows them, where some differ;
     column int64 [S, T, C], which target each output is asked for, and numeric bool [S, T], where tasks ask for numbers.
     """
     drawn = [stream.tasks_of(seed) for seed in seeds]
@@ -333,7 +333,7 @@ def rules(stream: Stream, seeds: list[int], device: torch.device | str = "cpu") 
             put("column", column)
             put("numeric", torch.tensor([bool(task.columns) for task in tasks]))
         if noisy:
-            given = stream.table.y.cpu().clone()
+            given = stream.dataset.y.cpu().clone()
             for task in tasks:
                 if task.given is not None:
                     given[task.train] = task.given

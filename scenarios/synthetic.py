@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from scenarios.stream import ScenarioError, Table, generator
+from scenarios.stream import Dataset, ScenarioError, generator
 
 
-def blobs(classes: int = 10, features: int = 20, per_class: int = 60, spread: float = 1.0, seed: int = 0) -> Table:
+def blobs(classes: int = 10, features: int = 20, per_class: int = 60, spread: float = 1.0, seed: int = 0) -> Dataset:
     """`classes` Gaussian clouds with centres of unit variance and the given spread; a quarter of the rows are for test."""
     if min(classes, features, per_class - 1) < 1 or spread < 0:
         raise ScenarioError(
@@ -19,4 +19,4 @@ def blobs(classes: int = 10, features: int = 20, per_class: int = 60, spread: fl
     x = (centres + spread * noise).flatten(0, 1)
     y = torch.arange(classes).repeat(per_class)
     train = per_class - max(1, per_class // 4)
-    return Table("blobs", x, y, train * classes, classes, labels=tuple(range(classes)))
+    return Dataset("blobs", x, y, train * classes, classes, labels=tuple(range(classes)))

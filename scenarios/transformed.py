@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from scenarios.split import hold_out, rows_of
-from scenarios.stream import Budget, ScenarioError, Stream, Table, Task, generator
+from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task, generator
 
 
 @dataclass(frozen=True)
-class TransformedRecipe:
-    """The recipe behind `permuted` and `rotated`; see there."""
+class TransformedTasks:
+    """The task generator behind `permuted` and `rotated`; see there."""
 
     count: int
     setting: str
@@ -21,14 +21,14 @@ class TransformedRecipe:
     largest: float
     validation: float
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
         """Every row in every task, each task with its own permutation or angle."""
-        train, validation = hold_out(rows_of(table, True), self.validation, seed, "validation")
-        test = rows_of(table, False)
-        features = math.prod(table.shape)
+        train, validation = hold_out(rows_of(dataset, True), self.validation, seed, "validation")
+        test = rows_of(dataset, False)
+        features = math.prod(dataset.shape)
         tasks = []
         for t in range(self.count):
-            label = torch.arange(table.classes) + (0 if self.setting == "domain" else t * table.classes)
+            label = torch.arange(dataset.classes) + (0 if self.setting == "domain" else t * dataset.classes)
             permutation, angle = None, 0.0
             if self.kind == "permuted":
                 permutation = torch.randperm(features, generator=generator(seed, "permutation", t))
@@ -39,7 +39,7 @@ class TransformedRecipe:
 
 
 def _transformed(
-    table: Table,
+    dataset: Dataset,
     tasks: int,
     setting: str,
     kind: str,
@@ -50,13 +50,15 @@ def _transformed(
 ) -> Stream:
     if tasks < 1:
         raise ScenarioError(f"tasks={tasks} is not possible: a stream has at least one task")
-    recipe = TransformedRecipe(tasks, setting, kind, largest, validation)
-    classes = table.classes * (1 if setting == "domain" else tasks)
-    return Stream(f"{kind}-{table.name}", table, recipe, setting, tasks, classes, open, budget=budget or Budget())
+    task_generator = TransformedTasks(tasks, setting, kind, largest, validation)
+    classes = dataset.classes * (1 if setting == "domain" else tasks)
+    return Stream(
+        f"{kind}-{dataset.name}", dataset, task_generator, setting, tasks, classes, open, budget=budget or Budget()
+    )
 
 
 def permuted(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 10,
     setting: str = "domain",
     validation: float = 0.0,
@@ -64,11 +66,11 @@ def permuted(
     budget: Budget | None = None,
 ) -> Stream:
     """Each task shows the pixels in a random order of its own (Goodfellow et al., 2013). Labels: see `setting`."""
-    return _transformed(table, tasks, setting, "permuted", 0.0, validation, open, budget)
+    return _transformed(dataset, tasks, setting, "permuted", 0.0, validation, open, budget)
 
 
 def rotated(
-    table: Table,
+    dataset: Dataset,
     tasks: int = 10,
     setting: str = "domain",
     largest: float = 180.0,
@@ -77,6 +79,6 @@ def rotated(
     budget: Budget | None = None,
 ) -> Stream:
     """Task t turns every image by largest x t / (tasks - 1) degrees (Lopez-Paz and Ranzato, 2017)."""
-    if len(table.shape) not in (2, 3):
-        raise ScenarioError(f"only images can be rotated, and a row of {table.name} has shape {table.shape}")
-    return _transformed(table, tasks, setting, "rotated", largest, validation, open, budget)
+    if len(dataset.shape) not in (2, 3):
+        raise ScenarioError(f"only images can be rotated, and a row of {dataset.name} has shape {dataset.shape}")
+    return _transformed(dataset, tasks, setting, "rotated", largest, validation, open, budget)

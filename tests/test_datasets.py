@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from scenarios.datasets import describe, load_table, read_image_folder, read_npz, table_from_arrays
-from scenarios.errors import Refusal
+from scenarios.datasets import dataset_from_arrays, describe, load_dataset, read_image_folder, read_npz
+from scenarios.errors import ConfigurationError
 from scenarios.split import split
-from scenarios.stream import Table
+from scenarios.stream import Dataset
 from scenarios.synthetic import blobs
 
 
@@ -37,11 +37,11 @@ def test_classes_of_an_image_folder_go_by_name(tmp_path):
     folder(tmp_path / "train", shades)
     folder(tmp_path / "test", shades, 2)
     (tmp_path / "test/.hidden").mkdir()
-    table = read_image_folder(tmp_path)
-    assert (table.labels, table.train_rows, table.shape) == (("ant", "bee", "cat"), 9, (3, 32, 32))
-    red = table.x[:, 0, 0, 0].tolist()
-    assert [shades[table.labels[y]] for y in table.y.tolist()] == red
-    assert "(ant, bee, cat) of 3 training rows each" in describe(table)
+    dataset = read_image_folder(tmp_path)
+    assert (dataset.labels, dataset.train_rows, dataset.shape) == (("ant", "bee", "cat"), 9, (3, 32, 32))
+    red = dataset.x[:, 0, 0, 0].tolist()
+    assert [shades[dataset.labels[y]] for y in dataset.y.tolist()] == red
+    assert "(ant, bee, cat) of 3 training rows each" in describe(dataset)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_test_folder_with_other_classes_is_refused_by_name(tmp_path, test, hin
     folder(tmp_path / "train", {"ant": 10, "bee": 20, "cat": 30})
     (tmp_path / "test").mkdir()
     folder(tmp_path / "test", test)
-    with pytest.raises(Refusal, match=hint) as error:
-        load_table(str(tmp_path))
+    with pytest.raises(ConfigurationError, match=hint) as error:
+        load_dataset(str(tmp_path))
     assert "\n" not in str(error.value)
 
 
@@ -62,14 +62,14 @@ def test_a_folder_without_parts_and_its_faults(tmp_path):
     folder(tmp_path / "a", {"ant": 10, "bee": 20})
     assert read_image_folder(tmp_path / "a").labels == ("ant", "bee")
     (tmp_path / "a/empty").mkdir()
-    with pytest.raises(Refusal, match="holds no image"):
+    with pytest.raises(ConfigurationError, match="holds no image"):
         read_image_folder(tmp_path / "a")
     (tmp_path / "a/empty").rmdir()
     (tmp_path / "a/bee/bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(Refusal, match=r"bad.png: is no image"):
+    with pytest.raises(ConfigurationError, match=r"bad.png: is no image"):
         read_image_folder(tmp_path / "a")
     folder(tmp_path / "b/train", {"ant": 10})
-    with pytest.raises(Refusal, match="needs both"):
+    with pytest.raises(ConfigurationError, match="needs both"):
         read_image_folder(tmp_path / "b")
 
 
@@ -81,7 +81,7 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path):
         for chunk in chunks:
             png += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         (tmp_path / "bee/bomb.png").write_bytes(png)
-        with pytest.raises(Refusal, match=r"bomb.png: says that it is larger") as error:
+        with pytest.raises(ConfigurationError, match=r"bomb.png: says that it is larger") as error:
             read_image_folder(tmp_path)
         assert "\n" not in str(error.value)
 
@@ -115,7 +115,7 @@ def written(path, **arrays):
     }.values(),
 )  # fmt: skip
 def test_arrays_that_are_refused_in_one_line(tmp_path, arrays, hint):
-    with pytest.raises(Refusal, match=hint) as error:
+    with pytest.raises(ConfigurationError, match=hint) as error:
         read_npz(written(tmp_path / "my.npz", **arrays))
     assert "\n" not in str(error.value)
 
@@ -131,10 +131,10 @@ def test_other_kinds_of_numbers_are_read(tmp_path):
 def test_bytes_are_images_of_any_number_of_channels(tmp_path):
     for channels in (1, 2, 5):
         x = np.arange(12 * channels * 20, dtype=np.uint8).reshape(12, channels, 4, 5)
-        table = read_npz(written(tmp_path / "my.npz", x=x, y=LABELS + 7))
-        assert table.x.dtype == torch.uint8 and table.shape == (channels, 4, 5) and table.labels == (7, 8, 9)
+        dataset = read_npz(written(tmp_path / "my.npz", x=x, y=LABELS + 7))
+        assert dataset.x.dtype == torch.uint8 and dataset.shape == (channels, 4, 5) and dataset.labels == (7, 8, 9)
         words = f"of {channels} channel{'s' * (channels > 1)} of 4 x 5 (bytes), 3 classes (7, 8, 9)"
-        assert words in describe(table)
+        assert words in describe(dataset)
 
 
 def header(path, shape, values=b"", magic=b"\x93NUMPY\x01\x00", kind="<f8"):
@@ -167,7 +167,7 @@ def test_damaged_and_lying_files_are_refused_in_one_line(tmp_path):
         "nowhere.npz": "no such file",
     }
     for name, hint in cases.items():
-        with pytest.raises(Refusal, match=hint) as error:
+        with pytest.raises(ConfigurationError, match=hint) as error:
             read_npz(tmp_path / name)
         assert "\n" not in str(error.value), name
 
@@ -175,30 +175,35 @@ def test_damaged_and_lying_files_are_refused_in_one_line(tmp_path):
 def test_an_array_that_no_memory_holds_is_refused(tmp_path, monkeypatch):
     file = written(tmp_path / "my.npz", x=ROWS, y=LABELS)
     monkeypatch.setattr("scenarios.datasets.free_memory", lambda: 100)
-    with pytest.raises(Refusal, match="not as much memory"):
+    with pytest.raises(ConfigurationError, match="not as much memory"):
         read_npz(file)
 
 
 def test_a_label_that_is_no_class_names_its_row():
     x, y = torch.zeros(4, 2), torch.tensor([0, 1, -1, 1])
     for wrong, hint in ((y, "row 2 has the label -1"), (y + 1, "row 1 has the label 2, and classes are 0 to 1")):
-        with pytest.raises(Refusal, match=hint):
-            Table("mine", x, wrong, 2, 2)
-    with pytest.raises(Refusal, match="3 labels are named"):
-        Table("mine", x, y.abs(), 2, 2, labels=("a", "b", "c"))
-    with pytest.raises(Refusal, match="row 3"):
-        table_from_arrays("mine", np.zeros((4, 2)), [0, 1, 0, -1])
+        with pytest.raises(ConfigurationError, match=hint):
+            Dataset("mine", x, wrong, 2, 2)
+    with pytest.raises(ConfigurationError, match="3 labels are named"):
+        Dataset("mine", x, y.abs(), 2, 2, labels=("a", "b", "c"))
+    with pytest.raises(ConfigurationError, match="row 3"):
+        dataset_from_arrays("mine", np.zeros((4, 2)), [0, 1, 0, -1])
 
 
 def test_labels_are_looked_at_once_and_never_on_another_device(monkeypatch):
-    table = blobs(classes=3)
-    assert table.labels == (0, 1, 2)
+    dataset = blobs(classes=3)
+    assert dataset.labels == (0, 1, 2)
     looked = []
     monkeypatch.setattr(torch.Tensor, "any", lambda self, *words: looked.append(1) or torch.tensor(False))
-    for again in (replace(table, name="b"), table.to("cpu"), table.to("meta"), replace(table.to("meta"), name="c")):
-        assert again.labels == table.labels
+    for again in (
+        replace(dataset, name="b"),
+        dataset.to("cpu"),
+        dataset.to("meta"),
+        replace(dataset.to("meta"), name="c"),
+    ):
+        assert again.labels == dataset.labels
     assert not looked
-    replace(table, classes=4, labels=())
+    replace(dataset, classes=4, labels=())
     assert looked
 
 
@@ -209,12 +214,12 @@ def test_labels_are_kept_with_the_cached_table(tmp_path, monkeypatch):
 
     def read(root):
         reads.append(1)
-        return table_from_arrays("mine", ROWS, LABELS * 10)
+        return dataset_from_arrays("mine", ROWS, LABELS * 10)
 
-    data = datasets.DataSet(read, "", "", "")
-    tables = [datasets._cached("mine", data, tmp_path) for _ in range(2)]
-    assert len(reads) == 1 and [table.labels for table in tables] == [(0, 10, 20)] * 2
-    file = tmp_path / "tables/mine.safetensors"
+    data = datasets.DatasetSource(read, "", "", "")
+    datasets = [datasets._cached("mine", data, tmp_path) for _ in range(2)]
+    assert len(reads) == 1 and [dataset.labels for dataset in datasets] == [(0, 10, 20)] * 2
+    file = tmp_path / "datasets/mine.safetensors"
     content = file.read_bytes()
     for old, new in ((b'"classes":"3"', b'"classes":"9"'), (b'"train_rows":"9"', b'"train_rows":"0"')):
         assert old in content
@@ -224,5 +229,5 @@ def test_labels_are_kept_with_the_cached_table(tmp_path, monkeypatch):
 
 
 def test_a_stream_of_own_data_learns_only_what_it_can_score():
-    stream = split(table_from_arrays("mine", ROWS, LABELS * 5), 3, "task")
+    stream = split(dataset_from_arrays("mine", ROWS, LABELS * 5), 3, "task")
     assert all(len(task.test) for task in stream)

@@ -11,7 +11,7 @@ from lifelong import metrics
 from lifelong.contracts.learners import _Killed, equal, states
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stopped, run
-from lifelong.core.sampler import Feed
+from lifelong.core.sampler import Sampler
 from lifelong.core.strategy import Strategy
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
@@ -67,11 +67,11 @@ def test_a_torch_module_is_resumed_at_the_ends_of_tasks():
     learner = ModuleLearner(width=8)
     whole = states(learner, stream, [0, 1])
     for after in (1, 2):
-        keeper = _Killed(after)
+        checkpointer = _Killed(after)
         with pytest.raises(Stopped):
-            run(learner, stream, [0, 1], checkpointer=keeper)
-        result = run(learner, stream, [0, 1], checkpointer=keeper)
-        equal(keeper.final, whole, f"stopped after {after} tasks, and whole")
+            run(learner, stream, [0, 1], checkpointer=checkpointer)
+        result = run(learner, stream, [0, 1], checkpointer=checkpointer)
+        equal(checkpointer.final, whole, f"stopped after {after} tasks, and whole")
         same(result, 1, run(learner, stream, [1]), 0, "resumed and alone")
 
 
@@ -82,7 +82,7 @@ def test_a_torch_module_stands_beside_a_mapped_learner():
     looped, mapped = ModuleLearner(width=32, rate=0.1), Learner(MLP(32), optimiser=SGD(0.1))
     for name, learner in (("looped", looped), ("mapped", mapped)):
         session = Session(learner, stream, [0, 1])
-        seen[name] = [batch.row for t in range(5) for batch in session.feed.batches(t)]
+        seen[name] = [batch.row for t in range(5) for batch in session.sampler.batches(t)]
     equal(seen["looped"], seen["mapped"], "rows that they are shown")
     results = [run(learner, stream, [0, 1]) for learner in (looped, mapped)]
     assert torch.equal(results[0].when, results[1].when)
@@ -171,7 +171,7 @@ def test_nine_classes_are_the_same_in_float64(budget, batch):
 def test_chunks_whose_tasks_end_at_other_steps_are_evaluated_alike():
     """One pass, evaluated every 2 iterations: two chunks make one result, with the evaluations of one fleet."""
     stream = digits("longtail", Budget(epochs=1, batch=32), imbalance=5.0)
-    assert len(set(Session(Learner(SMALL), stream, [1, 3, 4]).feed.paces)) > 1
+    assert len(set(Session(Learner(SMALL), stream, [1, 3, 4]).sampler.paces)) > 1
     whole, chunked = (run(Learner(SMALL), stream, [1, 3, 4], eval_every=2, fleet=size) for size in (0, 1))
     assert torch.equal(whole.when, chunked.when)
     equal((whole.accuracy, whole.losses), (chunked.accuracy, chunked.losses), "in one fleet and one by one")
@@ -218,19 +218,19 @@ def test_a_gradual_stream_is_learned_by_replay_that_needs_no_task_ends():
 
 
 def test_a_long_tailed_stream_at_one_pass_shows_each_row_once():
-    """Counted in the feed of a fleet whose members have tasks of other lengths: what only fills up is marked."""
+    """Counted in the sampler of a fleet whose members have tasks of other lengths: what only fills up is marked."""
     stream = digits("longtail", Budget(epochs=1, batch=10), imbalance=20.0)
     session = Session(Learner(SMALL), stream, [1, 3, 4])
-    assert len(set(session.feed.paces)) == 3
+    assert len(set(session.sampler.paces)) == 3
     for s, seed in enumerate([1, 3, 4]):
-        times = torch.zeros(len(stream.table.y), dtype=torch.int64)
+        times = torch.zeros(len(stream.dataset.y), dtype=torch.int64)
         for t, task in enumerate(stream.tasks_of(seed)):
-            batches = list(session.feed.batches(t))
+            batches = list(session.sampler.batches(t))
             rows = torch.cat([batch.row[s][batch.shown[s]] for batch in batches])
             times += torch.bincount(rows, minlength=len(times))
             weights = torch.stack([batch.weight[s] for batch in batches])
             assert torch.equal(weights > 0, torch.stack([batch.shown[s] for batch in batches]))
-            assert int((weights.sum(1) > 0).sum()) == int(session.feed.steps[s, t]) == -(-len(task.train) // 10)
+            assert int((weights.sum(1) > 0).sum()) == int(session.sampler.steps[s, t]) == -(-len(task.train) // 10)
         train = torch.cat([task.train for task in stream.tasks_of(seed)])
         assert torch.equal(times[train], torch.ones_like(train)) and int(times.sum()) == len(train)
 
@@ -264,8 +264,8 @@ def test_a_finished_task_draws_the_same_for_its_rows_whoever_is_beside():
     longer = replace(beside.fleet.problem, task_rows=beside.fleet.problem.task_rows + 512)
     for session in (beside, Session(learner, stream, [1, 3, 4])):
         if session is not beside:  # as if companions had far longer tasks
-            session.feed = Feed(stream, session.seeds, longer, learner.draws(longer))
+            session.sampler = Sampler(stream, session.seeds, longer, learner.draws(longer))
         for t in range(5):
-            few, many = alone.feed.finished(t).draws[0]["label"][0], session.feed.finished(t).draws[0]["label"][1]
+            few, many = alone.sampler.finished(t).draws[0]["label"][0], session.sampler.finished(t).draws[0]["label"][1]
             assert torch.equal(few, many[: len(few)])
     assert alone.fleet.problem.task_rows < longer.task_rows

@@ -19,7 +19,7 @@ from lifelong.runs.groups import csv_of, found, groups_of
 from lifelong.runs.labels import Described, method_labels, row_labels
 from lifelong.runs.request import Request
 from lifelong.studies import comparison as side_by_side
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.synthetic import blobs
 
 PLAIN = Request("split-blobs", seeds=(0, 1), iterations=4, device="cpu")
@@ -148,7 +148,7 @@ def test_folders_that_are_no_finished_run_are_passed_over_and_said(runs, tmp_pat
     assert len(loaded) == len(alike) + len(others) + 1  # each once, though named twice
     assert len(passed) == len(wrong) and all(str(place) in why for place, why in zip(wrong, passed, strict=True))
     assert "not finished" in passed[2] and "not a run" in passed[0]
-    with pytest.raises(Refusal, match="none of the 6 folders"):
+    with pytest.raises(ConfigurationError, match="none of the 6 folders"):
         found(wrong)
 
 
@@ -188,14 +188,14 @@ def test_a_run_that_an_earlier_version_wrote_is_grouped_by_its_words(runs, tmp_p
 
 
 def test_memory_is_counted_in_one_place(cli):
-    """What `explain` says, and what the line of `--readings` says, is what one function counts."""
+    """What `explain` says, and what the line of `--paradigms` says, is what one function counts."""
     from lifelong.core.initialisation import Random
     from lifelong.core.loop import prepared_fleet
 
     request = replace(PLAIN, setting="task", strategy="Replay(size=1000)")
     learner, stream, _ = request.build()
     _, state = prepared_fleet(learner, stream, [0], Random())
-    size = storage.stored(state.memory, stream.table)
+    size = storage.stored(state.memory, stream.dataset)
     assert size.examples == 1000 * 20 * 4 and size.tensors == pytest.approx(1000 * (8 + 8 + 4) + 4)
     out = cli("explain", "Replay(size=1000)", "--scenario", "split-blobs")[1]
     assert storage.in_bytes(size.total) in out and f"{storage.in_bytes(size.tensors)} in memory" in out
@@ -203,7 +203,7 @@ def test_memory_is_counted_in_one_place(cli):
     line = next(line for line in asked.comparison(lambda said: None).learn() if "Replay" in line.method)
     assert (line.stored, line.in_memory) == (size.total, size.tensors)
     assert storage.in_bytes(line.stored) in side_by_side.row(line, (1, 5, 10))
-    plain = storage.stored({"sum": stream.table.x}, stream.table)
+    plain = storage.stored({"sum": stream.dataset.x}, stream.dataset)
     assert plain.examples == 0 and "in memory" not in plain.text()
 
 

@@ -13,7 +13,7 @@ MATRIX = [[0.9, 0.1, 0.2], [0.95, 0.8, 0.3], [0.6, 0.5, 0.7]]
 START = [0.5, 0.2, 0.1]
 
 
-def result(setting="domain", reading="continual", between=True) -> Result:
+def result(setting="domain", paradigm="continual", between=True) -> Result:
     rows = [START]
     when = [(0, 0, 0, 10)]
     halfway = [[0.7, 0.1, 0.2], [0.4, 0.5, 0.2], [0.3, 0.6, 0.4]]
@@ -27,7 +27,7 @@ def result(setting="domain", reading="continual", between=True) -> Result:
     accuracy[1, -1] += 0.1
     untrained = torch.tensor([START, START], dtype=torch.float64)
     return Result(
-        accuracy, torch.tensor(when), untrained, torch.zeros(2, 3, 1), torch.full((2, 2), -1), (0, 1), reading, setting
+        accuracy, torch.tensor(when), untrained, torch.zeros(2, 3, 1), torch.full((2, 2), -1), (0, 1), paradigm, setting
     )
 
 
@@ -70,11 +70,11 @@ def test_what_has_no_meaning_is_refused_and_names_the_flag():
     for name, needs in metrics.NEEDS.items():
         if needs:
             with pytest.raises(metrics.NotMeasured):
-                metrics.METRICS[name](result(reading="joint"))
+                metrics.METRICS[name](result(paradigm="joint"))
 
 
 def test_isolate_reads_the_diagonal():
-    assert float(metrics.average_accuracy(result(reading="isolate"))[0]) == pytest.approx((0.9 + 0.8 + 0.7) / 3)
+    assert float(metrics.average_accuracy(result(paradigm="isolate"))[0]) == pytest.approx((0.9 + 0.8 + 0.7) / 3)
 
 
 def test_interval_is_students():

@@ -11,8 +11,8 @@ from lifelong.runs.folder import load
 from lifelong.runs.labels import seeds_label
 from lifelong.runs.prediction import PredictionError
 from lifelong.runs.request import Request
-from scenarios.errors import Refusal
-from scenarios.stream import rules
+from scenarios.errors import ConfigurationError
+from scenarios.stream import stream_index
 
 QUICK = {"seeds": (0, 1, 5), "iterations": 15, "device": "cpu", "fleet": 2}
 
@@ -25,18 +25,18 @@ def learned(tmp_path, **words):
 
 def answered(run, stream, told: bool):
     """Final accuracy [S, T], by the raw test rows of each task of each seed, and `predict` alone."""
-    table, seeds = stream.table, run.result.seeds
-    own = rules(stream, list(seeds))
+    dataset, seeds = stream.dataset, run.result.seeds
+    own = stream_index(stream, list(seeds))
     accuracy = torch.zeros(len(seeds), len(stream), dtype=torch.float64)
-    labels = np.asarray(table.labels or range(table.classes))
+    labels = np.asarray(dataset.labels or range(dataset.classes))
     for t in range(len(stream)):
         for s in range(len(seeds)):
             rows = own["rows_test"][s, t, : own["count_test"][s, t]]
             if told:
-                found = run.predict_labels(table.x[rows].numpy(), task=t)[s]
+                found = run.predict_labels(dataset.x[rows].numpy(), task=t)[s]
             else:
-                found = run.predict_labels(table.x[rows].numpy())[s]
-            accuracy[s, t] = float((found == labels[table.y[rows].numpy()]).mean())
+                found = run.predict_labels(dataset.x[rows].numpy())[s]
+            accuracy[s, t] = float((found == labels[dataset.y[rows].numpy()]).mean())
     return accuracy
 
 
@@ -63,7 +63,7 @@ def test_predict_gives_the_recorded_accuracy_back(tmp_path, words, told):
 
 def test_rows_in_every_form_a_user_has_them(tmp_path):
     run = learned(tmp_path)
-    x = run.request.build()[1].table.x[:7]
+    x = run.request.build()[1].dataset.x[:7]
     scores = run.predict(x)
     assert scores.shape == (3, 7, 10) and run.labels == tuple(range(10))
     for form in (x.numpy(), x.tolist(), x.to(torch.int64), x.to(torch.float64), x.numpy().astype(np.float32) / 255):
@@ -93,23 +93,23 @@ def test_naming_a_task_leaves_its_labels_alone(tmp_path):
     for s, seed in enumerate(run.result.seeds):
         task = stream.tasks_of(seed)[3]
         inside = task.label >= 0
-        scores = run.predict(stream.table.x[:4], task=3)[s]
+        scores = run.predict(stream.dataset.x[:4], task=3)[s]
         assert torch.equal(scores.isfinite().all(0), inside)
 
 
 def test_labels_that_share_an_output_share_its_score(tmp_path):
     run = learned(tmp_path, setting="domain")
-    table = run.request.build()[1].table
-    scores = run.predict(table.x[:4])
+    dataset = run.request.build()[1].dataset
+    scores = run.predict(dataset.x[:4])
     assert all(len(row.unique()) == 2 for row in scores.flatten(0, 1))
     with pytest.raises(PredictionError, match="name the task"):
-        run.predict_labels(table.x[:4])
+        run.predict_labels(dataset.x[:4])
 
 
 def test_what_cannot_be_answered_without_a_task_is_said(tmp_path):
     permuted = learned(tmp_path / "a", scenario="permuted-digits(tasks=2)")
     isolated = learned(tmp_path / "b", baseline="isolate")
-    x = permuted.request.build()[1].table.x[:2]
+    x = permuted.request.build()[1].dataset.x[:2]
     for run in (permuted, isolated):
         with pytest.raises(PredictionError, match="name"):
             run.predict(x)
@@ -130,19 +130,19 @@ def test_own_labels_and_paths_that_hold(tmp_path, monkeypatch):
     run = learned(there, scenario="split(data='my.npz', tasks=2)", setting="class")
     monkeypatch.chdir(here)
     run = load(there / "run")
-    table = run.request.build()[1].table
+    dataset = run.request.build()[1].dataset
     assert run.labels == (3, 7, 9, 12)
-    assert set(np.unique(run.predict_labels(table.x))) <= {3, 7, 9, 12}
+    assert set(np.unique(run.predict_labels(dataset.x))) <= {3, 7, 9, 12}
     assert torch.equal(answered(run, run.request.build()[1], False), run.result.at_task_ends[:, -1])
     with pytest.raises(PredictionError, match="NaN"):
         run.predict(np.full((2, 5), np.inf))
     arrays(there / "my.npz", seed=1)
     assert run.result.accuracy.shape[0] == 3  # what was measured can be read all the same
-    with pytest.raises(Refusal, match="changed since"):
-        load(there / "run").predict(table.x)
+    with pytest.raises(ConfigurationError, match="changed since"):
+        load(there / "run").predict(dataset.x)
     (there / "my.npz").unlink()
-    with pytest.raises(Refusal, match="not there any more"):
-        load(there / "run").predict(table.x)
+    with pytest.raises(ConfigurationError, match="not there any more"):
+        load(there / "run").predict(dataset.x)
 
 
 IDEA = """
@@ -167,11 +167,11 @@ def test_own_code_is_found_again_and_not_executed_when_it_changed(tmp_path, monk
     assert load(there / "run").predict(np.zeros((2, 20))).shape == (3, 2, 10)
     before = mark.read_text()
     (there / "idea.py").write_text(IDEA.format(mark=str(mark)) + "# another\n")
-    with pytest.raises(Refusal, match="changed since"):
+    with pytest.raises(ConfigurationError, match="changed since"):
         load(there / "run").predict(np.zeros((2, 20)))
     about = (there / "run/run.json").read_text()
     (there / "run/run.json").write_text(about.replace('"files": {', '"plugins": {}, "unread": {'))
-    with pytest.raises(Refusal, match="not executed"):
+    with pytest.raises(ConfigurationError, match="not executed"):
         load(there / "run")
     assert mark.read_text() == before and run.resolved["method"]
 

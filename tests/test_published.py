@@ -18,7 +18,7 @@ from lifelong.studies.published import few_shot, online, rows, sines, split_mnis
 from lifelong.studies.published import reproduce as tables
 from lifelong.studies.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
 from scenarios.catalogue import CATALOGUE, find
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.synthetic import blobs
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -111,11 +111,11 @@ def test_a_cell_that_cannot_be_measured_ends_no_other(run, monkeypatch):
     rows, again, record = run
     broken = Fake("broken")
     monkeypatch.setattr(tables, "ROWS", (broken, *rows))
-    with pytest.raises(Refusal, match="fake-broken seeds 0, 1"):
+    with pytest.raises(ConfigurationError, match="fake-broken seeds 0, 1"):
         again()
     assert [cell["method"] for cell in cells_of(record)] == ["a", "b", "a", "b"]
     lines = []
-    with pytest.raises(Refusal):
+    with pytest.raises(ConfigurationError):
         lines.extend(tables.reproduce("fake-broken", "", record, record.with_name("page.md"), "cpu"))
     assert broken.asked == [(0, 1), (2,), (0, 1), (2,)]
 
@@ -248,7 +248,7 @@ def test_lwf_without_temperature_squared_is_the_comparable_row_in_all_settings()
 
 def test_a_split_mnist_cell_holds_the_protocol_and_its_iterations(monkeypatch):
     table = blobs(10, 12, 20)
-    monkeypatch.setattr("scenarios.catalogue.load_table", lambda name, root: table)
+    monkeypatch.setattr("scenarios.catalogue.load_dataset", lambda name, root: table)
     entry = replace(find("split-mnist"), budget=replace(find("split-mnist").budget, iterations=3))
     monkeypatch.setitem(CATALOGUE, "split-mnist", entry)
     for baseline, iterations in (("", 3), ("joint", 15)):
@@ -256,9 +256,10 @@ def test_a_split_mnist_cell_holds_the_protocol_and_its_iterations(monkeypatch):
         cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
         assert json.loads(json.dumps(cell)) == cell and cell["iterations"] == iterations
         assert cell["torch"] == torch.__version__.split("+")[0] and cell["strategy"] == "FineTuning()"
-        reading = f", {baseline}" if baseline else ""
+        paradigm = f", {baseline}" if baseline else ""
         assert (
-            cell["protocol"] == f"split-mnist(tasks=5){reading}, MLP(400, 400), Adam(0.001), 3 iterations of 128 a task"
+            cell["protocol"]
+            == f"split-mnist(tasks=5){paradigm}, MLP(400, 400), Adam(0.001), 3 iterations of 128 a task"
         )
         assert done([cell], row) == {0, 1}
         monkeypatch.setitem(CATALOGUE, "split-mnist", replace(entry, model="MLP(100)"))
@@ -278,10 +279,10 @@ def test_the_interval_over_episodes_is_that_of_the_cells():
 
 def test_a_damaged_record_and_an_unknown_row_are_refused(run):
     _, again, record = run
-    with pytest.raises(Refusal, match="fake-a"):
+    with pytest.raises(ConfigurationError, match="fake-a"):
         again("fake-aa")
     record.write_text('[{"setting"')
-    with pytest.raises(Refusal, match="damaged"):
+    with pytest.raises(ConfigurationError, match="damaged"):
         again()
     assert record.read_text() == '[{"setting"'
 
@@ -307,7 +308,7 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
 
     small = {"EPISODES": 4, "CLASSES": 4, "RUNS": 2, "SHARES": (0.0, 1.0), "WAVES": 4}
     for table in (few_shot, online, sines):
-        monkeypatch.setattr(table, "load_table", images, raising=False)
+        monkeypatch.setattr(table, "load_dataset", images, raising=False)
         for name, value in small.items():
             if hasattr(table, name):
                 monkeypatch.setattr(table, name, value)

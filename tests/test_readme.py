@@ -38,7 +38,7 @@ SMALL = {
     "distil": ["--iterations", "3"],
 }
 ALSO = {  # words of a command, and what it needs besides
-    "--readings": ["--model", "MLP(8)", "--iterations", "30", "--few-shot", "1,2"],
+    "--paradigms": ["--model", "MLP(8)", "--iterations", "30", "--few-shot", "1,2"],
     "run split-omniglot": ["--iterations", "1", "--batch", "2"],
     "--shot": ["--episodes", "4"],
     "--online": ["--online", "3", "--runs", "1"],
@@ -81,7 +81,7 @@ def readers_folder(tmp_path, monkeypatch):
                 (torch.randint(256, (classes * n, side, side), generator=random).to(torch.uint8), y.repeat(n))
                 for n in (train, test)
             ]
-            return datasets.table_from_arrays("noise", *parts[0], *parts[1])
+            return datasets.dataset_from_arrays("noise", *parts[0], *parts[1])
 
         return read
 

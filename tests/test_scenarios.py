@@ -12,22 +12,22 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session
 from lifelong.core.problem import rotate
 from lifelong.models.perceptron import MLP
-from scenarios.datasets import load_table, table_from_arrays
+from scenarios.datasets import dataset_from_arrays, load_dataset
 from scenarios.split import class_by_class, split
-from scenarios.stream import Budget, ScenarioError, generator, rules
+from scenarios.stream import Budget, ScenarioError, generator, stream_index
 from scenarios.synthetic import blobs
 from scenarios.transformed import permuted, rotated
 
 
 def test_digits_are_what_they_were():
-    table = load_table("digits")
-    assert (len(table.y), table.train_rows, table.shape, table.classes) == (1797, 1442, (8, 8), 10)
-    assert table.content_hash() == "718ee69e0baa2ed1"
+    dataset = load_dataset("digits")
+    assert (len(dataset.y), dataset.train_rows, dataset.shape, dataset.classes) == (1797, 1442, (8, 8), 10)
+    assert dataset.content_hash() == "718ee69e0baa2ed1"
 
 
 @pytest.mark.parametrize("setting, classes", [("task", 10), ("domain", 2), ("class", 10)])
 def test_split_covers_all_rows_once(setting, classes):
-    stream = split(load_table("digits"), 5, setting, validation=0.1)
+    stream = split(load_dataset("digits"), 5, setting, validation=0.1)
     rows = torch.cat([torch.cat([t.train, t.validation, t.test]) for t in stream])
     assert stream.classes == classes and sorted(rows.tolist()) == list(range(1797))
 
@@ -46,7 +46,7 @@ def test_class_orders_are_uniform():
 
 
 def test_allowed_classes_by_setting():
-    table = blobs(6, 2, 4)
+    dataset = blobs(6, 2, 4)
     for setting, open_, expected in (
         ("task", "all", [2, 2, 2]),
         ("class", "all", [6, 6, 6]),
@@ -54,17 +54,17 @@ def test_allowed_classes_by_setting():
         ("class", "current", [2, 2, 2]),
         ("domain", "all", [2, 2, 2]),
     ):
-        allowed = rules(split(table, 3, setting, open=open_), [0])["allowed"][0]
+        allowed = stream_index(split(dataset, 3, setting, open=open_), [0])["allowed"][0]
         assert allowed.sum(1).tolist() == expected, (setting, open_)
 
 
 def test_permuted_rows_are_permuted_and_tasks_differ():
-    stream = permuted(load_table("digits"), 3)
+    stream = permuted(load_dataset("digits"), 3)
     one = Session(Learner(MLP(4)), stream, [0, 1])
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[1] for k, v in one.fleet.problem.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, index={k: v[1] for k, v in one.fleet.problem.index.items()})
     row = torch.arange(5)
     seen = [problem.x(row, torch.full_like(row, t)).flatten(1) for t in range(3)]
-    plain = stream.table.x[row].flatten(1) / 255
+    plain = stream.dataset.x[row].flatten(1) / 255
     permutation = stream.tasks_of(1)[2].permutation
     assert permutation is not None and torch.equal(seen[2], plain[:, permutation])
     assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[0].sort(1).values, plain.sort(1).values)
@@ -74,15 +74,15 @@ def test_rotation_by_quarter_turns_is_exact():
     image = torch.rand(1, 8, 8, generator=generator("image"))
     assert torch.allclose(rotate(image, torch.tensor([90.0])), image.rot90(1, (1, 2)), atol=1e-5)
     assert torch.allclose(rotate(image, torch.tensor([180.0])), image.flip(1, 2), atol=1e-5)
-    assert [task.angle for task in rotated(load_table("digits"), 3)] == [0.0, 90.0, 180.0]
+    assert [task.angle for task in rotated(load_dataset("digits"), 3)] == [0.0, 90.0, 180.0]
 
 
 def test_batches_show_every_row_once_in_an_epoch():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(epochs=3, batch=7))
     one = Session(Learner(MLP(2)), stream, [0, 4])
-    count = int(one.fleet.problem.rules["count_train"][1, 0])
-    assert one.feed.steps[1, 0] == -(-3 * count // 7)
-    batches = list(one.feed.batches(0))
+    count = int(one.fleet.problem.index["count_train"][1, 0])
+    assert one.sampler.steps[1, 0] == -(-3 * count // 7)
+    batches = list(one.sampler.batches(0))
     shown = torch.cat([batch.row[1][batch.shown[1]] for batch in batches])
     assert len(shown) == 3 * count and torch.bincount(shown)[stream.tasks_of(4)[0].train].tolist() == [3] * count
     assert all(batch.weight[1].sum() == pytest.approx(1) for batch in batches)
@@ -98,7 +98,7 @@ def test_uniforms_do_not_depend_on_other_parts_or_seeds():
 
     def uniforms(strategy, seeds, place):
         one = Session(Learner(MLP(2), strategy), stream, seeds)
-        return next(iter(one.feed.batches(1, 3))).draws[place]
+        return next(iter(one.sampler.batches(1, 3))).draws[place]
 
     alone = uniforms(Replay(5), [7], 0)["ticket"]
     together = uniforms(ClassReplay(2) + Replay(5), [1, 7], 1)["ticket"]
@@ -109,7 +109,7 @@ def test_wrong_arrays_are_refused():
     x = torch.rand(6, 2)
     for y, words in ((torch.arange(5), "6 rows and 5"), (torch.rand(6), "whole"), (torch.arange(6), "one row")):
         with pytest.raises(ScenarioError, match=words):
-            table_from_arrays("mine", x, y)
+            dataset_from_arrays("mine", x, y)
 
 
 def test_image_folder(tmp_path):
@@ -119,8 +119,8 @@ def test_image_folder(tmp_path):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (9, 9), (colour, i, 0)).save(tmp_path / "images" / name / f"{i}.png")
-    table = load_table(str(tmp_path / "images"))
-    assert table.shape == (3, 32, 32) and table.classes == 2 and len(table.y) == 8
+    dataset = load_dataset(str(tmp_path / "images"))
+    assert dataset.shape == (3, 32, 32) and dataset.classes == 2 and len(dataset.y) == 8
 
 
 def test_cifar_reader_refuses_what_is_not_an_array(tmp_path):
@@ -152,8 +152,8 @@ def test_cifar_reader_reads_arrays(tmp_path):
     for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         entry = {"data": np.zeros((4, 3072), np.uint8), "labels": [0, 1, 2, 3]}
         (folder / file).write_bytes(pickle.dumps(entry))
-    table = DATASETS["cifar10"].read(tmp_path)
-    assert table.shape == (3, 32, 32) and (table.train_rows, len(table.y)) == (20, 24)
+    dataset = DATASETS["cifar10"].read(tmp_path)
+    assert dataset.shape == (3, 32, 32) and (dataset.train_rows, len(dataset.y)) == (20, 24)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def avalanche_pieces():
     import numpy as np
     from torch.utils.data import Dataset
 
-    digits = load_table("digits")
+    digits = load_dataset("digits")
 
     class Digits(Dataset):
         def __init__(self, part):
@@ -194,7 +194,9 @@ def test_avalanche_benchmark_is_a_stream(avalanche_pieces):
         assert set(task.classes) == set(experience.classes_in_this_experience)
         for i in (0, 5):
             row = experience.dataset[i]
-            assert torch.equal(stream.table.x[task.train[i]], row[0]) and int(stream.table.y[task.train[i]]) == row[1]
+            assert (
+                torch.equal(stream.dataset.x[task.train[i]], row[0]) and int(stream.dataset.y[task.train[i]]) == row[1]
+            )
     labelled = stream_of(nc_benchmark(train, test, n_experiences=5, task_labels=True, seed=3))
     assert labelled.setting == "task"
 
@@ -214,8 +216,8 @@ def test_avalanche_random_transform_is_refused_by_name(avalanche_pieces):
 def test_a_rehearsal_shows_no_test_row():
     """What a setting is chosen by is held out of training rows, at least one of each class."""
     for per_class in (40, 4):
-        table = blobs(6, 3, per_class)
-        plain, rehearsal = (class_by_class(table, 4, rehearsal=share).tasks_of(2) for share in (0.0, 0.2))
+        dataset = blobs(6, 3, per_class)
+        plain, rehearsal = (class_by_class(dataset, 4, rehearsal=share).tasks_of(2) for share in (0.0, 0.2))
         for task, own in zip(plain, rehearsal, strict=True):
             assert len(own.test) == max(1, len(task.train) // 5) and not torch.isin(own.test, task.test).any()
             assert torch.equal(torch.cat([own.train, own.test]).sort().values, task.train)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_probes
+from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_probes
 from lifelong.contracts.learners import PureFleet, _Killed, _Uneven, equal, tiny
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stopped, TaskEnded, learned, run
@@ -16,12 +16,12 @@ from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.perceptron import MLP
 from lifelong.notation.varied import made, vary
 from lifelong.optimisers.adam import Adam
-from lifelong.optimisers.per_parameter import GivenRates
+from lifelong.optimisers.per_parameter import PerParameterSGD
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.architecture.packnet import PackNet
 from lifelong.strategies.replay.replay import ClassReplay
 from scenarios.blurry import blurred
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.gradual import faded
 from scenarios.joint import joint
 from scenarios.stream import Budget, ScenarioError, Seed
@@ -64,7 +64,7 @@ def test_parameters_that_a_verb_hands_back_may_be_one_tensor(part):
 
 def uneven(setting="task"):
     stream = tiny(setting, classes=10, tasks=5)
-    return replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=8))
+    return replace(stream, task_generator=_Uneven(stream.task_generator), budget=Budget(epochs=1, batch=8))
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -80,11 +80,11 @@ def test_a_looped_learner_resumes_where_no_task_ends(way):
     whole = _Killed(99)
     measured = run(learner, stream, [0, 1], checkpointer=whole)
     for after in (1, 2):
-        keeper = _Killed(after)
+        checkpointer = _Killed(after)
         with pytest.raises(Stopped):
-            run(learner, stream, [0, 1], checkpointer=keeper)
-        result = run(learner, stream, [0, 1], checkpointer=keeper)
-        equal(keeper.final, whole.final, f"stopped after {after} phases, and whole")
+            run(learner, stream, [0, 1], checkpointer=checkpointer)
+        result = run(learner, stream, [0, 1], checkpointer=checkpointer)
+        equal(checkpointer.final, whole.final, f"stopped after {after} phases, and whole")
         equal(result.accuracy, measured.accuracy, "accuracies")
 
 
@@ -103,9 +103,9 @@ def test_jointly_a_row_is_first_seen_once_and_a_pass_shows_each(sampling, budget
     stream = joint(replace(uneven("class"), budget=budget), sampling)
     session = Session(Learner(MLP(8)), stream, [1, 3])
     for s, seed in enumerate([1, 3]):
-        times, first = (torch.zeros(len(stream.table.y), dtype=torch.int64) for _ in range(2))
+        times, first = (torch.zeros(len(stream.dataset.y), dtype=torch.int64) for _ in range(2))
         for t in range(5):
-            for batch in session.feed.batches(t):
+            for batch in session.sampler.batches(t):
                 times += torch.bincount(batch.row[s][batch.shown[s]], minlength=len(times))
                 first += torch.bincount(batch.row[s][batch.first_seen[s]], minlength=len(times))
         assert torch.equal(first, (times > 0).to(torch.int64))
@@ -128,12 +128,12 @@ def test_a_class_that_comes_back_keeps_the_rows_that_it_had():
     for event in session.events(session.begin()):
         if isinstance(event, TaskEnded):
             task = stream.tasks_of(0)[event.state.task - 1]
-            seen += torch.bincount(task.label[stream.table.y[task.train]], minlength=6)
+            seen += torch.bincount(task.label[stream.dataset.y[task.train]], minlength=6)
             memory = event.state.fleet.memory[0]
             assert torch.equal(memory["filled"][0].sum(1), seen.clamp(max=size))
             for c in range(6):
                 row = memory["row"][0, c][memory["filled"][0, c]]
-                assert bool((task.label[stream.table.y[row]] == c).all()) and len(row.unique()) == len(row)
+                assert bool((task.label[stream.dataset.y[row]] == c).all()) and len(row.unique()) == len(row)
     assert len(memory["task"][0][memory["filled"][0]].unique()) == 3
 
 
@@ -146,14 +146,14 @@ def test_what_a_run_predicts_with_afterwards_is_what_it_was_scored_with():
 
 
 def test_a_seed_named_in_two_ways_is_named_twice():
-    with pytest.raises(Refusal, match="named twice"):
+    with pytest.raises(ConfigurationError, match="named twice"):
         run(Learner(MLP(8)), tiny(), [3, Seed(3, 3, 3)])
 
 
 VARIED = {
     "widths[0]=16": (lambda n: Learner(made(MLP, n)), 8, 16),
     "momentum=0.9": (lambda n: Learner(MLP(8), optimiser=SGD(0.1, momentum=n)), 0.0, 0.9),
-    "rate=0.01": (lambda n: Learner(MLP(8), optimiser=made(GivenRates, n, at_task="reset")), 0.1, 0.01),
+    "rate=0.01": (lambda n: Learner(MLP(8), optimiser=made(PerParameterSGD, n, at_task_end="reset")), 0.1, 0.01),
 }
 
 
@@ -169,7 +169,9 @@ def test_the_random_draw_that_few_shot_accuracy_is_compared_with_is_the_run_s_ow
     """Before the first task a run from a random draw stands there itself, whatever its seed means for data and order."""
     seed = Seed(3, 40, 5)
     session = Session(Learner(MLP(8)), tiny(), [seed])
-    bench = Bench(session.stream, [seed.data], session.fleet.problem, FewShot((1,)), [seed.order], [seed.start])
+    bench = FewShotEvaluator(
+        session.stream, [seed.data], session.fleet.problem, FewShot((1,)), [seed.order], [seed.start]
+    )
     equal(bench.random, session.first_state().params["net"], "the draw compared with and the run's start")
     probe = run(Learner(MLP(8), optimiser=SGD(1e-9)), tiny(), [0, seed], probes=few_shot_probes((1,))).few_shot
     equal(probe[:, 0], probe[:, 1], "few-shot accuracies from a net that hardly moves and from its first draw")

@@ -25,10 +25,10 @@ STREAM = split(blobs(6, 4, 24), 3, budget=Budget(iterations=5, batch=8))
 def test_members_with_one_order_share_classes_and_differ_in_all_else():
     members = [Seed(0, s, s) for s in range(5)]
     session = Session(Learner(MLP(5)), STREAM, members)
-    rules = session.feed.rules
-    assert all(torch.equal(rules["label"][0], label) for label in rules["label"])
-    assert all(torch.equal(rules["rows_train"][0], rows) for rows in rules["rows_train"])
-    weights, batch = session.first_state().params["net"]["head.weight"], next(session.feed.batches(0))
+    index = session.sampler.index
+    assert all(torch.equal(index["label"][0], label) for label in index["label"])
+    assert all(torch.equal(index["rows_train"][0], rows) for rows in index["rows_train"])
+    weights, batch = session.first_state().params["net"]["head.weight"], next(session.sampler.batches(0))
     for a, b in itertools.combinations(range(5), 2):
         assert not torch.equal(weights[a], weights[b]) and not torch.equal(batch.row[a], batch.row[b])
     assert sorted(map(tuple, members)) == sorted(set(members))
@@ -39,11 +39,11 @@ def test_each_meaning_of_a_seed_moves_what_it_says(meaning):
     """Seeds that differ in one meaning alone: classes, first weights, or the order of rows."""
     plain, other = Seed(1, 1, 1), Seed(1, 1, 1)._replace(**{meaning: 2})
     session = Session(Learner(MLP(5)), STREAM, [plain, other])
-    labels = session.feed.rules["label"]
+    labels = session.sampler.index["label"]
     weights = session.first_state().params["net"]["head.weight"]
     places = []  # of the rows shown, among those of their task
     for s in (0, 1):
-        rows, train = next(session.feed.batches(0)).row[s], session.feed.rules["rows_train"][s, 0]
+        rows, train = next(session.sampler.batches(0)).row[s], session.sampler.index["rows_train"][s, 0]
         places.append([train.tolist().index(row) for row in rows.tolist()])
     assert torch.equal(labels[0], labels[1]) == (meaning != "order")
     assert torch.equal(weights[0], weights[1]) == (meaning != "start")

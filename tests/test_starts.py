@@ -19,7 +19,7 @@ from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.runs.folder import load
 from scenarios.catalogue import build, find
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 MODEL = ("--model", "MLP(12)")
 STAGE = "ProtoNet(way=2, query=2, iterations=6, data='{}')"
@@ -134,13 +134,13 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
         (("meta-test", "{tmp}/nothing.safetensors", "--online", "4", "--way", "3"), "--way does not go with --online"),
         (("meta-test", "{tmp}/nothing.safetensors", "--runs", "3"), "--runs goes with --online"),
         (("run", "split-digits", "--model", "Conv4(norm='batch')"), "norm='group'"),
-        (("compare", "split-digits", "--readings", "all", "--learner", "NearestClassMean()"), "--learner does not go"),
-        (("compare", "split-digits", "--readings", "all", "--init", "MAML()"), "--init does not go"),
-        (("compare", "split-digits", "--meta", "MAML()"), "goes with --readings"),
-        (("compare", "split-digits", "--readings", "meta,transfr"), "did you mean 'transfer'"),
-        (("compare", "split-digits", "--readings", "all", "--setting", "class"), "--setting task"),
-        (("compare", "split-digits(tasks=3)", "--readings", "all"), "needs 4 or more"),
-        (("compare", "split-digits", "--readings", "all", "--meta", "Random()"), "nothing that learns"),
+        (("compare", "split-digits", "--paradigms", "all", "--learner", "NearestClassMean()"), "--learner does not go"),
+        (("compare", "split-digits", "--paradigms", "all", "--init", "MAML()"), "--init does not go"),
+        (("compare", "split-digits", "--meta", "MAML()"), "goes with --paradigms"),
+        (("compare", "split-digits", "--paradigms", "meta,transfr"), "did you mean 'transfer'"),
+        (("compare", "split-digits", "--paradigms", "all", "--setting", "class"), "--setting task"),
+        (("compare", "split-digits(tasks=3)", "--paradigms", "all"), "needs 4 or more"),
+        (("compare", "split-digits", "--paradigms", "all", "--meta", "Random()"), "nothing that learns"),
     ],
     ids=lambda value: "-".join(value)[-40:] if isinstance(value, tuple) else "",
 )
@@ -182,9 +182,9 @@ class Deep(ProtoNet):
         own = {{"first": {{"second": {{"third": [number, (number + 1, {{"fourth": number + 2}})]}}}}, "none": ()}}
         return {{**super().init(distribution, generator), "own": own}}
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         scale = meta["own"]["first"]["second"]["third"][1][1]["fourth"].sum()
-        return super().answers(distribution, meta, support, query, way) * scale
+        return super().query_scores(distribution, meta, support, query, way) * scale
 '''
 
 
@@ -224,7 +224,7 @@ def test_trees_come_back_to_the_bit(tmp_path):
     assert spec == other
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(before, after, strict=True))
     save_tensors(tmp_path / "other.safetensors", named(tree), {})
-    with pytest.raises(Refusal, match="not a start"):
+    with pytest.raises(ConfigurationError, match="not a start"):
         load_learned(tmp_path / "other.safetensors")
 
 
@@ -239,7 +239,7 @@ def test_texts_of_earlier_versions_are_still_read():
     old = next(text for text in texts if text.startswith("Pretrained"))
     assert "way=" in old and "way=" not in repr(parse(old, "initialisations"))
     assert parse("MAML(5, 1)", "initialisations") == parse("MAML(way=5, shot=1)", "initialisations")
-    with pytest.raises(Refusal, match="MultiTask"):
+    with pytest.raises(ConfigurationError, match="MultiTask"):
         parse("Pretrained(groups=3)", "initialisations")
 
 

@@ -19,14 +19,14 @@ from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.replay.replay import Replay
 from scenarios.blurry import blurred
 from scenarios.catalogue import CATALOGUE, build
-from scenarios.datasets import load_table
-from scenarios.gradual import Fading, faded, gradual
+from scenarios.datasets import load_dataset
+from scenarios.gradual import GradualSchedule, faded, gradual
 from scenarios.joint import isolate, joint
 from scenarios.longtail import long_tailed
 from scenarios.noise import noisy_labels
 from scenarios.regression import NUMBERS, measured, mixed, regression
 from scenarios.split import split, with_validation
-from scenarios.stream import Budget, InTurn, ScenarioError, Table
+from scenarios.stream import Budget, Dataset, ScenarioError, SequentialSchedule
 from scenarios.synthetic import blobs
 from scenarios.transformed import permuted
 
@@ -63,17 +63,19 @@ def test_a_gradual_stream_shows_each_row_as_often_as_the_plain_one(width, epochs
     row, task, first = (torch.cat(parts) for parts in zip(*phases, strict=True))
     for t, own in enumerate(stream.tasks_of(0)):
         assert torch.isin(row[task == t], own.train).all() and int((task == t).sum()) == wanted[t]
-        times = torch.bincount(row, minlength=len(stream.table.y))[own.train]
+        times = torch.bincount(row, minlength=len(stream.dataset.y))[own.train]
         assert times.min() == math.floor(epochs) and times.max() == math.ceil(epochs)
     # first: each row once, at its earliest showing
     assert int(first.sum()) == len(row.unique())
-    earliest = torch.full((len(stream.table.y),), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
+    earliest = torch.full((len(stream.dataset.y),), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
     assert torch.equal(first, earliest[row] == torch.arange(len(row)))
 
 
 def test_without_width_a_gradual_stream_is_the_plain_one():
     stream = digits("gradual", Budget(iterations=20, batch=10))
-    for plain, fading in zip(shown(replace(stream, schedule=InTurn()))[0], shown(faded(stream, 0.0))[0], strict=True):
+    for plain, fading in zip(
+        shown(replace(stream, schedule=SequentialSchedule()))[0], shown(faded(stream, 0.0))[0], strict=True
+    ):
         assert all(torch.equal(a, b) for a, b in zip(plain, fading, strict=True))
 
 
@@ -86,7 +88,7 @@ def test_a_change_is_a_linear_ramp_of_its_width():
     assert wanted == [size] * 3
     total = torch.zeros(2 * size, dtype=DOUBLE)
     for seed in range(seeds):
-        phases = [Fading(width).shown(tasks, t, wanted, seed, "order") for t in (0, 1)]
+        phases = [GradualSchedule(width).shown(tasks, t, wanted, seed, "order") for t in (0, 1)]
         total += torch.cat([phases[0].task == 1, phases[1].task >= 1])
     line = ((torch.arange(2 * size) + 0.5 - size) / (width * size) + 0.5).clamp(0, 1)
     line[2 * size - int(width * size / 2) :] = 1  # from there on task 2 fades in, counted as no task 0
@@ -99,7 +101,7 @@ def test_a_change_is_a_linear_ramp_of_its_width():
 
 
 def test_tasks_of_other_lengths_fade_over_a_share_of_the_shorter_one():
-    stream = long_tailed(gradual(load_table("digits"), 5, width=0.6, budget=Budget(epochs=1, batch=10)), 20.0)
+    stream = long_tailed(gradual(load_dataset("digits"), 5, width=0.6, budget=Budget(epochs=1, batch=10)), 20.0)
     phases, wanted = shown(stream)
     assert len(set(wanted)) > 1
     for t in range(1, 5):
@@ -113,7 +115,7 @@ def test_a_gradual_stream_hides_tasks_and_progress():
     stream = digits("gradual", Budget(iterations=4, batch=10))
     session = Session(Learner(MLP(4)), stream, [0])
     assert session.fleet.problem.tasks == 1 and not session.fleet.problem.task_ends
-    assert all(float(batch.progress) == 0 for batch in session.feed.batches(2))
+    assert all(float(batch.progress) == 0 for batch in session.sampler.batches(2))
     for text in ("Replay(size=50)", "EWC()", "SI()", "LwF()", "ClassReplay()"):
         with pytest.raises(ScenarioError, match="does not say when"):
             check_learner(Learner(MLP(4), parse(text, "strategies")), stream)
@@ -140,7 +142,7 @@ def test_blurry30_has_thirty_percent_from_each_of_the_others_evenly(setting):
     plain = digits("split", setting=setting)
     own, mixed_ = plain.tasks_of(3), stream.tasks_of(3)
     rows = torch.cat([task.train for task in mixed_])
-    assert sorted(rows.tolist()) == list(range(stream.table.train_rows)), "every row is in one task"
+    assert sorted(rows.tolist()) == list(range(stream.dataset.train_rows)), "every row is in one task"
     for t, task in enumerate(mixed_):
         came = [int(torch.isin(task.train, other.train).sum()) for other in own]
         assert came[t] == len(own[t].train) - int(0.3 * len(own[t].train))
@@ -148,18 +150,18 @@ def test_blurry30_has_thirty_percent_from_each_of_the_others_evenly(setting):
             assert u == t or came[u] in (int(0.3 * len(other.train)) // 4, int(0.3 * len(other.train)) // 4 + 1)
         assert abs(1 - came[t] / len(task.train) - 0.3) < 0.01
         assert torch.equal(task.test, own[t].test)
-        labels = task.label[stream.table.y[task.train]]
+        labels = task.label[stream.dataset.y[task.train]]
         assert labels.min() >= 0 and set(labels.tolist()) == set(task.classes)
-        assert torch.equal(task.label[stream.table.y[task.test]], own[t].label[stream.table.y[task.test]])
+        assert torch.equal(task.label[stream.dataset.y[task.test]], own[t].label[stream.dataset.y[task.test]])
 
 
 def test_the_published_lists_of_blurry30_are_a_share_of_24_percent():
     """Bang et al. (2021), cifar10_train_blurry30_rand1: 7,413 of 9,750 rows of a task are of its two classes."""
-    table = Table("balanced", torch.zeros(50_000, 1), torch.arange(10).repeat(5000), 48_750, 10)
-    stream = blurred(split(table, 5), 0.24)
+    dataset = Dataset("balanced", torch.zeros(50_000, 1), torch.arange(10).repeat(5000), 48_750, 10)
+    stream = blurred(split(dataset, 5), 0.24)
     for task in stream.tasks_of(0):
         assert len(task.train) == 9750
-    own = split(table, 5).tasks_of(0)[0]
+    own = split(dataset, 5).tasks_of(0)[0]
     major = int(torch.isin(stream.tasks_of(0)[0].train, own.train).sum())
     assert abs(major - 7413) < 15
 
@@ -179,13 +181,13 @@ def test_class_counts_fall_exponentially(setting):
     stream = digits("longtail", setting=setting, imbalance=20.0)
     for seed in (0, 1):
         rows = torch.cat([task.train for task in stream.tasks_of(seed)])
-        counts = torch.bincount(stream.table.y[rows], minlength=10).sort(descending=True).values
-        most = int(torch.bincount(stream.table.y[: stream.table.train_rows]).min())
+        counts = torch.bincount(stream.dataset.y[rows], minlength=10).sort(descending=True).values
+        most = int(torch.bincount(stream.dataset.y[: stream.dataset.train_rows]).min())
         assert counts.tolist() == [max(1, math.floor(most * 20 ** (-i / 9) + 1e-9)) for i in range(10)]
         assert len(rows.unique()) == len(rows)
         tests = torch.cat([task.test for task in stream.tasks_of(seed)])
-        assert len(tests) == len(stream.table.y) - stream.table.train_rows
-    counts = [torch.bincount(stream.table.y[torch.cat([t.train for t in stream.tasks_of(s)])]) for s in (0, 1)]
+        assert len(tests) == len(stream.dataset.y) - stream.dataset.train_rows
+    counts = [torch.bincount(stream.dataset.y[torch.cat([t.train for t in stream.tasks_of(s)])]) for s in (0, 1)]
     assert not torch.equal(*counts), "which class is large is the seed's luck"
 
 
@@ -209,9 +211,9 @@ def test_tasks_of_the_same_rows_keep_the_same_ones():
 
 
 def test_labels_are_wrong_for_the_share_that_was_asked_and_evenly():
-    table = Table("many", torch.zeros(40_000, 1), torch.arange(10).repeat(4000), 36_000, 10)
-    task = noisy_labels(split(table, 2), 0.4).tasks_of(0)[0]
-    true, own = table.y[task.train], torch.nonzero(task.label >= 0)[:, 0]
+    dataset = Dataset("many", torch.zeros(40_000, 1), torch.arange(10).repeat(4000), 36_000, 10)
+    task = noisy_labels(split(dataset, 2), 0.4).tasks_of(0)[0]
+    true, own = dataset.y[task.train], torch.nonzero(task.label >= 0)[:, 0]
     assert torch.isin(task.given, own).all(), "a wrong label is a class of the task"
     wrong = task.given != true
     n = len(true)
@@ -229,7 +231,7 @@ def test_missing_labels_train_nothing_and_are_counted():
     task = stream.tasks_of(0)[0]
     assert abs(float((task.given < 0).float().mean()) - 0.5) < 4 * math.sqrt(0.25 / len(task.given))
     params = {name: value[0] for name, value in session.first_state().params["net"].items()}
-    problem = replace(session.fleet.problem, rules={k: v[0] for k, v in session.feed.rules.items()})
+    problem = replace(session.fleet.problem, index={k: v[0] for k, v in session.sampler.index.items()})
     rows = task.train[task.given < 0][:8]
     gradient = problem.gradient({"net": params}, rows, torch.zeros_like(rows), torch.full((8,), 1 / 8, dtype=DOUBLE))
     assert all(bool((value == 0).all()) for value in gradient["net"].values())
@@ -248,7 +250,7 @@ def test_evaluation_keeps_to_the_true_labels():
 
 def test_labels_by_row_survive_held_out_rows_and_a_long_tail():
     noisy = noisy_labels(split(blobs(6, 3, 40), 3), 0.4, 0.2)
-    y = noisy.table.y
+    y = noisy.dataset.y
     shown_as = torch.cat([torch.stack([task.train, task.given]) for task in noisy.tasks_of(0)], 1)
     known = dict(shown_as.T.tolist())
     for stream in (with_validation(noisy, 0.25), long_tailed(noisy, 5.0), blurred(noisy, 0.3)):
@@ -275,11 +277,11 @@ def test_an_online_stream_shows_each_row_once_and_takes_so_many_steps(repeats):
     stream = digits("online", repeats=repeats)
     session = Session(Learner(MLP(4), Replay(20, rows=10, weighting="equal")), stream, [0, 1])
     for t in range(5):
-        batches = list(session.feed.batches(t))
+        batches = list(session.sampler.batches(t))
         for s in (0, 1):
             train = stream.tasks_of(s)[t].train
             steps = -(-len(train) // 10) * repeats
-            assert int(session.feed.steps[s, t]) == steps
+            assert int(session.sampler.steps[s, t]) == steps
             fresh = torch.cat([batch.row[s][batch.first_seen[s]] for batch in batches])
             assert sorted(fresh.tolist()) == sorted(train.tolist())
             rows = torch.cat([batch.row[s][batch.shown[s]] for batch in batches[:steps]])
@@ -298,18 +300,18 @@ def test_the_numbers_of_an_image_are_what_they_say():
     for v in range(1, 7):
         image[2, v, 7 - v] = 100  # leaning to the right, by one column a row
     image[3, :, :] = 50
-    table = Table("drawn", image, torch.tensor([0, 1, 0, 1]), 4, 2)
+    dataset = Dataset("drawn", image, torch.tensor([0, 1, 0, 1]), 4, 2)
     x = image.to(DOUBLE)
     across = (x * torch.arange(8)).sum((1, 2)) / x.sum((1, 2))
     down = (x * torch.arange(8)[:, None]).sum((1, 2)) / x.sum((1, 2))
     raw = {"across": across, "down": down, "mass": x.sum((1, 2)), "slant": torch.tensor([0.0, 0.0, 1.0, 0.0])}
-    numbers = measured(table).targets
+    numbers = measured(dataset).targets
     assert numbers is not None and numbers.shape == (4, 5)
     for name, values in raw.items():
         values = values.to(DOUBLE)
         expected = (values - values.mean()) / values.std(correction=0)
         torch.testing.assert_close(numbers[:, NUMBERS.index(name)].to(DOUBLE), expected, rtol=1e-5, atol=1e-5)
-    targets = measured(load_table("digits")).targets
+    targets = measured(load_dataset("digits")).targets
     assert targets is not None
     train = targets[:1442].to(DOUBLE)
     assert train.mean(0).abs().max() < 1e-5 and (train.var(0, correction=0) - 1).abs().max() < 1e-4
@@ -317,18 +319,18 @@ def test_the_numbers_of_an_image_are_what_they_say():
 
 def test_least_squares_is_where_a_linear_network_goes():
     """Full batches, float64: a network without hidden layers ends at torch.linalg.lstsq, task by task and output by output."""
-    table = measured(load_table("digits"))
-    x = table.x[:300].flatten(1).to(DOUBLE)
+    dataset = measured(load_dataset("digits"))
+    x = dataset.x[:300].flatten(1).to(DOUBLE)
     basis = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2][:6]
-    x = torch.cat([x, table.x[1442:1500].flatten(1).to(DOUBLE)]) @ basis.T
+    x = torch.cat([x, dataset.x[1442:1500].flatten(1).to(DOUBLE)]) @ basis.T
     x = (x - x[:300].mean(0)) / x[:300].std(0)
-    targets = torch.cat([table.targets[:300], table.targets[1442:1500]])
+    targets = torch.cat([dataset.targets[:300], dataset.targets[1442:1500]])
     missing = torch.rand(300, 5, generator=torch.Generator().manual_seed(0)) < 0.2
     targets[:300][missing] = torch.nan
-    small = Table("small", x, torch.cat([table.y[:300], table.y[1442:1500]]), 300, 10, targets=targets)
-    recipe = regression(load_table("digits"), 2).recipe
-    stream = replace(regression(load_table("digits"), 2), table=small, budget=Budget(iterations=400, batch=300))
-    assert stream.recipe == recipe
+    small = Dataset("small", x, torch.cat([dataset.y[:300], dataset.y[1442:1500]]), 300, 10, targets=targets)
+    task_generator = regression(load_dataset("digits"), 2).task_generator
+    stream = replace(regression(load_dataset("digits"), 2), dataset=small, budget=Budget(iterations=400, batch=300))
+    assert stream.task_generator == task_generator
     session = Session(Learner(MLP(), optimiser=SGD(0.2)), stream, [0, 1], dtype=DOUBLE)
     from lifelong.core.loop import learned
 
@@ -350,18 +352,18 @@ def test_least_squares_is_where_a_linear_network_goes():
 
 def test_a_score_of_numbers_is_over_test_rows_that_are_known():
     """Half of a task's test numbers are missing: neither the variance nor the mean may count them."""
-    table = measured(load_table("digits"))
-    targets = table.targets.clone()
+    dataset = measured(load_dataset("digits"))
+    targets = dataset.targets.clone()
     targets[1442::2] = torch.nan
-    stream = regression(load_table("digits"), 1, "task", budget=Budget(iterations=1, batch=8))
-    stream = replace(stream, table=replace(table, targets=targets))
+    stream = regression(load_dataset("digits"), 1, "task", budget=Budget(iterations=1, batch=8))
+    stream = replace(stream, dataset=replace(dataset, targets=targets))
     session = Session(Learner(MLP(), optimiser=SGD(1e-9)), stream, [0], dtype=DOUBLE)
     net = {name: value[0] for name, value in session.first_state().params["net"].items()}
     accuracy = run(Learner(MLP(), optimiser=SGD(1e-9)), stream, [0], dtype=DOUBLE).before[0, 0]
     column = stream.tasks_of(0)[0].columns[0]
     asked = targets[1442:, column].to(DOUBLE)
     known = ~asked.isnan()
-    answer = (table.x[1442:].flatten(1).to(DOUBLE) / 255) @ net["head.weight"][:, 0] + net["head.bias"][0]
+    answer = (dataset.x[1442:].flatten(1).to(DOUBLE) / 255) @ net["head.weight"][:, 0] + net["head.bias"][0]
     expected = 1 - (answer - asked)[known].square().mean() / asked[known].var(correction=0)
     assert abs(float(accuracy - expected)) < 1e-9
 
@@ -371,11 +373,11 @@ def test_a_mixed_stream_learns_both_kinds(setting):
     stream = digits("mixed", Budget(iterations=100, batch=32), setting, tasks=4, missing=0.3)
     tasks = stream.tasks_of(0)
     assert [bool(task.columns) for task in tasks] == [False, True, False, True]
-    targets = stream.table.targets
+    targets = stream.dataset.targets
     assert targets is not None and abs(float(targets[:1442].isnan().float().mean()) - 0.3) < 0.03
     assert not targets[1442:].isnan().any()
     session = Session(Learner(MLP(4)), stream, [0])
-    allowed, numbers = session.feed.rules["allowed"][0], slice(stream.classes - 5, stream.classes)
+    allowed, numbers = session.sampler.index["allowed"][0], slice(stream.classes - 5, stream.classes)
     assert not allowed[0, numbers].any() and not allowed[2, numbers].any(), "numbers compete with no class"
     assert allowed[1].nonzero()[:, 0].tolist() == list(range(stream.classes - 5, stream.classes))
     result = run(Learner(MLP(30), optimiser=Adam(0.005)), stream, [0])
@@ -456,6 +458,6 @@ def test_numbers_that_are_not_there_are_refused():
 
 
 def test_targets_are_part_of_the_content():
-    table = load_table("digits")
-    assert measured(table).content_hash() != measured(table, 0.1).content_hash() != table.content_hash()
-    assert table.content_hash() == "718ee69e0baa2ed1"
+    dataset = load_dataset("digits")
+    assert measured(dataset).content_hash() != measured(dataset, 0.1).content_hash() != dataset.content_hash()
+    assert dataset.content_hash() == "718ee69e0baa2ed1"

@@ -77,7 +77,7 @@ def test_own_parameters_survive_a_stop(tmp_path):
     assert a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
     own = [value for name, value in load(tmp_path / "cut").params.items() if "log_variance" in name]
     assert len(own) == 1 and own[0].shape == (2, 5) and own[0].abs().min() > 0
-    assert load(tmp_path / "cut").predict(stream.table.x[:3]).shape == (2, 3, 10)
+    assert load(tmp_path / "cut").predict(stream.dataset.x[:3]).shape == (2, 3, 10)
 
 
 def test_a_list_of_baselines():

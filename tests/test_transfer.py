@@ -1,4 +1,4 @@
-"""Transfer: the few-shot field of a run, metrics from hand-made tables, readings, matrices, distillation, commands."""
+"""Transfer: the few-shot field of a run, metrics from hand-made datasets, paradigms, matrices, distillation, commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.utils._pytree import tree_map
 
 from lifelong import metrics
-from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy, few_shot_probes, read_shots
+from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_accuracy, few_shot_probes, read_shots
 from lifelong.adaptation.methods import Block, FullFineTuning, Scratch, TransferError
 from lifelong.contracts.learners import _Killed, equal, tiny
 from lifelong.core.learner import Learner
@@ -29,17 +29,17 @@ from lifelong.strategies.regularisation.ewc import EWC
 from lifelong.strategies.replay.replay import Replay
 from lifelong.transfer.distillation import Distillation, distil, fewer
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
-from lifelong.transfer.pairs import joint_upto, learned, transfer_reading
+from lifelong.transfer.pairs import joint_upto, learned, transfer_pair
 from lifelong.transfer.rate_choice import choose_rate
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.joint import isolate, joint
 
 LEARNER = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01))
 
 
-@pytest.mark.parametrize("rule", [make() for make in vocabulary("rules").values()], ids=repr)
-def test_a_rule_is_its_text(rule):
-    assert parse(repr(rule), "rules") == rule
+@pytest.mark.parametrize("method", [make() for make in vocabulary("adaptations").values()], ids=repr)
+def test_a_rule_is_its_text(method):
+    assert parse(repr(method), "adaptations") == method
 
 
 # --- the field of a run -------------------------------------------------------------------------------------------
@@ -62,11 +62,12 @@ def test_before_the_first_task_there_is_nothing_to_transfer():
 def test_a_killed_run_measures_the_same():
     whole = run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)))
     for after in (2, 6, 9):
-        keeper = _Killed(after)
+        checkpointer = _Killed(after)
         with pytest.raises(Stopped):
-            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper)
+            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=checkpointer)
         assert torch.equal(
-            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=keeper).few_shot, whole.few_shot
+            run(LEARNER, tiny(), [0, 1], probes=few_shot_probes((1, 3)), checkpointer=checkpointer).few_shot,
+            whole.few_shot,
         )
 
 
@@ -120,10 +121,10 @@ def test_bad_shots_are_one_line(cli, tmp_path, words, hint):
 
 def test_shots_are_nested_and_a_function_of_place():
     one = Session(LEARNER, tiny(), [0, 3])
-    small, large = (Bench(one.stream, [0, 3], one.fleet.problem, FewShot(shots)) for shots in ((2,), (2, 5)))
+    small, large = (FewShotEvaluator(one.stream, [0, 3], one.fleet.problem, FewShot(shots)) for shots in ((2,), (2, 5)))
     assert torch.equal(large.support[..., :2], small.support)
     alone = Session(LEARNER, tiny(), [3])
-    again = Bench(alone.stream, [3], alone.fleet.problem, FewShot((2,)))
+    again = FewShotEvaluator(alone.stream, [3], alone.fleet.problem, FewShot((2,)))
     assert torch.equal(again.support[0], small.support[1])
     for s in range(2):
         for t, task in enumerate(one.stream.tasks_of([0, 3][s])):
@@ -141,7 +142,7 @@ def test_reading_shots():
 # --- metrics ------------------------------------------------------------------------------------------------------
 
 
-def table(matrix, before, reading="continual", between=(), few_shot=None) -> Result:
+def dataset(matrix, before, paradigm="continual", between=(), few_shot=None) -> Result:
     """A result of one seed from its matrix; `between` has a row for the middle of each task."""
     rows, when = [before], [(0, 0, 0, 10)]
     for t, row in enumerate(matrix):
@@ -155,7 +156,7 @@ def table(matrix, before, reading="continual", between=(), few_shot=None) -> Res
     extra = {} if few_shot is None else {"probes": {name: values.transpose(1, 2)}}
     tasks = len(before)
     return Result(
-        accuracy, torch.tensor(when), accuracy[:, 0], torch.zeros(1, tasks, 1), torch.full((1, 2), -1), (0,), reading,
+        accuracy, torch.tensor(when), accuracy[:, 0], torch.zeros(1, tasks, 1), torch.full((1, 2), -1), (0,), paradigm,
         "task", **extra,
     )  # fmt: skip
 
@@ -168,41 +169,41 @@ START = [0.5, 0.4, 0.3]
 def test_few_shot_transfer_by_hand():
     before = [[0.5, 0.6], [0.7, 0.9], [0.6, 0.8]]
     scratch = [[0.5, 0.6], [0.6, 0.7], [0.7, 0.7]]
-    result = table(MATRIX, START, few_shot=[before, scratch])
+    result = dataset(MATRIX, START, few_shot=[before, scratch])
     torch.testing.assert_close(
         metrics.few_shot_curve(result), torch.tensor([[(0.1 - 0.1) / 2, (0.2 + 0.1) / 2]], dtype=torch.float64)
     )
     assert float(metrics.few_shot_forward_transfer(result)) == pytest.approx(0.15)
     assert "few_shot_forward_transfer" in metrics.summary(result)
-    assert "few_shot_forward_transfer" not in metrics.summary(table(MATRIX, START))
+    assert "few_shot_forward_transfer" not in metrics.summary(dataset(MATRIX, START))
 
 
 def test_transfer_gain_by_hand():
-    gain = metrics.transfer_gain(table(MATRIX, START), table(ALONE, START, "isolate"))
+    gain = metrics.transfer_gain(dataset(MATRIX, START), dataset(ALONE, START, "isolate"))
     assert float(gain) == pytest.approx(((0.7 - 0.6) + (0.8 - 0.9)) / 2)
     with pytest.raises(metrics.NotMeasured, match="--baseline isolate"):
-        metrics.transfer_gain(table(MATRIX, START), table(ALONE, START))
+        metrics.transfer_gain(dataset(MATRIX, START), dataset(ALONE, START))
 
 
 def test_learning_speed_by_hand():
     half = [[0.8, 0.4, 0.4], [0.8, 0.6, 0.5], [0.7, 0.6, 0.7]]
     alone_half = [[0.8, 0.4, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.6]]
-    result = table(MATRIX, START, between=half)
-    alone = table(ALONE, START, "isolate", between=alone_half)
+    result = dataset(MATRIX, START, between=half)
+    alone = dataset(ALONE, START, "isolate", between=alone_half)
     # areas: half of the first stretch, half of the second; alone begins at the start, not at the task before
     own = [(0.5 + 2 * 0.6 + 0.7) / 4, (0.6 + 2 * 0.7 + 0.8) / 4]
     other = [(0.4 + 2 * 0.5 + 0.6) / 4, (0.3 + 2 * 0.6 + 0.9) / 4]
     expected = sum((a - b) / (1 - b) for a, b in zip(own, other, strict=True)) / 2
     assert float(metrics.learning_speed(result, alone)) == pytest.approx(expected)
     with pytest.raises(metrics.NotMeasured, match="--eval-every"):
-        metrics.learning_speed(table(MATRIX, START), table(ALONE, START, "isolate"))
+        metrics.learning_speed(dataset(MATRIX, START), dataset(ALONE, START, "isolate"))
     with pytest.raises(metrics.NotMeasured, match="same --eval-every"):
-        metrics.learning_speed(result, table(ALONE, START, "isolate"))
+        metrics.learning_speed(result, dataset(ALONE, START, "isolate"))
 
 
 def test_intransigence_by_hand_and_by_its_helper():
-    upto = [table([row[:k] for row in [[0.95, 0.9, 0.85]] * k], START[:k], "joint") for k in (1, 2, 3)]
-    value = metrics.intransigence(table(MATRIX, START), upto)
+    upto = [dataset([row[:k] for row in [[0.95, 0.9, 0.85]] * k], START[:k], "joint") for k in (1, 2, 3)]
+    value = metrics.intransigence(dataset(MATRIX, START), upto)
     assert float(value) == pytest.approx(((0.95 - 0.9) + (0.9 - 0.7) + (0.85 - 0.8)) / 3)
     stream, learner = tiny("task"), Learner(MLP(8))
     runs = joint_upto(learner, stream, [0, 1])
@@ -211,19 +212,19 @@ def test_intransigence_by_hand_and_by_its_helper():
     assert metrics.intransigence(run(learner, stream, [0, 1]), runs).shape == (2,)
 
 
-# --- readings -----------------------------------------------------------------------------------------------------
+# --- paradigms -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["task", "domain", "class"])
-@pytest.mark.parametrize("at_task", ["kept", "reset"])
-def test_transfer_is_fine_tuning_in_the_continual_reading(setting, at_task):
-    learner, stream = Learner(MLP(8), optimiser=Adam(0.01, at_task=at_task)), tiny(setting, tasks=2)
-    result, state = transfer_reading(learner, stream, [0, 1])
+@pytest.mark.parametrize("at_task_end", ["kept", "reset"])
+def test_transfer_is_fine_tuning_in_the_continual_reading(setting, at_task_end):
+    learner, stream = Learner(MLP(8), optimiser=Adam(0.01, at_task_end=at_task_end)), tiny(setting, tasks=2)
+    result, state = transfer_pair(learner, stream, [0, 1])
     continual, end = learned(learner, stream, [0, 1])
-    equal(state, end, "states of the two readings")
+    equal(state, end, "states of the two paradigms")
     assert torch.equal(result.accuracy, continual.at_task_ends)
     with pytest.raises(TransferError, match="two tasks"):
-        transfer_reading(learner, tiny(setting), [0])
+        transfer_pair(learner, tiny(setting), [0])
 
 
 # --- learning rates and matrices ----------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_a_matrix_is_made_of_adaptations():
     assert full.accuracy.shape == (2, 3, 3, 2) and not scratch.gain.any()
     _, state = learned(learner, stream[1:2], seeds)
     one = Session(learner, stream, seeds)
-    bench = Bench(stream, seeds, one.fleet.problem, what)
+    bench = FewShotEvaluator(stream, seeds, one.fleet.problem, what)
     for k in range(2):
         rate = Adam(float(full.rates[2, k]))
         own = few_shot_accuracy(bench, state.params["net"], dataclasses.replace(what, optimiser=rate))
@@ -270,7 +271,7 @@ def test_what_has_no_matrix_is_refused():
     learner, what = Learner(MLP(8)), FewShot((1,), steps=1)
     with pytest.raises(TransferError, match="at least 2 tasks"):
         transfer_matrices(learner, tiny(tasks=1), [0], [FullFineTuning()], what)
-    with pytest.raises(Refusal, match="layer7"):
+    with pytest.raises(ConfigurationError, match="layer7"):
         transfer_matrices(learner, tiny(), [0], [Block("layer7")], what)
 
 
@@ -325,12 +326,12 @@ def test_shares_are_nested_and_hold_every_class():
     small, large = (fewer(stream, share).tasks_of(3) for share in (0.05, 0.4))
     for few, more, all_ in zip(small, large, stream.tasks_of(3), strict=True):
         assert set(few.train.tolist()) <= set(more.train.tolist()) <= set(all_.train.tolist())
-        assert set(few.label[stream.table.y[few.train]].tolist()) == set(few.classes)
+        assert set(few.label[stream.dataset.y[few.train]].tolist()) == set(few.classes)
         assert torch.equal(few.test, all_.test)
 
 
 def test_what_cannot_teach_is_refused():
-    with pytest.raises(Refusal, match="lifelong distil"):
+    with pytest.raises(ConfigurationError, match="lifelong distil"):
         run(Learner(MLP(4), Distillation()), tiny(), [0])
     stream = tiny()
     fleet, state = teacher_of(stream, Learner(MLP(4)), [0])
@@ -343,7 +344,7 @@ def test_what_cannot_teach_is_refused():
 
 def test_the_command_transfer(cli):
     words = ["transfer", "split-blobs", "--seeds", "2", "--iterations", "5", "--steps", "3", "--shots", "1,2"]
-    code, out, errors = cli(*words, "--rules", "LinearProbe()", "--rules", "L2SP(strength=0.5)")
+    code, out, errors = cli(*words, "--adaptation", "LinearProbe()", "--adaptation", "L2SP(strength=0.5)")
     assert code == 0 and "LinearProbe()" in out and "k = 2" in out and "source" in out, errors
     code, out, errors = cli(*words, "--json")
     held = json.loads(out)
@@ -381,9 +382,9 @@ def test_the_command_distil(cli):
 
 
 BAD = {
-    "unknown rule": (["transfer", "split-blobs", "--rules", "LinearProb()"], "LinearProbe"),
-    "unknown block": (["transfer", "split-blobs", "--rules", "Block('layer9')"], "layer0"),
-    "a share of no share": (["transfer", "split-blobs", "--rules", "ProbeThenFineTune(2.0)"], "0 ... 1"),
+    "unknown method": (["transfer", "split-blobs", "--adaptation", "LinearProb()"], "LinearProbe"),
+    "unknown block": (["transfer", "split-blobs", "--adaptation", "Block('layer9')"], "layer0"),
+    "a share of no share": (["transfer", "split-blobs", "--adaptation", "ProbeThenFineTune(2.0)"], "0 ... 1"),
     "too many shots": (["transfer", "split-blobs", "--shots", "500"], "ask for fewer"),
     "no shots": (["transfer", "split-blobs", "--shots", ""], "1,5,10"),
     "no steps": (["transfer", "split-blobs", "--steps", "0"], "at least 1 step"),

@@ -20,9 +20,9 @@ from lifelong.core.strategy import Strategy
 from lifelong.notation import registry
 from lifelong.notation import user_code as own_code
 from lifelong.notation.expression import ExpressionError, parse, read_call, vocabulary
-from lifelong.notation.user_code import OwnCodeError, load_file, misspelt_verbs, user_line
+from lifelong.notation.user_code import UserCodeError, load_file, misspelt_verbs, user_line
 from lifelong.notation.varied import settings_of, vary
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 QUICK = ["--seeds", "1", "--iterations", "3"]
 EVIL = """from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Net(nn.Module):
         self.features, self.head = nn.Flatten(), nn.Linear(64, classes)
 
 
-def stream(table, setting="class", budget=None):
+def stream(dataset, setting="class", budget=None):
     raise RuntimeError
 """
 
@@ -123,7 +123,7 @@ def test_a_saved_request_executes_no_file(finished, evil, monkeypatch, field, na
     ):
         try:
             build()
-        except Refusal as error:
+        except ConfigurationError as error:
             assert "\n" not in str(error)
     assert not marker.exists()
 
@@ -216,7 +216,7 @@ def test_a_trusted_file_is_no_way_to_other_code(tmp_path):
     idea.write_text(OWN)
     load_file(str(idea), named_by_user=True)
     for name, hint in (("system('true')", "imported"), ("function('x')", "no class"), ("Strategy()", "imported")):
-        with pytest.raises(Refusal, match=hint):
+        with pytest.raises(ConfigurationError, match=hint):
             parse(f"{idea}:{name}", "strategies")
 
 
@@ -245,7 +245,7 @@ def test_the_trust_list_lies_outside_and_holds_hashes(tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path, text, hint, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("idea.py").write_text(text)
-    with pytest.raises(OwnCodeError, match=hint) as error:
+    with pytest.raises(UserCodeError, match=hint) as error:
         load_file("idea.py", named_by_user=True)
     assert "\n" not in str(error.value)
 
@@ -316,7 +316,7 @@ def test_everything_that_can_be_named_is_discovered():
     assert {"SGD", "Adam", "AdamW"} == set(vocabulary("optimisers"))
     assert "NearestClassMean" in vocabulary("learners") and "Learner" not in vocabulary("learners")
     assert {"Random", "MAML", "ProtoNet"} <= set(vocabulary("initialisations"))
-    assert {"Scratch", "LinearProbe", "L2SP"} <= set(vocabulary("rules"))
+    assert {"Scratch", "LinearProbe", "L2SP"} <= set(vocabulary("adaptations"))
     vocabulary("models").clear()
     assert vocabulary("models")
 
@@ -370,7 +370,7 @@ def test_long_and_deep_expressions_are_one_short_line(text):
     for read in (lambda: parse(text, "strategies"), lambda: read_call(text)):
         try:
             read()
-        except Refusal as error:
+        except ConfigurationError as error:
             assert "\n" not in str(error) and len(str(error)) < 600
         else:
             assert read_call(text)[0] == text, "only a plain name is read"
@@ -390,7 +390,7 @@ def test_varied_values_are_read_checked_and_printed():
     assert [record.trunk.widths for record in settings_of(nested)] == [(5,), (10,)]
     weights = parse("TaskWeights((1.0, vary(2, 3)))", "strategies")
     assert [record.weights for record in settings_of(weights)] == [(1.0, 2), (1.0, 3)]
-    with pytest.raises(Refusal, match="at least 0"):
+    with pytest.raises(ConfigurationError, match="at least 0"):
         parse("Replay(size=vary(-1, 2))", "strategies")
     with pytest.raises(ExpressionError, match="size must be int"):
         parse("Replay(size=vary(1, 2.5))", "strategies")

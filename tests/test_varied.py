@@ -152,7 +152,7 @@ def test_no_metric_averages_over_settings():
 @pytest.mark.parametrize(
     "words",
     [
-        ["compare", "split-blobs", "--readings", "all", "--strategy", "EWC(strength=vary(1.0, 10.0))"],
+        ["compare", "split-blobs", "--paradigms", "all", "--strategy", "EWC(strength=vary(1.0, 10.0))"],
         ["transfer", "split-blobs", "--optimiser", "Adam(vary(0.001, 0.01))"],
         ["explain", "EWC(strength=vary(1.0, 10.0))", "--scenario", "split-blobs"],
     ],

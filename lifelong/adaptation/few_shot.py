@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.methods import FullFineTuning, Rule, Scratch, TransferError, adapted_net
+from lifelong.adaptation.methods import AdaptationMethod, FullFineTuning, Scratch, TransferError, adapted_net
 from lifelong.core.batch import Batch
 from lifelong.core.initialisation import Random
 from lifelong.core.inner_loop import batch_of
@@ -35,10 +35,10 @@ COPIES = 8  # of a network while it is adapted: itself, gradient, moments, and w
 
 @dataclass(frozen=True)
 class FewShot:
-    """What is measured: rows of each class (shots), the rule that adapts, its optimiser, its number of full-batch steps."""
+    """What is measured: rows of each class (shots), the method that adapts, its optimiser, its number of full-batch steps."""
 
     shots: tuple[int, ...] = (1, 5, 10)
-    rule: Rule = field(default_factory=FullFineTuning)
+    method: AdaptationMethod = field(default_factory=FullFineTuning)
     optimiser: Optimiser = field(default_factory=lambda: Adam(0.003))
     steps: int = 50
 
@@ -69,16 +69,16 @@ class FewShotProbe:
         """Raise TransferError where a class has too few rows, or a task asks for numbers."""
         if stream.asks_numbers:
             raise TransferError("few-shot accuracy is of classes, and a task of this stream asks for numbers")
-        if stream.reading == "continual":
+        if stream.paradigm == "continual":
             support(stream, [seed.order for seed in seeds], self.what.shots[-1])
 
     def begin(self, session: Session) -> Measure:
         """Measures before each task; nothing of other paradigms, which learn no task after another."""
-        if session.stream.reading != "continual":
+        if session.stream.paradigm != "continual":
             return lambda state, moment: None
         seeds = [seed.data for seed in session.seeds]
         orders, starts = [seed.order for seed in session.seeds], [seed.start for seed in session.seeds]
-        bench = Bench(session.stream, seeds, session.fleet.problem, self.what, orders, starts)
+        bench = FewShotEvaluator(session.stream, seeds, session.fleet.problem, self.what, orders, starts)
 
         def measure(state: TrainingState, moment: str) -> Tensor | None:
             return bench.before_task(session, state.fleet, state.task) if moment == BEFORE_TASK else None
@@ -109,7 +109,7 @@ def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Te
     width = max(len(task.classes) for tasks in drawn for task in tasks)
     rows = torch.zeros(len(seeds), len(stream), width, most, dtype=torch.int64)
     filled = torch.zeros(rows.shape[:3], dtype=torch.bool)
-    y = stream.table.y.cpu()
+    y = stream.dataset.y.cpu()
     for s, (seed, tasks) in enumerate(zip(seeds, drawn, strict=True)):
         for t, task in enumerate(tasks):
             rows[s, t] = task.train[0]
@@ -124,7 +124,7 @@ def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Te
     return rows, filled
 
 
-class Cases(NamedTuple):
+class AdaptationJobs(NamedTuple):
     """N adaptations: which network, whose rows and head, which task, at which rate; each [N]."""
 
     start: Tensor
@@ -133,10 +133,10 @@ class Cases(NamedTuple):
     rate: Tensor
 
 
-class Bench:
+class FewShotEvaluator:
     """Rows, heads and random draws of one chunk of S seeds, by which networks are adapted and compared.
 
-    problem: with the rules of all seeds, [S, ...]. Raises TransferError where a class has too few rows.
+    problem: with the index of all seeds, [S, ...]. Raises TransferError where a class has too few rows.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Bench:
         self.stream, self.seeds, self.problem, self.what = stream, seeds, problem, what
         orders = orders or seeds
         self.drawn = [stream.tasks_of(order) for order in orders]
-        self.tasks, self.device = len(self.drawn[0]), stream.table.x.device
+        self.tasks, self.device = len(self.drawn[0]), stream.dataset.x.device
         self.support, self.filled = (value.to(self.device) for value in support(stream, orders, what.shots[-1]))
         heads = self._draws("few-shot head", seeds)
         self.heads = {name: value for name, value in heads.items() if name.startswith("head.")}
@@ -167,8 +167,8 @@ class Bench:
     def _answer_rows(self, part: str) -> tuple[Tensor, Tensor]:
         """Rows that are answered, [S, T, N], and which of them count; part is "test" or "validation"."""
         if part not in self._answers:
-            rules = self.problem.rules
-            rows, count = rules[f"rows_{part}"], rules[f"count_{part}"]
+            index = self.problem.index
+            rows, count = index[f"rows_{part}"], index[f"count_{part}"]
             if part == "validation" and int(count.min()) == 0:
                 rows, count = self._with_spare(rows, count)
             if int(count.min()) == 0:
@@ -194,38 +194,40 @@ class Bench:
         order = torch.randperm(len(own), generator=generator(seed, "few-shot validation", task.number))
         return own[order[:SPARE]]
 
-    def accuracy(self, nets: Net, cases: Cases, shot: int, what: FewShot | None = None, part: str = "test") -> Tensor:
+    def accuracy(
+        self, nets: Net, cases: AdaptationJobs, shot: int, what: FewShot | None = None, part: str = "test"
+    ) -> Tensor:
         """Share of right answers after adapting with `shot` rows of each class, float64 [N].
 
         nets: stacked [G, ...], from which `cases.start` chooses; their heads are replaced by each seed's fresh one.
         Only the task's own classes compete, in training and in answers. Scratch() starts from the seed's random draw.
         """
         what, (rows, _) = what or self.what, self._answer_rows(part)
-        if isinstance(what.rule, Scratch):
+        if isinstance(what.method, Scratch):
             nets, cases = self.random, cases._replace(start=cases.seed)
         held = COPIES * sum(value[0].numel() for value in self.random.values())
-        held += (rows.shape[2] + shot * self.support.shape[2]) * self.stream.table.x[0].numel()
+        held += (rows.shape[2] + shot * self.support.shape[2]) * self.stream.dataset.x[0].numel()
         size = max(1, FLOATS // held)
         pieces = zip(*(value.split(size) for value in cases), strict=True)
-        return torch.cat([self._piece(nets, Cases(*piece), shot, what, part) for piece in pieces])
+        return torch.cat([self._piece(nets, AdaptationJobs(*piece), shot, what, part) for piece in pieces])
 
-    def _piece(self, nets: Net, cases: Cases, shot: int, what: FewShot, part: str) -> Tensor:
+    def _piece(self, nets: Net, cases: AdaptationJobs, shot: int, what: FewShot, part: str) -> Tensor:
         rows, valid = (value[cases.seed, cases.task] for value in self._answer_rows(part))
         shown = self.support[cases.seed, cases.task, :, :shot].flatten(1)
         weight = self._weight(self.filled[cases.seed, cases.task], shot)
-        allowed = self.problem.rules["classes_of"][cases.seed, cases.task]
+        allowed = self.problem.index["classes_of"][cases.seed, cases.task]
         net = {name: value[cases.start] for name, value in nets.items()}
         net |= {name: value[cases.seed] for name, value in self.heads.items()}
-        own = {n: v[cases.seed] for n, v in self.problem.rules.items() if not n.startswith(("rows_", "count_"))}
+        own = {n: v[cases.seed] for n, v in self.problem.index.items() if not n.startswith(("rows_", "count_"))}
 
         def one(
-            rules: dict[str, Tensor], net: Net, rate: Tensor, task: Tensor, weight: Tensor, allowed: Tensor,
+            index: dict[str, Tensor], net: Net, rate: Tensor, task: Tensor, weight: Tensor, allowed: Tensor,
             shown: Tensor, rows: Tensor, valid: Tensor,
         ) -> Tensor:  # fmt: skip
-            problem = replace(self.problem, rules=rules)
+            problem = replace(self.problem, index=index)
             batch = self._batch(problem, shown, task, weight, allowed)
             learner = Learner(problem.model, FineTuning(), replace(what.optimiser, rate=rate))
-            net = adapted_net(what.rule.phases(learner, what.steps), problem, net, batch)
+            net = adapted_net(what.method.phases(learner, what.steps), problem, net, batch)
             asked = task.expand(rows.shape[0])
             scores = problem.logits({"net": net}, problem.x(rows, asked)).masked_fill(~allowed, -torch.inf)
             right = (scores.argmax(1) == problem.y(rows, asked)) & valid
@@ -240,7 +242,7 @@ class Bench:
         mask = allowed.expand(row.shape[0], -1)
         return batch.replace(row=row, task=asked, weight=weight, allowed=mask, first_seen=weight > 0)
 
-    def grid(self, nets: Net, rates: Sequence[float]) -> Cases:
+    def grid(self, nets: Net, rates: Sequence[float]) -> AdaptationJobs:
         """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.
 
         nets [G, ...] with G = starts x S: the seeds of the first start, those of the second, and so on.
@@ -249,12 +251,12 @@ class Bench:
         values = torch.tensor(rates, dtype=self.problem.dtype, device=self.device)
         places = (torch.arange(n, device=self.device) for n in (len(values), count, self.tasks))
         rate, start, task = torch.cartesian_prod(*places).unbind(1)
-        return Cases(start, start % len(self.seeds), task, values[rate])
+        return AdaptationJobs(start, start % len(self.seeds), task, values[rate])
 
     def before_task(self, session: Session, state: Any, task: int) -> Tensor:
         """Accuracy on a task after adapting from a fleet's state and from its random draws, on the same rows: [S, 2, K].
 
-        A learner that descends no gradient takes its own `step`, once, instead of the rule.
+        A learner that descends no gradient takes its own `step`, once, instead of the method.
         """
         if not session.fleet.learner.adapts_by_rule:
             states = (state, session.first_state(Random()))
@@ -264,30 +266,30 @@ class Bench:
         both = {name: torch.cat([value, self.random[name]]) for name, value in state.params["net"].items()}
         start = torch.arange(2 * count, device=self.device)
         rate = torch.full((2 * count,), self.what.optimiser.rate, dtype=self.problem.dtype, device=self.device)
-        cases = Cases(start, start % count, torch.full_like(start, task), rate)
+        cases = AdaptationJobs(start, start % count, torch.full_like(start, task), rate)
         scores = torch.stack([self.accuracy(both, cases, shot) for shot in self.what.shots], 1)  # [2 S, K]
         return scores.view(2, count, -1).transpose(0, 1)
 
     def _own_step(self, session: Session, state: Any, task: int, shot: int) -> Tensor:
         """Accuracy [S] after a learner's own step on the k rows of each class."""
-        learner, rules = session.fleet.learner, self.problem.rules
+        learner, index = session.fleet.learner, self.problem.index
         rows, valid = (value[:, task] for value in self._answer_rows("test"))
         shown = self.support[:, task, :, :shot].flatten(1)
         weight = self._weight(self.filled[:, task], shot)
-        draws = session.feed.prepared(task, shot)
+        draws = session.sampler.prepared(task, shot)
 
         def one(
-            rules: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor, draws: Any
+            index: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor, draws: Any
         ) -> Tensor:
-            problem, number = replace(self.problem, rules=rules), torch.full_like(rows[0], task)
-            allowed = rules["classes_of"][task]
+            problem, number = replace(self.problem, index=index), torch.full_like(rows[0], task)
+            allowed = index["classes_of"][task]
             batch = self._batch(problem, shown, number, weight, allowed)
             ready = learner.prepare(problem, learner.step(problem, state, batch), draws)
             told = number.expand(rows.shape[0])
             scores = learner.predict(problem, ready, problem.x(rows, told), told)
             return scores.masked_fill(~allowed, -torch.inf).argmax(1) == problem.y(rows, told)
 
-        right = torch.func.vmap(one)(rules, state, shown, weight, rows, draws) & valid
+        right = torch.func.vmap(one)(index, state, shown, weight, rows, draws) & valid
         return right.sum(1) / valid.sum(1).to(torch.float64)
 
     def _weight(self, filled: Tensor, shot: int) -> Tensor:
@@ -296,7 +298,7 @@ class Bench:
         return held / held.sum(1, keepdim=True)
 
 
-def few_shot_accuracy(bench: Bench, nets: Net, what: FewShot | None = None, part: str = "test") -> Tensor:
+def few_shot_accuracy(bench: FewShotEvaluator, nets: Net, what: FewShot | None = None, part: str = "test") -> Tensor:
     """Accuracy on every task after adapting networks [G, ...] with each number of rows of each class: [G, T, K].
 
     nets: G = starts x S, the seeds of the first start, then those of the second, and so on.

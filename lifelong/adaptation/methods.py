@@ -1,7 +1,7 @@
 """Rules of adaptation: what of a network is trained on a new task, in which order, and what holds it back.
 
-A rule is a frozen record that divides some steps over the house's own learners; `adapted_net` takes them. `L2SP`, a
-strategy, is a rule as well. The head is always fresh, since the new task has classes of its own.
+A method is a frozen record that divides some steps over the house's own learners; `adapted_net` takes them. `L2SP`, a
+strategy, is a method as well. The head is always fresh, since the new task has classes of its own.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from lifelong.core.learner import Learner
 from lifelong.core.problem import Problem
 from lifelong.models.base import Net
 from lifelong.strategies.regularisation.l2sp import L2SP
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 Phases = tuple[tuple[Learner, int], ...]
 
 
-class TransferError(Refusal):
+class TransferError(ConfigurationError):
     """A measurement of transfer that cannot be had; its message is one line."""
 
 
-class Rule(Protocol):
-    """What the house needs of a rule."""
+class AdaptationMethod(Protocol):
+    """What the house needs of a method."""
 
     def phases(self, learner: Learner, steps: int) -> Phases:
         """The learners that take the steps, one after another, and how many each; made from a plain one."""
@@ -58,7 +58,7 @@ class LinearProbe:
 
     def phases(self, learner: Learner, steps: int) -> Phases:
         """One learner that trains the head."""
-        return ((replace(learner, trains="head"), steps),)
+        return ((replace(learner, trainable="head"), steps),)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ProbeThenFineTune:
     def phases(self, learner: Learner, steps: int) -> Phases:
         """The head, then everything."""
         first = round(self.share * steps)
-        return ((replace(learner, trains="head"), first), (learner, steps - first))
+        return ((replace(learner, trainable="head"), first), (learner, steps - first))
 
 
 @dataclass(frozen=True)
@@ -92,23 +92,23 @@ class Block:
 
     def phases(self, learner: Learner, steps: int) -> Phases:
         """One learner that trains the block and the head. Raises ModelError where the network has no such block."""
-        return ((replace(learner, trains=f"{self.name},head"), steps),)
+        return ((replace(learner, trainable=f"{self.name},head"), steps),)
 
 
-RULES = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, Block)
+METHODS = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, Block)
 
 
 def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net:
-    """The network after a rule's steps on one batch, each a full-batch step of the house's learner.
+    """The network after a method's steps on one batch, each a full-batch step of the house's learner.
 
     One network, no seeds: map it. Where the head alone is trained, the rows pass through the trunk once.
     """
-    nothing = torch.Generator()  # no part of a rule draws
+    nothing = torch.Generator()  # no part of a method draws
     for learner, steps in phases:
         if not steps:
             continue
         where, seen = problem, batch
-        if learner.trains == "head":
+        if learner.trainable == "head":
             where = replace(problem, model=OnFeatures(problem.model))
             seen = batch.replace(x=problem.features({"net": net}, batch.x))
         state = learner.init(where, {"net": net}, nothing)

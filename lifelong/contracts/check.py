@@ -18,26 +18,26 @@ from lifelong.models.perceptron import MLP
 from lifelong.notation import expression
 from lifelong.notation.user_code import file_of, misspelt_verbs, user_line, words_of
 from scenarios.catalogue import CATALOGUE, build
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.stream import Budget, Stream
 
 DECLARED = ("draws", "task_draws", "prepare_draws", "notes")
 
 
 def try_out(learner: AnyLearner, tasks: int = 2) -> None:
-    """A few steps of a learner that a user's file has a part in; raises a Refusal in one line where it breaks."""
+    """A few steps of a learner that a user's file has a part in; raises a ConfigurationError in one line where it breaks."""
     small = dataclasses.replace(learner, model=MLP(8))
     subject = small.strategy if small.adapts_by_rule else small
     try:
         stream = stream_for(subject, first_setting(subject), tasks=tasks, classes=2 * tasks)
         states(small, dataclasses.replace(stream, budget=Budget(iterations=1, batch=4)), [0])
-    except Refusal:
+    except ConfigurationError:
         raise
     except Exception as error:  # a user's method may raise anything
         kinds = [*classes_of(subject), type(learner)]
         path = next(filter(None, map(file_of, kinds)), "")
         words = (user_line(error, path) if path else words_of(error))[:300]
-        raise Refusal(f"{words}; `lifelong check {path or 'FILE.py'}` says how to mend it") from None
+        raise ConfigurationError(f"{words}; `lifelong check {path or 'FILE.py'}` says how to mend it") from None
 
 
 def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
@@ -49,7 +49,7 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
     found: list[tuple[str, Any]] = []
     defined = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     if name and name not in defined:
-        raise Refusal(f"{path}: has no {name!r}: {expression.suggest(name, defined)}")
+        raise ConfigurationError(f"{path}: has no {name!r}: {expression.suggest(name, defined)}")
     for key in defined:
         value = getattr(module, key)
         method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner | InitialisationLearner))
@@ -60,11 +60,15 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
         elif (
             (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | InitialisationLearner)
         ):
-            raise Refusal(f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it")
+            raise ConfigurationError(
+                f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it"
+            )
     for key in sorted(set(CATALOGUE) - known) if not name else []:
         found.append((key, build(CATALOGUE[key])))
     if not found:
-        raise Refusal(f"{path}: defines no strategy, learner, model, initialisation or registered scenario to check")
+        raise ConfigurationError(
+            f"{path}: defines no strategy, learner, model, initialisation or registered scenario to check"
+        )
     for key, subject in found:
         yield (
             "its methods are verbs",

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from lifelong.contracts.learners import Broken, Check, equal, outcome
+from lifelong.contracts.learners import Check, CheckFailed, equal, outcome
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
 from lifelong.models.perceptron import MLP
 from lifelong.notation import expression
-from scenarios.episodes import Episode, Sines, Support, TaskSource, pool
+from scenarios.episodes import Episode, Sines, Support, TaskSource, class_pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
@@ -32,8 +32,8 @@ def tasks_for(subject: InitialisationLearner) -> TaskDistribution:
     """A distribution of milliseconds that the subject takes: Gaussian clouds to tell apart, or sine waves."""
     if "classes" not in subject.kinds:
         return TaskDistribution(MLP(7), Sines(), Sines(), DOUBLE)
-    table = blobs(12, 6, 30)
-    return TaskDistribution(MLP(7), pool(table, part="train"), pool(table, part="test"), DOUBLE)
+    dataset = blobs(12, 6, 30)
+    return TaskDistribution(MLP(7), class_pool(dataset, part="train"), class_pool(dataset, part="test"), DOUBLE)
 
 
 def _started(subject: InitialisationLearner) -> tuple[InitialisationLearner, TaskDistribution, Meta]:
@@ -51,7 +51,7 @@ def _asked(small: InitialisationLearner, tasks: TaskDistribution) -> tuple[Episo
 def repr_round_trips(subject: InitialisationLearner) -> None:
     """Its repr is the text that builds it."""
     if expression.parse(repr(subject), "initialisations") != subject:
-        raise Broken(f"{subject!r} does not come back from its own text")
+        raise CheckFailed(f"{subject!r} does not come back from its own text")
 
 
 def state_is_kept(subject: InitialisationLearner) -> None:
@@ -64,9 +64,9 @@ def state_is_kept(subject: InitialisationLearner) -> None:
             again, _ = load_tree(path)
         before, after = tree_flatten(meta), tree_flatten(again)
         if before[1] != after[1]:
-            raise Broken("what is learned comes back from its file as another tree")
+            raise CheckFailed("what is learned comes back from its file as another tree")
         if [leaf.dtype for leaf in before[0]] != [leaf.dtype for leaf in after[0]]:
-            raise Broken("what is learned comes back from its file with other dtypes")
+            raise CheckFailed("what is learned comes back from its file with other dtypes")
         equal(meta, again, "what is learned and what comes back from its file")
 
 
@@ -141,9 +141,9 @@ def gradient_is_the_losss(subject: InitialisationLearner) -> None:
     loss, gradient = small.gradient(tasks, meta, drawn, _half())
     (leaves, spec), (slopes, other) = tree_flatten(meta), tree_flatten(gradient)
     if spec != other or [leaf.shape for leaf in leaves] != [slope.shape for slope in slopes]:
-        raise Broken("its gradient is not shaped like what is learned")
+        raise CheckFailed("its gradient is not shaped like what is learned")
     if not all(bool(value.isfinite().all()) for value in (loss, *slopes)):
-        raise Broken("its loss or its gradient is not finite")
+        raise CheckFailed("its loss or its gradient is not finite")
     if not small.differentiates:
         return
     random = generator("contract", "coordinates")
@@ -156,7 +156,7 @@ def gradient_is_the_losss(subject: InitialisationLearner) -> None:
             ends = [float(small.loss(tasks, tree_unflatten(own, spec), drawn, _half())) for own in moved]
             numeric, exact = (ends[0] - ends[1]) / (2 * STEP), float(slope.flatten()[at])
             if not abs(numeric - exact) <= 1e-6 * max(1.0, abs(exact)):
-                raise Broken(f"its gradient says {exact:.6g} where its loss has the slope {numeric:.6g}")
+                raise CheckFailed(f"its gradient says {exact:.6g} where its loss has the slope {numeric:.6g}")
 
 
 def follows_its_device(subject: InitialisationLearner) -> None:
@@ -168,7 +168,7 @@ def follows_its_device(subject: InitialisationLearner) -> None:
     scores = small.predict(tasks, small.project(meta), episode.support, episode.query_x, small.tests_way)
     strays = [leaf for leaf in tree_flatten((meta, drawn, loss, gradient, scores))[0] if leaf.device.type != "meta"]
     if strays:
-        raise Broken(f"of tasks on another device it makes {len(strays)} tensors on the processor")
+        raise CheckFailed(f"of tasks on another device it makes {len(strays)} tensors on the processor")
 
 
 def _half() -> Tensor:
@@ -252,7 +252,9 @@ def places_tell_no_label(source: TaskSource) -> None:
         chance = 1 / way
         limit = 5 * (chance * (1 - chance) / second.numel()) ** 0.5
         if float(right) > chance + limit:
-            raise Broken(f"answering by the place of {name} rows alone is right in {100 * float(right):.0f} % of them")
+            raise CheckFailed(
+                f"answering by the place of {name} rows alone is right in {100 * float(right):.0f} % of them"
+            )
 
 
 def classes_get_every_label(source: TaskSource) -> None:
@@ -265,7 +267,7 @@ def classes_get_every_label(source: TaskSource) -> None:
     spread, count = float(number.std()), len(number)
     gap = float((number.mean(0) - number.mean()).abs().max())
     if gap > 5 * spread / count**0.5:
-        raise Broken(f"classes of larger numbers tend to bear other labels of the {way}")
+        raise CheckFailed(f"classes of larger numbers tend to bear other labels of the {way}")
 
 
 def source_is_a_function_of_its_generator(source: TaskSource) -> None:

@@ -35,14 +35,14 @@ from lifelong.notation.varied import Varied, with_values
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.replay.replay import Replay
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.joint import joint
 from scenarios.split import split
 from scenarios.stream import SETTINGS, Budget, Stream
 from scenarios.synthetic import blobs
 
 
-class Broken(Exception):
+class CheckFailed(Exception):
     """A check that does not hold; the message says what was seen."""
 
 
@@ -79,7 +79,7 @@ def _together(subject: Any) -> bool:
 def settings_for(subject: Any) -> list[str]:
     """The settings that it is meant for."""
     needs = _needs(subject)
-    told = any(need.told_task for need in needs)
+    told = any(need.task_id for need in needs)
     return [s for s in SETTINGS if all(s in need.settings for need in needs) and (s == "task" or not told)]
 
 
@@ -109,10 +109,10 @@ def largest_gap(a: Any, b: Any) -> float:
 
 
 def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
-    """Raise Broken unless two trees agree."""
+    """Raise CheckFailed unless two trees agree."""
     gap = largest_gap(a, b)
     if not gap <= tolerance:
-        raise Broken(f"{what} differ by {gap:.3g}")
+        raise CheckFailed(f"{what} differ by {gap:.3g}")
 
 
 def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
@@ -153,7 +153,9 @@ def _learned_by(state: Any) -> Any:
 def companions_of_other_lengths(subject: Any) -> None:
     """With a budget of one pass over tasks of unequal sizes, a seed learns the same alone and with others."""
     stream = stream_for(subject, first_setting(subject), classes=10, tasks=5)
-    stream = dataclasses.replace(stream, recipe=_Uneven(stream.recipe), budget=Budget(epochs=1, batch=32, repeats=2))
+    stream = dataclasses.replace(
+        stream, task_generator=_Uneven(stream.task_generator), budget=Budget(epochs=1, batch=32, repeats=2)
+    )
     learner = _learner(subject)
     sessions = [Session(learner, stream, seeds) for seeds in ([3], [1, 3, 4])]
     (alone, left), (fleet, right) = (learned(session) for session in sessions)
@@ -166,12 +168,12 @@ def companions_of_other_lengths(subject: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Uneven:
-    """A recipe whose tasks have fewer rows to train on, another number for each seed."""
+    """A task generator whose tasks have fewer rows to train on, another number for each seed."""
 
-    recipe: Any
+    task_generator: Any
 
-    def tasks(self, table: Any, seed: int) -> list[Any]:
-        tasks = self.recipe.tasks(table, seed)
+    def tasks(self, dataset: Any, seed: int) -> list[Any]:
+        tasks = self.task_generator.tasks(dataset, seed)
         return [
             dataclasses.replace(task, train=task.train[: 40 - 3 * ((seed + t) % 7)]) for t, task in enumerate(tasks)
         ]
@@ -183,8 +185,8 @@ class PureFleet(MappedFleet):
     def _each(self, method: str, state: Any, *arguments: Any) -> Any:
         results = []
         for s, learner in enumerate(self.learners):
-            rules = {name: value[s] for name, value in self.problem.rules.items()}
-            problem = dataclasses.replace(self.problem, model=learner.model, rules=rules)
+            index = {name: value[s] for name, value in self.problem.index.items()}
+            problem = dataclasses.replace(self.problem, model=learner.model, index=index)
             parts = (tree_map(lambda leaf, s=s: leaf[s].clone(), part) for part in (state, *arguments))
             results.append(getattr(learner, method)(problem, *parts))
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
@@ -223,7 +225,7 @@ def memory_keeps_shape(subject: Any) -> None:
     for name in sorted(described[0].keys() | described[1].keys()):
         shapes = [each.get(name, "nothing") for each in described]
         if shapes[0] != shapes[1]:
-            raise Broken(f"{name} was {shapes[0]} and became {shapes[1]}")
+            raise CheckFailed(f"{name} was {shapes[0]} and became {shapes[1]}")
 
 
 def starts_silent(subject: Any) -> None:
@@ -243,19 +245,19 @@ def starts_silent(subject: Any) -> None:
 
 def _silent(learner: Learner, session: Session, state: TrainingState) -> None:
     problem, now = _first(session), tree_map(lambda leaf: leaf[0], state.fleet)
-    batch = tree_map(lambda leaf: leaf[0], next(session.feed.batches(0, state.iteration)))
-    batch = learner.sum.extend(problem, now.params, now.memory, batch)
+    batch = tree_map(lambda leaf: leaf[0], next(session.sampler.batches(0, state.iteration)))
+    batch = learner.parts.extend(problem, now.params, now.memory, batch)
     outputs = problem.outputs(now.params, batch.x)
-    value = float(learner.sum.penalty(problem, now.params, now.memory, batch, outputs))
+    value = float(learner.parts.penalty(problem, now.params, now.memory, batch, outputs))
     if value != 0.0:
-        raise Broken(f"its penalty is {value:.3g} before any task has ended")
+        raise CheckFailed(f"its penalty is {value:.3g} before any task has ended")
     gradients = tree_map(torch.clone, learner.trained(now.params))
-    changed, _ = learner.sum.grads(problem, now.params, now.memory, batch, gradients)
+    changed, _ = learner.parts.grads(problem, now.params, now.memory, batch, gradients)
     equal(gradients, changed, "before any task has ended, gradients before and after its `grads`")
 
 
 def _parts(subject: Any) -> tuple[Strategy, ...]:
-    return _learner(subject).sum.parts if not _learner(subject).looped and _learner(subject).adapts_by_rule else ()
+    return _learner(subject).parts if not _learner(subject).looped and _learner(subject).adapts_by_rule else ()
 
 
 def nothing_is_fine_tuning(subject: Any) -> None:
@@ -275,13 +277,13 @@ def inputs_untouched(subject: Any) -> None:
     if learner.looped:
         return
     problem, state = _first(session), tree_map(lambda leaf: leaf[0], session.first_state())
-    for batch in session.feed.batches(0):
+    for batch in session.sampler.batches(0):
         single = tree_map(lambda leaf: leaf[0], batch)
         before = tree_map(torch.clone, (state, single))
         new = learner.step(problem, state, single)
         equal((state, single), before, "arguments before and after")
         state = new
-    finished = tree_map(lambda leaf: leaf[0], session.feed.finished(0))
+    finished = tree_map(lambda leaf: leaf[0], session.sampler.finished(0))
     before = tree_map(torch.clone, (state, finished))
     for share in learner.schedule:
         learner.at_milestone(problem, state, finished, share)
@@ -293,7 +295,7 @@ def repr_round_trips(subject: Any) -> None:
     """Its repr is the text that builds it."""
     kind = "strategies" if hasattr(subject, "objective") else "learners"
     if expression.parse(repr(subject), kind) != subject:
-        raise Broken(f"{subject!r} does not come back from its own text")
+        raise CheckFailed(f"{subject!r} does not come back from its own text")
 
 
 def nothing_beside_it_matters(subject: Any) -> None:
@@ -335,7 +337,7 @@ def _another(subject: Any, name: str, value: float) -> float | None:
     for other in (1.5 * value + 0.125, 0.5 * value, value - 0.25):
         try:
             dataclasses.replace(subject, **{name: other})
-        except Refusal:
+        except ConfigurationError:
             continue
         if other != value:
             return other
@@ -349,9 +351,9 @@ def task_is_withheld(subject: Any) -> None:
     learner, stream = _learner(subject), stream_for(subject, first_setting(subject))
     session = Session(learner, stream, [0])
     state = learned(session)[1]
-    row = session.fleet.problem.rules["rows_test"][:, 0, :5]
+    row = session.fleet.problem.index["rows_test"][:, 0, :5]
     number = torch.zeros_like(row)
-    ready = session.fleet.prepare(state, session.feed.prepared(0, 0))
+    ready = session.fleet.prepare(state, session.sampler.prepared(0, 0))
     scores = session.fleet.predict(ready, row, number, torch.full_like(row, -1))
     again = session.fleet.predict(ready, row, number, torch.arange(5)[None] % 3)
     equal(scores, again, "answers with other task numbers")
@@ -389,12 +391,12 @@ def killed_is_whole(subject: Any) -> None:
     whole = states(_learner(subject), stream, [0, 1])
     measured = run(_learner(subject), stream, [0, 1], eval_every=2)
     for after in (1, 2) if _learner(subject).looped else (2, 6, 9):
-        keeper = _Killed(after)
+        checkpointer = _Killed(after)
         try:
-            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=checkpointer)
         except Stopped:
-            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=keeper)
-        equal(keeper.final, whole, f"stopped after {after} steps, and whole")
+            result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=checkpointer)
+        equal(checkpointer.final, whole, f"stopped after {after} steps, and whole")
         for name in ("when", "accuracy", "losses"):
             seen = (getattr(each, name) for each in (result, measured))
             equal(*seen, f"stopped after {after} steps, and whole: {name}")
@@ -406,7 +408,7 @@ def stays_finite(subject: Any) -> None:
         state = states(_learner(subject, Adam(1e-3)), stream_for(subject, setting), [0])
         params = state.params if isinstance(state, State) else state
         if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(params)):
-            raise Broken(f"{setting}: some parameter is not finite")
+            raise CheckFailed(f"{setting}: some parameter is not finite")
 
 
 def runs_on_any_device(subject: Any) -> None:
@@ -420,10 +422,10 @@ def runs_on_any_device(subject: Any) -> None:
         return tree_map(lambda leaf: leaf[0].to("meta") if isinstance(leaf, torch.Tensor) else leaf, tree)
 
     problem = _first(session)
-    batch, task = moved(next(session.feed.batches(0))), moved(session.feed.finished(0))
-    params, draws = moved(session.first_state().params), moved(session.feed.prepared(0, 0))
-    rules = {name: value.to("meta") for name, value in problem.rules.items()}
-    problem = dataclasses.replace(problem, table=problem.table.to("meta"), rules=rules)
+    batch, task = moved(next(session.sampler.batches(0))), moved(session.sampler.finished(0))
+    params, draws = moved(session.first_state().params), moved(session.sampler.prepared(0, 0))
+    index = {name: value.to("meta") for name, value in problem.index.items()}
+    problem = dataclasses.replace(problem, dataset=problem.dataset.to("meta"), index=index)
     plain = {"net": params["net"]}
     state = learner.init(problem, plain, torch.Generator())
     state = learner.step(problem, state, batch)
@@ -434,12 +436,12 @@ def runs_on_any_device(subject: Any) -> None:
     scores = learner.predict(problem, ready, batch.x, torch.full_like(batch.task, 0))
     left = {leaf.device.type for leaf in tree_leaves((state, ready, scores)) if leaf.numel()} - {"meta"}
     if left:
-        raise Broken(f"some tensor was left on {', '.join(left)}: make it with problem.zeros or new_zeros")
+        raise CheckFailed(f"some tensor was left on {', '.join(left)}: make it with problem.zeros or new_zeros")
 
 
 def _first(session: Session) -> Problem:
-    rules = {name: value[0] for name, value in session.fleet.problem.rules.items()}
-    return dataclasses.replace(session.fleet.problem, rules=rules)
+    index = {name: value[0] for name, value in session.fleet.problem.index.items()}
+    return dataclasses.replace(session.fleet.problem, index=index)
 
 
 LEARNER_CHECKS = (
@@ -517,7 +519,7 @@ def outcome(check: Check, subject: Any) -> str:
     """What a check saw that should not be; empty where it holds."""
     try:
         check.holds(subject)
-    except (Broken, Refusal) as broken:
+    except (CheckFailed, ConfigurationError) as broken:
         return str(broken)
     except Exception as error:  # a user's method may raise anything; the line says what and where
         path = next(filter(None, map(file_of, classes_of(subject))), "")

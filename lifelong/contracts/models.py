@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lifelong.contracts.learners import Broken, Check, equal
+from lifelong.contracts.learners import Check, CheckFailed, equal
 from lifelong.models.base import Described, Net, chosen
 from lifelong.models.module import Module
 from lifelong.notation import expression
 from lifelong.notation.user_code import file_of, user_line, words_of
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 SHAPES = ((8, 8), (20,), (3, 16, 16))  # of a row; a network is checked on the first that it takes
 DESCRIBED = Described(20, 3)
@@ -24,7 +24,7 @@ CLASSES = 4
 
 
 def declares(model: Any, name: str) -> bool:
-    """Whether a model says of itself that it is `descriptor`, told the task, or `mixes_rows`."""
+    """Whether a model says of itself that it is `task_embedding`, told the task, or `mixes_rows`."""
     if name in dir(model):
         return bool(getattr(model, name))
     return name == "mixes_rows" and getattr(model, "norm", "") == "batch"
@@ -36,13 +36,13 @@ def _generator(seed: int = 0) -> torch.Generator:
 
 def shape_of(model: Any) -> tuple[int, ...]:
     """The shape of the rows that a network is checked on. Raises what it raises on the first where it takes none."""
-    if declares(model, "descriptor"):
+    if declares(model, "task_embedding"):
         return DESCRIBED
     refusals = []
     for shape in SHAPES:
         try:
             model.init(shape, CLASSES, _generator())
-        except Refusal as error:
+        except ConfigurationError as error:
             refusals.append(error)
         else:
             return shape
@@ -71,9 +71,9 @@ def shapes_hold(model: Any) -> None:
             features = model.features(net, _rows(shape_of(model), count))
             scores = model.head(net, features)
             if features.ndim != 2 or len(features) != count:
-                raise Broken(f"features of {count} rows have shape {tuple(features.shape)}, not [{count}, F]")
+                raise CheckFailed(f"features of {count} rows have shape {tuple(features.shape)}, not [{count}, F]")
             if scores.shape != (count, classes):
-                raise Broken(f"scores of {count} rows and {classes} classes have shape {tuple(scores.shape)}")
+                raise CheckFailed(f"scores of {count} rows and {classes} classes have shape {tuple(scores.shape)}")
 
 
 def fleet_is_alone(model: Any) -> None:
@@ -114,7 +114,7 @@ def nothing_is_drawn(model: Any) -> None:
     finally:
         torch.set_rng_state(state)
     if all(torch.equal(value, _net(model, 1)[name]) for name, value in seen[0][0].items()):
-        raise Broken("two generators draw the same network")
+        raise CheckFailed("two generators draw the same network")
 
 
 def inputs_untouched(model: Any) -> None:
@@ -144,7 +144,7 @@ def head_is_named(model: Any) -> None:
     for name in small.keys() | large.keys():
         shapes = [tuple(net[name].shape) if name in net else "missing" for net in (small, large)]
         if not name.startswith("head.") and shapes[0] != shapes[1]:
-            raise Broken(f"{name} is {shapes[0]} for two classes and {shapes[1]} for five")
+            raise CheckFailed(f"{name} is {shapes[0]} for two classes and {shapes[1]} for five")
 
 
 def no_value_is_read(model: Any) -> None:
@@ -161,7 +161,7 @@ def hook_changes_nothing(model: Any) -> None:
 
     def at(name: str, entering: Tensor, leaving: Tensor) -> Tensor:
         if not any(parameter.startswith(f"{name}.") for parameter in net) and not name.endswith(".norm"):
-            raise Broken(f"its hook names the layer {name!r}, and no parameter is called so")
+            raise CheckFailed(f"its hook names the layer {name!r}, and no parameter is called so")
         return leaving
 
     equal(
@@ -172,7 +172,7 @@ def hook_changes_nothing(model: Any) -> None:
 def repr_round_trips(model: Any) -> None:
     """Its repr is the text that builds it."""
     if expression.parse(repr(model), "models") != model:
-        raise Broken(f"{model!r} does not come back from its own text")
+        raise CheckFailed(f"{model!r} does not come back from its own text")
 
 
 _PURE = "Keep nothing in the object between calls: all that changes is in the parameters."
@@ -220,7 +220,7 @@ def check_model(subject: Any) -> Iterator[tuple[str, str, str]]:
         seen = ""
         try:
             check.holds(subject)
-        except (Broken, Refusal) as error:
+        except (CheckFailed, ConfigurationError) as error:
             seen = str(error)
         except Exception as error:  # a user's network may raise anything at all
             seen = user_line(error, path) if path else words_of(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lifelong.core.files import RunError, write
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 STRATEGY = '''"""Hold the weights near where the last task left them."""
 
@@ -45,24 +45,24 @@ from scenarios.stream import Budget, Stream, Task, generator
 
 
 @dataclass(frozen=True)
-class {name}Recipe:
+class {name}TaskGenerator:
     count: int
 
-    def tasks(self, table, seed):
+    def tasks(self, dataset, seed):
         odd = 2 * torch.randperm(5, generator=generator(seed, "odd")) + 1
         even = 2 * torch.randperm(5, generator=generator(seed, "even"))
-        return [self.task(table, t, int(odd[t]), int(even[t])) for t in range(self.count)]
+        return [self.task(dataset, t, int(odd[t]), int(even[t])) for t in range(self.count)]
 
-    def task(self, table, t, odd, even):
-        label = torch.full((table.classes,), -1)
+    def task(self, dataset, t, odd, even):
+        label = torch.full((dataset.classes,), -1)
         label[odd], label[even] = 0, 1
-        rows = torch.nonzero(label[table.y] >= 0)[:, 0]
-        train, test = rows[rows < table.train_rows], rows[rows >= table.train_rows]
+        rows = torch.nonzero(label[dataset.y] >= 0)[:, 0]
+        train, test = rows[rows < dataset.train_rows], rows[rows >= dataset.train_rows]
         return Task(t, train, rows[:0], test, label, (0, 1))
 
 
-def make(table, tasks=5, setting="domain", budget=None):
-    return Stream("{word}", table, {name}Recipe(tasks), setting, tasks, 2, budget=budget or Budget(iterations=100))
+def make(dataset, tasks=5, setting="domain", budget=None):
+    return Stream("{word}", dataset, {name}TaskGenerator(tasks), setting, tasks, 2, budget=budget or Budget(iterations=100))
 
 
 {variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, model="MLP(100)", about="odd against even"))
@@ -92,11 +92,11 @@ def write_new(kind: str, path: Path) -> str:
     """Write the file; returns the command to try next. Refuses to overwrite."""
     texts = {"strategy": STRATEGY, "scenario": SCENARIO, "model": MODEL}
     if kind not in texts:
-        raise Refusal(f"unknown kind {kind!r}: it is strategy, scenario or model")
+        raise ConfigurationError(f"unknown kind {kind!r}: it is strategy, scenario or model")
     if path.suffix != ".py" or not path.stem.isidentifier():
-        raise Refusal(f"{path} must be a Python file whose name is a word, as in my_idea.py")
+        raise ConfigurationError(f"{path} must be a Python file whose name is a word, as in my_idea.py")
     if path.exists():
-        raise Refusal(f"{path} exists already: choose another name")
+        raise ConfigurationError(f"{path} exists already: choose another name")
     if not path.parent.is_dir():
         raise RunError(f"{path.parent} is not a folder")
     name = "".join(word.capitalize() for word in path.stem.split("_"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lifelong.contracts.learners import Broken, Check, equal, outcome
+from lifelong.contracts.learners import Check, CheckFailed, equal, outcome
 from scenarios.stream import Stream
 
 
@@ -13,16 +13,16 @@ def tasks_are_sound(stream: Stream) -> None:
     for task in stream:
         parts = [set(rows.tolist()) for rows in (task.train, task.validation, task.test)]
         if parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2]:
-            raise Broken(f"task {task.number} trains on rows that it is validated or tested on")
+            raise CheckFailed(f"task {task.number} trains on rows that it is validated or tested on")
         if not parts[0] or not parts[2]:
-            raise Broken(f"task {task.number} has no training or no test rows")
-        y = stream.table.y.cpu()
+            raise CheckFailed(f"task {task.number} has no training or no test rows")
+        y = stream.dataset.y.cpu()
         for rows in (task.train, task.test):
             labels = task.label[y[rows]]
             if int(labels.min()) < 0 or not set(labels.unique().tolist()) <= set(task.classes):
-                raise Broken(f"task {task.number} has rows whose class is not one of its own")
+                raise CheckFailed(f"task {task.number} has rows whose class is not one of its own")
         if max(task.classes) >= stream.classes:
-            raise Broken(f"task {task.number} names class {max(task.classes)} of {stream.classes}")
+            raise CheckFailed(f"task {task.number} names class {max(task.classes)} of {stream.classes}")
 
 
 def seeds_reproduce(stream: Stream) -> None:
@@ -40,12 +40,12 @@ def indexing_is_iterating(stream: Stream) -> None:
     """Length, index, slice and iteration agree."""
     tasks = list(stream)
     if len(tasks) != len(stream):
-        raise Broken(f"it says {len(stream)} tasks and gives {len(tasks)}")
+        raise CheckFailed(f"it says {len(stream)} tasks and gives {len(tasks)}")
     for i, task in enumerate(tasks):
         equal([stream[i].train, stream[i].test], [task.train, task.test], f"stream[{i}] and the {i}th in turn")
     part = stream[1:] if len(stream) > 1 else stream[:]
     if len(list(part)) != max(len(stream) - 1, 1):
-        raise Broken("a slice does not hold the tasks that it names")
+        raise CheckFailed("a slice does not hold the tasks that it names")
 
 
 def promised_disjoint(stream: Stream) -> None:
@@ -58,19 +58,23 @@ def promised_disjoint(stream: Stream) -> None:
     for i, a in enumerate(tasks):
         for b in tasks[i + 1 :]:
             if plain and set(a.train.tolist()) & set(b.train.tolist()):
-                raise Broken(f"tasks {a.number} and {b.number} share rows")
+                raise CheckFailed(f"tasks {a.number} and {b.number} share rows")
             if stream.setting != "domain" and set(a.classes) & set(b.classes):
-                raise Broken(f"tasks {a.number} and {b.number} share classes")
+                raise CheckFailed(f"tasks {a.number} and {b.number} share classes")
 
 
 STREAM_CHECKS = (
-    Check("its tasks are sound", tasks_are_sound, "Look at the rows and labels that `tasks(table, seed)` gives."),
+    Check("its tasks are sound", tasks_are_sound, "Look at the rows and labels that `tasks(dataset, seed)` gives."),
     Check(
         "a seed gives the same tasks again",
         seeds_reproduce,
         "Draw from scenarios.stream.generator(seed, ...), not from a global generator.",
     ),
-    Check("indexing is iterating", indexing_is_iterating, "Set `length` to the number of tasks that the recipe gives."),
+    Check(
+        "indexing is iterating",
+        indexing_is_iterating,
+        "Set `length` to the number of tasks that the task generator gives.",
+    ),
     Check(
         "tasks are as disjoint as promised",
         promised_disjoint,

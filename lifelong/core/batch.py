@@ -20,7 +20,7 @@ Memory = Any
 class Batch:
     """Rows to learn from: those of the stream first, then what the parts of a strategy added, each part in one run.
 
-    row: int64 [B], row of the table, -1 where it was made. task: int64 [B].
+    row: int64 [B], row of the dataset, -1 where it was made. task: int64 [B].
     x: [B, ...], as the network sees it. y: int64 [B], class of the stream, -1 where it is missing.
     weight: [B], its share of the loss. allowed: bool [B, C], the classes that compete.
     first_seen: bool [B], shown for the first time in this task.

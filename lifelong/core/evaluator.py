@@ -23,12 +23,12 @@ class Evaluator:
 
     def __init__(self, stream: Stream, seeds: list[Seed], fleet: Fleet, share_rows: int) -> None:
         self.stream, self.seeds, self.fleet, self.share_rows = stream, seeds, fleet, share_rows
-        self.rules, self.tasks, self.device = fleet.problem.rules, len(stream), stream.table.x.device
+        self.index, self.tasks, self.device = fleet.problem.index, len(stream), stream.dataset.x.device
         self._kept: dict[bool, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _test_rows(self, full: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Row, task and validity of all that is scored, each [S, N]; a fixed random share of each task unless full."""
-        rows, counts = self.rules["rows_test"].cpu(), self.rules["count_test"].cpu()
+        rows, counts = self.index["rows_test"].cpu(), self.index["count_test"].cpu()
         share = max(1, self.share_rows // self.tasks)
         chosen = [
             [self._chosen(rows[s, t, : counts[s, t]], seed, t, None if full else share) for t in range(self.tasks)]
@@ -65,9 +65,9 @@ class Evaluator:
             pieces = zip(*(value.split(CHUNK, 1) for value in (row, number, valid, told)), strict=True)
             for r, t, v, shown in pieces:
                 scores = self.fleet.predict(prepared, r, t, shown)
-                right = self._answers(scores, t, task) == torch.func.vmap(self._labels)(self.rules, r, t)
+                right = self._answers(scores, t, task) == torch.func.vmap(self._labels)(self.index, r, t)
                 points = right.to(torch.float64)
-                if "numeric" in self.rules:
+                if "numeric" in self.index:
                     points, v = self._explained(points, v, scores, r, t)
                 correct.scatter_add_(1, t, points * v)
                 total.scatter_add_(1, t, v.to(torch.float64))
@@ -76,17 +76,17 @@ class Evaluator:
     @functools.cached_property
     def _spread(self) -> Tensor:
         """The variance of what each task asks of each output, over all of its test rows that are not missing, [S, T, C]."""
-        targets, columns = self.stream.table.targets, self.rules["column"]
+        targets, columns = self.stream.dataset.targets, self.index["column"]
         assert targets is not None
         spread = torch.ones(columns.shape, dtype=torch.float64, device=self.device)
         for s, t, c in torch.nonzero(columns >= 0).tolist():
-            rows = self.rules["rows_test"][s, t, : int(self.rules["count_test"][s, t])]
+            rows = self.index["rows_test"][s, t, : int(self.index["count_test"][s, t])]
             asked = targets[rows, columns[s, t, c]].to(torch.float64)
             spread[s, t, c] = asked[~asked.isnan()].var(correction=0).clamp(min=1e-12)
         return spread
 
     def _labels(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> Tensor:
-        return own["label"][task, self.stream.table.y[row]]
+        return own["label"][task, self.stream.dataset.y[row]]
 
     def _explained(
         self, points: Tensor, valid: Tensor, scores: Tensor, row: Tensor, task: Tensor
@@ -95,35 +95,35 @@ class Evaluator:
 
         And which rows count, [S, B]: those of which everything is missing do not.
         """
-        targets = self.stream.table.targets
+        targets = self.stream.dataset.targets
         assert targets is not None
         member = torch.arange(len(self.seeds), device=self.device)[:, None]
-        column = self.rules["column"][member, task]  # [S, B, C]
+        column = self.index["column"][member, task]  # [S, B, C]
         asked = targets[row].gather(2, column.clamp(min=0)).to(torch.float64)
         counted = (column >= 0) & ~asked.isnan()
         error = (scores - asked.nan_to_num()).square() / self._spread[member, task]
         share = torch.where(counted, error, 0.0).sum(2) / counted.sum(2).clamp(min=1)
-        numeric = self.rules["numeric"][member, task]
+        numeric = self.index["numeric"][member, task]
         return torch.where(numeric, 1 - share, points), valid & (~numeric | counted.any(2))
 
     @functools.cached_property
     def _classes(self) -> Tensor:
         """Outputs that stand for classes rather than for numbers, bool [S, C]."""
-        classes_of = self.rules["classes_of"]
-        if "numeric" not in self.rules:
+        classes_of = self.index["classes_of"]
+        if "numeric" not in self.index:
             return torch.ones_like(classes_of[:, 0])
-        return ~(classes_of & self.rules["numeric"][:, :, None]).any(1)
+        return ~(classes_of & self.index["numeric"][:, :, None]).any(1)
 
     def _answers(self, scores: Tensor, number: Tensor, task: int) -> Tensor:
         """The best class among those that the setting leaves open, [S, B]."""
-        allowed = self.rules["allowed"]
+        allowed = self.index["allowed"]
         if self.stream.setting == "task":
             mask = torch.func.vmap(lambda a, t: a[t])(allowed, number)
         elif self.stream.open == "all":
-            if "numeric" not in self.rules:
+            if "numeric" not in self.index:
                 return scores.argmax(2)
             mask = self._classes[:, None]
         else:  # classes seen so far; before learning there are none, and all compete
-            seen = self.rules["classes_of"][:, : task + 1].any(1) & self._classes
+            seen = self.index["classes_of"][:, : task + 1].any(1) & self._classes
             mask = torch.where(seen.any(1, keepdim=True), seen, self._classes)[:, None]
         return scores.masked_fill(~mask, -torch.inf).argmax(2)

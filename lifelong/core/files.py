@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 try:
     import fcntl
@@ -23,10 +23,10 @@ except ImportError:  # there is none on Windows
     fcntl = None
 
 
-FORMAT = 2  # of run folders and of starts; raised where older ones can no longer be read
+FORMAT = 3  # of run folders and of starts; raised where older ones can no longer be read
 
 
-class RunError(Refusal):
+class RunError(ConfigurationError):
     """A file that cannot be written or read; what was there before is as it was."""
 
 

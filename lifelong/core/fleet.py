@@ -59,11 +59,11 @@ class Fleet(Protocol):
         ...
 
     def answer(self, state: Any, x: Tensor, told: int = -1) -> Tensor:
-        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        """Scores [S, B, C] for rows [B, ...] from outside the dataset, the same for all members."""
         ...
 
     def on(self, problem: Problem) -> Fleet:
-        """The same members on another table."""
+        """The same members on another dataset."""
         ...
 
     def finite(self, state: Any) -> Tensor:
@@ -82,7 +82,7 @@ class Fleet(Protocol):
 def fleet_of(
     learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
 ) -> Fleet:
-    """The fleet of these members, one learner each, that differ in numbers alone; problem: with rules [S, ...].
+    """The fleet of these members, one learner each, that differ in numbers alone; problem: with index [S, ...].
 
     paces: for each member how many steps it takes of each task; those of one pace count their steps together.
     """
@@ -144,7 +144,7 @@ class MappedFleet:
         # a kernel takes one count of steps: members are told apart by their optimiser and by their pace
         paces = paces or [()] * len(learners)
         runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
-        self.rules = [(members, rule) for members, (rule, _) in runs]
+        self.slices = [(members, rule) for members, (rule, _) in runs]
         self._gradients = self._mapped("gradients")
         if compiled:
             self._gradients = torch.compile(self._gradients)
@@ -153,25 +153,25 @@ class MappedFleet:
         self.graphs = self.learner.rule is not None and problem.device.type == "cuda"
 
     def _mapped(self, method: str) -> Callable[..., Any]:
-        """A method of the learner, over members: of each its rules, its numbers, its part of every argument."""
+        """A method of the learner, over members: of each its index, its numbers, its part of every argument."""
 
-        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
-            learner, problem = self._member(rules, values)
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
+            learner, problem = self._member(index, values)
             return getattr(learner, method)(problem, *arguments)
 
         mapped = torch.func.vmap(alone)
-        return lambda *arguments: mapped(self.problem.rules, self.values, *arguments)
+        return lambda *arguments: mapped(self.problem.index, self.values, *arguments)
 
-    def _member(self, rules: dict[str, Tensor], values: dict[Path, Tensor]) -> tuple[AnyLearner, Problem]:
+    def _member(self, index: dict[str, Tensor], values: dict[Path, Tensor]) -> tuple[AnyLearner, Problem]:
         learner = with_values(self.learner, values) if values else self.learner
-        return learner, replace(self.problem, model=learner.model, rules=rules)
+        return learner, replace(self.problem, model=learner.model, index=index)
 
     def init(self, seeds: list[Seed], start: Initialisation) -> State:
         """Initial states, one member after another, stacked."""
         states = []
         for s, (seed, learner) in enumerate(zip(seeds, self.learners, strict=True)):
-            rules = {name: value[s] for name, value in self.problem.rules.items()}
-            states.append(initial_state(learner, replace(self.problem, rules=rules), seed, start))
+            index = {name: value[s] for name, value in self.problem.index.items()}
+            states.append(initial_state(learner, replace(self.problem, index=index), seed, start))
         flat = [tree_flatten(state) for state in states]
         leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
         return tree_unflatten(leaves, flat[0][1])
@@ -186,7 +186,7 @@ class MappedFleet:
         """
         if through:
             return self._step_of_others(state, batch, progress, list(through))
-        if self.graphs and len(self.rules) == 1 and len(set(progress)) == 1:
+        if self.graphs and len(self.slices) == 1 and len(set(progress)) == 1:
             if self._captured is None:
                 try:
                     self._captured = CapturedStep(self, state, batch)
@@ -224,12 +224,12 @@ class MappedFleet:
 
     def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Sequence[float] | Tensor) -> None:
         """The optimiser's step, in place: for all members at once, or for one run of equal settings after another."""
-        if self.rules[0][1] is None:
+        if self.slices[0][1] is None:
             return
-        if isinstance(progress, Tensor) or (len(self.rules) == 1 and len(set(progress)) == 1):
+        if isinstance(progress, Tensor) or (len(self.slices) == 1 and len(set(progress)) == 1):
             now = progress if isinstance(progress, Tensor) else progress[0]
-            return self.rules[0][1].update_(moving, gradients, optimiser, now)
-        for members, rule in self.rules:
+            return self.slices[0][1].update_(moving, gradients, optimiser, now)
+        for members, rule in self.slices:
             parts = _runs(progress[members]) if rule.scheduled else [(slice(0, len(progress[members])), 0.0)]
             for part, now in parts:
                 here = slice(members.start + part.start, members.start + part.stop)
@@ -239,11 +239,11 @@ class MappedFleet:
     def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
         """All turn to the other phase, and those whose turn it is keep it."""
 
-        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
-            learner, problem = self._member(rules, values)
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
+            learner, problem = self._member(index, values)
             return learner.at_milestone(problem, own, seen, share)
 
-        new = torch.func.vmap(alone)(self.problem.rules, self.values, state, task)
+        new = torch.func.vmap(alone)(self.problem.index, self.values, state, task)
         turned = torch.zeros(len(self.learners), dtype=torch.bool, device=self.problem.device)
         turned[list(members)] = True
         chosen = tree_map(lambda a, b: torch.where(turned.view(-1, *[1] * (a.ndim - 1)), a, b), new, state)
@@ -259,10 +259,10 @@ class MappedFleet:
 
     def _optimiser_after_task(self, new: State) -> Any:
         """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
-        if len(self.rules) == 1 or self.rules[0][1] is None:
+        if len(self.slices) == 1 or self.slices[0][1] is None:
             return new.optimiser
         parts = []
-        for members, rule in self.rules:
+        for members, rule in self.slices:
             trees = (self.learner.trained(new.params), new.optimiser)
             own = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
             parts.append(torch.func.vmap(rule.after_task)(*own))
@@ -273,27 +273,27 @@ class MappedFleet:
         return self._prepare(state, draws)
 
     def answer(self, state: State, x: Tensor, told: int = -1) -> Tensor:
-        """Scores [S, B, C] for rows [B, ...] from outside the table, the same for all members."""
+        """Scores [S, B, C] for rows [B, ...] from outside the dataset, the same for all members."""
         x = scaled(x, self.problem.dtype)
         task = torch.full((len(x),), told, device=x.device)
 
-        def alone(rules: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
-            learner, problem = self._member(rules, values)
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
+            learner, problem = self._member(index, values)
             return learner.predict(problem, own, x, task)
 
-        return torch.func.vmap(alone)(self.problem.rules, self.values, state)
+        return torch.func.vmap(alone)(self.problem.index, self.values, state)
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 
-        def alone(rules: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
-            learner, problem = self._member(rules, values)
+        def alone(index: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+            learner, problem = self._member(index, values)
             return learner.predict(problem, own, problem.x(r, t), shown)
 
-        return torch.func.vmap(alone)(self.problem.rules, self.values, state, row, task, told)
+        return torch.func.vmap(alone)(self.problem.index, self.values, state, row, task, told)
 
     def on(self, problem: Problem) -> MappedFleet:
-        """The same members on another table."""
+        """The same members on another dataset."""
         return type(self)(self.learners, problem)
 
     def finite(self, state: State) -> Tensor:
@@ -311,7 +311,7 @@ class MappedFleet:
 
 
 def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Initialisation) -> State:
-    """One member's state before learning, its rules in the problem."""
+    """One member's state before learning, its index in the problem."""
     net = learner.model.init(problem.shape, problem.classes, generator(seed.start, "model"))
     params: Params = {"net": {name: value.to(problem.device, problem.dtype) for name, value in net.items()}}
     params = start.of(seed.start)(problem, params, generator(seed.start, "start"))
@@ -344,8 +344,8 @@ class LoopedFleet:
         self.seeds: list[Seed] = []
 
     def _problem(self, s: int) -> Problem:
-        rules = {name: value[s] for name, value in self.problem.rules.items()}
-        return replace(self.problem, model=self.learners[s].model, rules=rules)
+        index = {name: value[s] for name, value in self.problem.index.items()}
+        return replace(self.problem, model=self.learners[s].model, index=index)
 
     def _place(self, s: int, *words: object) -> None:
         """Torch's own random numbers, set to a function of the member's seed and of what it is about to do."""
@@ -409,12 +409,12 @@ class LoopedFleet:
         return torch.stack(scores)
 
     def answer(self, state: list[Any], x: Tensor, told: int = -1) -> Tensor:
-        """Scores [S, B, C] for rows [B, ...] from outside the table."""
+        """Scores [S, B, C] for rows [B, ...] from outside the dataset."""
         x, task = scaled(x, self.problem.dtype), torch.full((len(x),), told, device=x.device)
         return torch.stack([member.predict(self._problem(s), x, task) for s, member in enumerate(state)])
 
     def on(self, problem: Problem) -> LoopedFleet:
-        """The same members on another table."""
+        """The same members on another dataset."""
         return type(self)(self.learners, problem)
 
     def finite(self, state: list[Any]) -> Tensor:

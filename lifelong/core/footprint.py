@@ -22,9 +22,9 @@ from lifelong.core.learner import AnyLearner
 from lifelong.core.problem import Problem
 from lifelong.core.sampler import BLOCK, NUMBERS, padded
 from lifelong.core.settings import fleets_of_settings
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.machine import free_memory, most_threads, processors
-from scenarios.stream import Seed, Stream, Task, rules, seed_of
+from scenarios.stream import Seed, Stream, Task, seed_of, stream_index
 
 MOST_TASKS = 10_000  # each is drawn, and scored after each other one
 MOST_MEMBERS = 10_000  # learned together: each is drawn by itself before they are stacked
@@ -40,36 +40,38 @@ HINTS = {
 }
 
 
-class WeightError(Refusal):
+class ResourceError(ConfigurationError):
     """A request that is too large for this machine; its message names the option to change."""
 
 
 def use_threads(count: int) -> None:
-    """Let torch use so many threads. Raises WeightError for fewer than 1 and for many more than there are processors."""
+    """Let torch use so many threads. Raises ResourceError for fewer than 1 and for many more than there are processors."""
     if not 1 <= count <= most_threads():
-        raise WeightError(f"--threads {count}: this machine has {processors()} processors: take 1 to {most_threads()}")
+        raise ResourceError(
+            f"--threads {count}: this machine has {processors()} processors: take 1 to {most_threads()}"
+        )
     torch.set_num_threads(count)
 
 
-def weigh(
+def estimate_memory(
     learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: torch.device | str = "cpu", fleet: int = 0
 ) -> dict[str, int]:
     """Bytes that a run holds at least, by what they are for. fleet: how many members learn together, 0 for all.
 
-    Raises WeightError, naming what to change, where that is more than the device has free.
+    Raises ResourceError, naming what to change, where that is more than the device has free.
     """
     tasks, budget, room = len(stream), stream.budget, free_on(torch.device(device))
     if tasks > MOST_TASKS:
-        raise WeightError(f"a stream of {tasks:,} tasks is more than {MOST_TASKS:,}: ask for fewer tasks")
+        raise ResourceError(f"a stream of {tasks:,} tasks is more than {MOST_TASKS:,}: ask for fewer tasks")
     if not math.isfinite(budget.epochs):
-        raise WeightError(f"--epochs {budget.epochs}: it must be a finite number")
+        raise ResourceError(f"--epochs {budget.epochs}: it must be a finite number")
     settings = fleets_of_settings(learner)
     together = max(min(fleet or len(own) * len(seeds), len(own) * len(seeds)) for own in settings)
     if together > MOST_MEMBERS:
-        raise WeightError(
+        raise ResourceError(
             f"{together:,} seeds and settings together are more than {MOST_MEMBERS:,}: learn them in turn, with --fleet 1000"
         )
-    classes = together * tasks * (2 * stream.classes + 8 * stream.table.classes)
+    classes = together * tasks * (2 * stream.classes + 8 * stream.dataset.classes)
     _refuse_above(room, {"the rows and classes of all tasks": classes}, together)  # before the tasks are drawn
     drawn = stream.tasks_of(seed_of(seeds[0]).order)
     shown = max(_rows_shown(stream, drawn, task) for task in range(tasks))
@@ -101,7 +103,7 @@ def free_on(device: torch.device) -> int:
 
 
 def _refuse_above(room: int, parts: dict[str, int], together: int) -> None:
-    """Raise WeightError where the parts are more than the room; `together` members share them."""
+    """Raise ResourceError where the parts are more than the room; `together` members share them."""
     total = sum(parts.values())
     if total <= room:
         return
@@ -109,7 +111,7 @@ def _refuse_above(room: int, parts: dict[str, int], together: int) -> None:
     members = room * together // total if total < ENDLESS else 0
     hint = f"learn fewer seeds at once, as with --fleet {members}" if members else HINTS[largest]
     size = f"at least {_gigabytes(total)}" if total < ENDLESS else "more memory than can be counted"
-    raise WeightError(f"this run needs {size}, most of it for {largest}, and {_gigabytes(room)} are free: {hint}")
+    raise ResourceError(f"this run needs {size}, most of it for {largest}, and {_gigabytes(room)} are free: {hint}")
 
 
 def _gigabytes(size: int) -> str:
@@ -133,10 +135,19 @@ def _of_member(learner: AnyLearner, stream: Stream, drawn: list[Task], seed: See
     """Bytes of one member's state and step, by what they are for; nothing where they cannot be found in advance."""
     if learner.looped:
         return {}
-    table, budget = stream.table, stream.budget
+    dataset, budget = stream.dataset, stream.budget
     sizes = tuple((len(task.train), len(task.validation), task.permutation is None, task.angle == 0) for task in drawn)
-    key = (learner, table.shape, table.x.dtype, len(table.y), table.classes, stream.setting, stream.classes, sizes)
-    key = (*key, budget.batch, stream.open, stream.task_ends, stream.reading)
+    key = (
+        learner,
+        dataset.shape,
+        dataset.x.dtype,
+        len(dataset.y),
+        dataset.classes,
+        stream.setting,
+        stream.classes,
+        sizes,
+    )
+    key = (*key, budget.batch, stream.open, stream.task_ends, stream.paradigm)
     if key not in _KNOWN:
         if len(_KNOWN) > 1000:
             _KNOWN.clear()
@@ -171,19 +182,19 @@ def _weighed(learner: AnyLearner, stream: Stream, seed: Seed) -> dict[str, int]:
 
 def _without_values(learner: AnyLearner, stream: Stream, seed: Seed) -> Problem:
     """The problem of one seed with shapes alone."""
-    known = rules(stream, [seed.order])
-    if learner.model.descriptor:
-        known["descriptor"] = torch.eye(len(stream))[None]
-    table = replace(
-        stream.table,
-        x=stream.table.x.to("meta"),
-        y=stream.table.y.to("meta"),
-        targets=tree_map(_meta, stream.table.targets),
+    known = stream_index(stream, [seed.order])
+    if learner.model.task_embedding:
+        known["task_embedding"] = torch.eye(len(stream))[None]
+    dataset = replace(
+        stream.dataset,
+        x=stream.dataset.x.to("meta"),
+        y=stream.dataset.y.to("meta"),
+        targets=tree_map(_meta, stream.dataset.targets),
     )
     return Problem(
         model=learner.model,
-        table=table,
-        rules={name: value[0].to("meta") for name, value in known.items()},
+        dataset=dataset,
+        index={name: value[0].to("meta") for name, value in known.items()},
         setting=stream.setting,
         classes=stream.classes,
         tasks=len(stream) if stream.task_ends else 1,

@@ -18,9 +18,9 @@ from lifelong.core.learner import Learner, State
 from lifelong.core.problem import Problem, scaled
 from lifelong.core.strategy import Strategy
 from lifelong.models.base import Hook, Model, Net
-from scenarios.stream import Table
+from scenarios.stream import Dataset
 
-_NO_TABLE = Table("episode", torch.empty(0, 1), torch.empty(0, dtype=torch.int64), 0, 1)
+_NO_TABLE = Dataset("episode", torch.empty(0, 1), torch.empty(0, dtype=torch.int64), 0, 1)
 
 
 def episode_problem(model: Model, way: int, dtype: torch.dtype = torch.float32) -> Problem:
@@ -104,7 +104,7 @@ class OnFeatures:
     """The head of another network; its rows are features already, so that a fixed trunk is passed through once."""
 
     model: Model
-    descriptor = False
+    task_embedding = False
     mixes_rows = False
     shows_layers = True
 

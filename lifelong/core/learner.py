@@ -134,7 +134,7 @@ def merged(params: Params, moving: Params) -> Params:
 class Learner(AnyLearner):
     """Gradient descent on a model with a strategy.
 
-    trains: which of the network's parameters move: "all", "head", "trunk" (all but the head), or names with * and
+    trainable: which of the network's parameters move: "all", "head", "trunk" (all but the head), or names with * and
     commas, as in "layer1*,head". The others get no gradient and no optimiser state. A part's own parameters always
     move, by the part's optimiser where it has one.
     """
@@ -142,7 +142,7 @@ class Learner(AnyLearner):
     model: Model = field(default_factory=lambda: MLP(400, 400))
     strategy: Strategy = field(default_factory=FineTuning)
     optimiser: Optimiser = field(default_factory=Adam)
-    trains: str = "all"
+    trainable: str = "all"
     adapts_by_rule = True
 
     @property
@@ -153,17 +153,17 @@ class Learner(AnyLearner):
     @property
     def requirements(self) -> list[tuple[str, Requirements]]:
         """What each part needs of the run."""
-        return [(repr(part), part.requires) for part in self.sum.parts]
+        return [(repr(part), part.requires) for part in self.parts]
 
     @property
     def schedule(self) -> tuple[float, ...]:
         """The parts' milestones."""
-        return self.sum.shares
+        return self.parts.shares
 
     @property
     def rule(self) -> Optimiser:
         """The optimiser of all that moves: the learner's, with groups for parts that bring one of their own."""
-        total = self.sum
+        total = self.parts
         groups = tuple((label, part.optimiser) for part, label in zip(total.parts, total.labels, strict=True))
         groups = tuple((label, optimiser) for label, optimiser in groups if optimiser is not None)
         return Grouped(self.optimiser, groups) if groups else self.optimiser
@@ -175,16 +175,16 @@ class Learner(AnyLearner):
     @property
     def finishes(self) -> bool:
         """Whether any part has something to do after the optimiser."""
-        return self.sum.finishes
+        return self.parts.finishes
 
     @property
     def wants_previous_params(self) -> bool:
         """Whether any part wants the parameters before the step."""
-        return self.sum.wants_previous_params
+        return self.parts.wants_previous_params
 
     def draws(self, problem: Problem) -> list[Draws]:
         """What each part of the strategy asks for."""
-        total = self.sum
+        total = self.parts
         return [
             Draws(label, part.draws(problem), part.task_draws(problem), part.prepare_draws(problem))
             for part, label in zip(total.parts, total.labels, strict=True)
@@ -192,20 +192,20 @@ class Learner(AnyLearner):
 
     def notes(self, stream: Stream) -> list[str]:
         """What to expect of each part."""
-        return [note for part in self.sum.parts for note in part.notes(stream)]
+        return [note for part in self.parts for note in part.notes(stream)]
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Size the memories, start the optimiser."""
-        params, memory = self.sum.init(problem, params, generator)
+        params, memory = self.parts.init(problem, params, generator)
         return State(params, self.rule.init(self.trained(params)), memory)
 
     def trained(self, params: Params) -> Params:
-        """The parameters that move. Raises ModelError where `trains` names none."""
-        return params if self.trains == "all" else {**params, "net": chosen(params["net"], self.trains)}
+        """The parameters that move. Raises ModelError where `trainable` names none."""
+        return params if self.trainable == "all" else {**params, "net": chosen(params["net"], self.trainable)}
 
     def gradients(self, problem: Problem, state: State, batch: Batch) -> Step:
         """Everything of a step before the optimiser: rows, loss, penalties, gradients and what was done to them."""
-        strategy, (params, _, memory) = self.sum, state
+        strategy, (params, _, memory) = self.parts, state
         batch = strategy.extend(problem, params, memory, batch)
 
         def loss(moving: Params) -> tuple[Tensor, tuple[Tensor, Outputs]]:
@@ -222,7 +222,7 @@ class Learner(AnyLearner):
 
     def finish(self, problem: Problem, state: State, step: Step) -> State:
         """Everything of a step after the optimiser; `state` has the new parameters."""
-        params, memory = self.sum.after_step(problem, state.params, state.memory, step)
+        params, memory = self.parts.after_step(problem, state.params, state.memory, step)
         return State(params, state.optimiser, memory)
 
     def step(self, problem: Problem, state: State, batch: Batch) -> State:
@@ -241,18 +241,18 @@ class Learner(AnyLearner):
 
     def at_milestone(self, problem: Problem, state: State, task: FinishedTask, share: float) -> State:
         """The parts' `at_milestone`."""
-        params, memory = self.sum.at_milestone(problem, state.params, state.memory, task, share)
+        params, memory = self.parts.at_milestone(problem, state.params, state.memory, task, share)
         return State(params, state.optimiser, memory)
 
     def after_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Every part's `after_task`; the optimiser is kept or started afresh."""
-        params, memory = self.sum.after_task(problem, state.params, state.memory, task)
+        params, memory = self.parts.after_task(problem, state.params, state.memory, task)
         return State(params, self.rule.after_task(self.trained(params), state.optimiser), memory)
 
     def prepare(self, problem: Problem, state: State, draws: Any) -> State:
         """Every part's `prepare`."""
-        return state._replace(memory=self.sum.prepare(problem, state.params, state.memory, draws))
+        return state._replace(memory=self.parts.prepare(problem, state.params, state.memory, draws))
 
     def predict(self, problem: Problem, state: State, x: Tensor, task: Tensor) -> Tensor:
         """Scores [B, C]."""
-        return self.sum.predict(problem, state.params, state.memory, x, task)
+        return self.parts.predict(problem, state.params, state.memory, x, task)

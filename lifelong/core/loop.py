@@ -18,16 +18,16 @@ from torch.utils._pytree import tree_leaves
 from lifelong.core.evaluator import Evaluator
 from lifelong.core.files import Stopped as Stopped
 from lifelong.core.fleet import fleet_of
-from lifelong.core.footprint import weigh
+from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner
 from lifelong.core.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
 from lifelong.core.problem import Problem
 from lifelong.core.result import Result, concatenate
-from lifelong.core.sampler import Feed, padded
+from lifelong.core.sampler import Sampler, padded
 from lifelong.core.settings import Setting, fleets_of_settings
 from lifelong.notation.varied import varied_paths
-from scenarios.stream import ScenarioError, Seed, Stream, rules, seed_of
+from scenarios.stream import ScenarioError, Seed, Stream, seed_of, stream_index
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
 AT_END = -1  # the place of a task's end among its iterations, for what is drawn there
@@ -143,7 +143,7 @@ def check_request(
     budget = stream.budget
     if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
-    weigh(learner, stream, seeds, device_of(device), fleet)
+    estimate_memory(learner, stream, seeds, device_of(device), fleet)
     for settings in fleets_of_settings(learner):
         check_learner(settings[0].learner, stream)
     device_of(device)
@@ -162,12 +162,12 @@ def refuse_varied(learner: AnyLearner) -> None:
 def check_learner(learner: AnyLearner, stream: Stream) -> None:
     """Raise ScenarioError where a stream lacks what a part of the learner needs."""
     requirements = learner.requirements
-    if stream.reading == "isolate" and any(needs.paradigm for _, needs in requirements):
+    if stream.paradigm == "isolate" and any(needs.paradigm for _, needs in requirements):
         raise ScenarioError(f"the baseline isolate goes with FineTuning() alone, not with {requirements[0][0]}")
     for who, needs in requirements:
         if missing := needs.missing(stream):
             raise ScenarioError(f"{who} {missing}")
-    if learner.model.descriptor and stream.setting != "task":
+    if learner.model.task_embedding and stream.setting != "task":
         raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
     if learner.model.mixes_rows:
         raise ScenarioError(
@@ -323,15 +323,15 @@ class Session:
     def _prepare(self, members: Sequence[Member], stream: Stream, options: Options) -> None:
         self.members, self.stream, self.options = list(members), stream, options
         self.seeds = [member.seed for member in members]
-        self.device, self.tasks = stream.table.x.device, len(stream)
+        self.device, self.tasks = stream.dataset.x.device, len(stream)
         learner = members[0].setting.learner
-        drawn = rules(stream, [seed.order for seed in self.seeds], self.device)
-        if learner.model.descriptor:
-            drawn["descriptor"] = torch.eye(self.tasks, device=self.device).expand(len(members), -1, -1)
+        drawn = stream_index(stream, [seed.order for seed in self.seeds], self.device)
+        if learner.model.task_embedding:
+            drawn["task_embedding"] = torch.eye(self.tasks, device=self.device).expand(len(members), -1, -1)
         problem = Problem(
             model=learner.model,
-            table=stream.table,
-            rules=drawn,
+            dataset=stream.dataset,
+            index=drawn,
             setting=stream.setting,
             classes=stream.classes,
             tasks=self.tasks if stream.task_ends else 1,
@@ -341,9 +341,9 @@ class Session:
             validation_rows=padded(int(drawn["count_validation"].max())),
             task_ends=stream.task_ends,
         )
-        self.feed = Feed(stream, self.seeds, problem, learner.draws(problem))
+        self.sampler = Sampler(stream, self.seeds, problem, learner.draws(problem))
         learners = [member.setting.learner for member in members]
-        self.fleet = fleet_of(learners, problem, options.compiled, self.feed.paces)
+        self.fleet = fleet_of(learners, problem, options.compiled, self.sampler.paces)
         self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
         self.milestones = learner.schedule
         self.measures = {probe.name: probe.begin(self) for probe in options.probes}
@@ -362,15 +362,15 @@ class Session:
             yield Begun(state)
         while state.task < self.tasks:
             if state.iteration == 0:
-                if self.stream.reading == "isolate":
+                if self.stream.paradigm == "isolate":
                     state.fleet = self.first_state()
                 self._probe(state, BEFORE_TASK)
-            length = self.feed.length(state.task)
+            length = self.sampler.length(state.task)
             began = time.perf_counter()
-            for batch in self.feed.batches(state.task, state.iteration):
+            for batch in self.sampler.batches(state.task, state.iteration):
                 self._turn(state)
                 through = self._through(state)
-                progress = self.feed.progress(state.task, state.iteration)
+                progress = self.sampler.progress(state.task, state.iteration)
                 state.fleet, loss = self.fleet.step(state.fleet, batch, progress, through)
                 self._note(state, loss, through)
                 state.iteration += 1
@@ -418,42 +418,42 @@ class Session:
 
     def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:
         """What a watcher is told."""
-        length = self.feed.length(min(state.task, self.tasks - 1))
+        length = self.sampler.length(min(state.task, self.tasks - 1))
         seeds = tuple(seed.data for seed in self.seeds)
         return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
 
     def prepared_at_end(self, fleet: Any) -> Any:
         """What the last evaluation of a stream predicts with, from the fleet's final state."""
-        return self.fleet.prepare(fleet, self.feed.prepared(self.tasks - 1, AT_END))
+        return self.fleet.prepare(fleet, self.sampler.prepared(self.tasks - 1, AT_END))
 
     def _prepared(self, state: TrainingState, fleet: Any, place: int) -> Any:
-        return self.fleet.prepare(fleet, self.feed.prepared(state.task, place))
+        return self.fleet.prepare(fleet, self.sampler.prepared(state.task, place))
 
     def _through(self, state: TrainingState) -> list[int]:
         """Members that have taken all their steps of this task while others go on."""
-        return [s for s, steps in enumerate(self.feed.steps[:, state.task].tolist()) if state.iteration >= steps]
+        return [s for s, steps in enumerate(self.sampler.steps[:, state.task].tolist()) if state.iteration >= steps]
 
     def _turn(self, state: TrainingState) -> None:
         """The milestones that members have reached before this step, or with the last one of their fleet."""
         # others may go on in another chunk: the place of the evaluations is then beyond this chunk's last step
-        here = min(state.iteration, self.feed.length(state.task))
+        here = min(state.iteration, self.sampler.length(state.task))
         for share in self.milestones:
-            steps = self.feed.steps[:, state.task].tolist()
+            steps = self.sampler.steps[:, state.task].tolist()
             members = [s for s, count in enumerate(steps) if round(share * count) == here]
             if members:
-                task = self.feed.finished(state.task, share)
+                task = self.sampler.finished(state.task, share)
                 state.fleet = self.fleet.at_milestone(state.fleet, task, share, members)
 
     def _consolidate(self, state: TrainingState) -> None:
         """The milestones at the very end, and the end of the task, where there is one."""
         self._turn(state)
-        joint = self.stream.reading == "joint"
+        joint = self.stream.paradigm == "joint"
         if self.stream.task_ends and (not joint or state.task == self.tasks - 1):
-            state.fleet = self.fleet.after_task(state.fleet, self.feed.finished(state.task))
+            state.fleet = self.fleet.after_task(state.fleet, self.sampler.finished(state.task))
 
     def _note(self, state: TrainingState, loss: Tensor, through: list[int]) -> None:
         """Add to the curve of losses; remember where a member's loss stopped being finite."""
-        loss, steps = loss.to(torch.float64), self.feed.steps[:, state.task].tolist()
+        loss, steps = loss.to(torch.float64), self.sampler.steps[:, state.task].tolist()
         if len(set(steps)) == 1:
             _add_point(state.losses[:, state.task], loss, state.iteration, steps[0])
         else:
@@ -500,7 +500,7 @@ class Session:
         state.seconds["evaluation"] += time.perf_counter() - began
 
     def _result(self, state: TrainingState) -> Result:
-        numeric = self.feed.rules.get("numeric", torch.zeros(1, self.tasks))
+        numeric = self.sampler.index.get("numeric", torch.zeros(1, self.tasks))
         return Result(
             accuracy=torch.stack(state.accuracy, 1).cpu(),
             when=torch.tensor(state.when),
@@ -509,7 +509,7 @@ class Session:
             diverged=state.diverged.cpu(),
             seeds=tuple(_plain(seed) for seed in self.seeds),
             settings=tuple(member.setting.words for member in self.members),
-            reading=self.stream.reading,
+            paradigm=self.stream.paradigm,
             setting=self.stream.setting,
             open=self.stream.open,
             numbers=tuple(torch.nonzero(numeric[0])[:, 0].tolist()),
@@ -564,12 +564,12 @@ def cost(
 def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
     """Seconds of training of a session, from its first steps, and the bytes of its tensors."""
     state, times = session.first_state(), []
-    for batch, _ in zip(session.feed.batches(0), range(steps), strict=False):
+    for batch, _ in zip(session.sampler.batches(0), range(steps), strict=False):
         began = time.perf_counter()
         state, loss = session.fleet.step(state, batch, [0.0] * len(session.seeds))
         loss.sum().item()  # waits for the device
         times.append(time.perf_counter() - began)
-    table = session.stream.table
-    held = [*tree_leaves(session.fleet.tensors(state)), *session.feed.rules.values(), table.x, table.y]
+    dataset = session.stream.dataset
+    held = [*tree_leaves(session.fleet.tensors(state)), *session.sampler.index.values(), dataset.x, dataset.y]
     size = sum(leaf.numel() * leaf.element_size() for leaf in held)
-    return min(times) * sum(session.feed.length(task) for task in range(session.tasks)), size
+    return min(times) * sum(session.sampler.length(task) for task in range(session.tasks)), size

@@ -28,7 +28,7 @@ class Probe(Protocol):
         ...
 
     def check(self, stream: Stream, seeds: Sequence[Seed]) -> None:
-        """Raise a Refusal where it cannot be measured on a stream."""
+        """Raise a ConfigurationError where it cannot be measured on a stream."""
         ...
 
     def begin(self, session: Session) -> Measure:

@@ -1,4 +1,4 @@
-"""What never changes while a run goes on: the network, the data, and the rules of one seed's stream."""
+"""What never changes while a run goes on: the network, the data, and the index of one seed's stream."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.nn import functional as F
 
 from lifelong.core.batch import Batch, Outputs, Params
 from lifelong.models.base import Described, Hook, Model
-from scenarios.stream import Table
+from scenarios.stream import Dataset
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Model and table, shared by all seeds, and the rules of one seed (the fleet maps over them).
+    """Model and dataset, shared by all seeds, and the index of one seed (the fleet maps over them).
 
-    rules: `scenarios.stream.rules` without the leading S. tasks: T, or 1 where the stream does not say how many there
+    index: `scenarios.stream.index` without the leading S. tasks: T, or 1 where the stream does not say how many there
     are. batch: rows of the stream in a step. task_rows, validation_rows: N and V of a finished task, padding included.
     task_ends: whether the learner is told when a task ends.
     """
 
     model: Model
-    table: Table
-    rules: dict[str, Tensor]
+    dataset: Dataset
+    index: dict[str, Tensor]
     setting: str
     classes: int
     tasks: int
@@ -38,7 +38,7 @@ class Problem:
     @property
     def device(self) -> torch.device:
         """Where the data lies and the arithmetic happens."""
-        return self.table.x.device
+        return self.dataset.x.device
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in the run's precision, where its tensors lie."""
@@ -47,42 +47,42 @@ class Problem:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of a row, as a network's `init` takes it."""
-        if "descriptor" in self.rules:
-            return Described(math.prod(self.table.shape), self.rules["descriptor"].shape[-1])
-        return self.table.shape
+        if "task_embedding" in self.index:
+            return Described(math.prod(self.dataset.shape), self.index["task_embedding"].shape[-1])
+        return self.dataset.shape
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:
         """Rows as the network sees them in their task: [B, ...], bytes scaled to 0 ... 1.
 
-        A network that takes a task's descriptor [Z] sees flat rows with the descriptor at their end, [B, F + Z].
+        A network that takes a task's task_embedding [Z] sees flat rows with the task_embedding at their end, [B, F + Z].
         """
-        x = self.table.x[row]
-        if "permutation" in self.rules:
-            x = x.flatten(1).gather(1, self.rules["permutation"][task]).view(x.shape)
+        x = self.dataset.x[row]
+        if "permutation" in self.index:
+            x = x.flatten(1).gather(1, self.index["permutation"][task]).view(x.shape)
         x = scaled(x, self.dtype)
-        if "angle" in self.rules:
-            x = rotate(x, self.rules["angle"][task].to(self.dtype))
-        if "descriptor" in self.rules:
-            x = torch.cat([x.flatten(1), self.rules["descriptor"][task].to(self.dtype)], 1)
+        if "angle" in self.index:
+            x = rotate(x, self.index["angle"][task].to(self.dtype))
+        if "task_embedding" in self.index:
+            x = torch.cat([x.flatten(1), self.index["task_embedding"][task].to(self.dtype)], 1)
         return x
 
     def y(self, row: Tensor, task: Tensor) -> Tensor:
         """Classes of the stream as training shows them, int64 [B]; -1 where the label is missing."""
-        if "given" not in self.rules:
-            return self.rules["label"][task, self.table.y[row]]
-        original = self.rules["given"][row]  # labels by row: noise, or none at all
-        return torch.where(original < 0, -1, self.rules["label"][task, original.clamp(min=0)])
+        if "given" not in self.index:
+            return self.index["label"][task, self.dataset.y[row]]
+        original = self.index["given"][row]  # labels by row: noise, or none at all
+        return torch.where(original < 0, -1, self.index["label"][task, original.clamp(min=0)])
 
     def numbers(self, row: Tensor, task: Tensor) -> Tensor:
         """What tasks of numbers ask of each output [B, C], NaN where nothing is asked, as of rows that were made."""
-        column = self.rules["column"][task]  # [B, C]
-        assert self.table.targets is not None
-        asked = self.table.targets[row].gather(1, column.clamp(min=0)).to(self.dtype)
+        column = self.index["column"][task]  # [B, C]
+        assert self.dataset.targets is not None
+        asked = self.dataset.targets[row].gather(1, column.clamp(min=0)).to(self.dtype)
         return asked.masked_fill((column < 0) | (row < 0)[:, None], torch.nan)
 
     def allowed(self, task: Tensor) -> Tensor:
         """The classes that compete for rows of these tasks, bool [B, C]."""
-        return self.rules["allowed"][task]
+        return self.index["allowed"][task]
 
     def features(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
         """The network's features [B, F]; `at` sees each layer, see `lifelong.models.perceptron.Hook`."""
@@ -104,7 +104,7 @@ class Problem:
         label is missing. Numbers: the mean square over the outputs that are asked for and not missing.
         """
         log_p = log_softmax(logits, batch.allowed)
-        if "given" in self.rules:
+        if "given" in self.index:
             hard = -log_p.gather(1, batch.y.clamp(min=0)[:, None])[:, 0]
             rows = torch.where(batch.y < 0, torch.zeros_like(hard), hard)
         else:
@@ -113,7 +113,7 @@ class Problem:
             soft = -(batch.target * torch.where(batch.allowed, log_p, torch.zeros_like(log_p))).sum(1)
             rows = (1 - batch.soft) * rows + batch.soft * soft
         if isinstance(batch.numbers, Tensor):
-            rows = torch.where(self.rules["numeric"][batch.task], squares(logits, batch.numbers), rows)
+            rows = torch.where(self.index["numeric"][batch.task], squares(logits, batch.numbers), rows)
         return rows
 
     def objective(self, params: Params, batch: Batch) -> tuple[Tensor, Outputs]:
@@ -127,7 +127,7 @@ class Problem:
         return torch.func.grad(lambda p: self.objective(p, batch)[0])(params)
 
     def batch_of_rows(self, row: Tensor, task: Tensor, weight: Tensor) -> Batch:
-        """Rows of the table in their tasks as a batch: row, task int64 [R], weight [R]."""
+        """Rows of the dataset in their tasks as a batch: row, task int64 [R], weight [R]."""
         yes = torch.ones_like(row, dtype=torch.bool)
         return Batch(
             row=row,
@@ -139,7 +139,7 @@ class Problem:
             first_seen=yes,
             shown=yes,
             progress=weight.new_zeros(()),
-            numbers=self.numbers(row, task) if "column" in self.rules else (),
+            numbers=self.numbers(row, task) if "column" in self.index else (),
             bounds=(len(row),),
         )
 

@@ -38,7 +38,7 @@ class Result:
     losses: Tensor
     diverged: Tensor
     seeds: tuple[int | Seed, ...]
-    reading: str = "continual"
+    paradigm: str = "continual"
     setting: str = "class"
     open: str = "all"
     numbers: tuple[int, ...] = ()
@@ -104,7 +104,7 @@ class Result:
 
     def about(self) -> dict[str, Any]:
         """The rest, as plain values for a file."""
-        names = ("reading", "setting", "open", "seconds")
+        names = ("paradigm", "setting", "open", "seconds")
         seeds = [list(seed) if isinstance(seed, Seed) else seed for seed in self.seeds]
         lists = {"seeds": seeds, "settings": list(self.settings), "numbers": list(self.numbers)}
         return {name: getattr(self, name) for name in names} | lists
@@ -115,7 +115,7 @@ class Result:
         seeds = tuple(Seed(*seed) if isinstance(seed, list) else seed for seed in about["seeds"])
         probes = {name[len(PROBE) :]: value for name, value in tensors.items() if name.startswith(PROBE)}
         held = {name: tensors[name] for name in (*BY_MEMBER, "when")}
-        words = {name: about[name] for name in ("reading", "setting", "open", "seconds")}
+        words = {name: about[name] for name in ("paradigm", "setting", "open", "seconds")}
         settings, numbers = tuple(about["settings"]), tuple(about.get("numbers", ()))
         return cls(**held, **words, seeds=seeds, probes=probes, settings=settings, numbers=numbers)
 

@@ -30,15 +30,15 @@ def padded(count: int) -> int:
     return -(-max(count, 1) // ROWS) * ROWS
 
 
-class Feed:
+class Sampler:
     """The rows and random numbers of one chunk of seeds, in the order in which a stream's schedule shows them.
 
-    problem: with the rules of all seeds, [S, ...]. draws: what the learner's parts ask for.
+    problem: with the index of all seeds, [S, ...]. draws: what the learner's parts ask for.
     """
 
     def __init__(self, stream: Stream, seeds: list[Seed], problem: Problem, draws: list[Draws]) -> None:
         self.stream, self.seeds, self.problem, self.draws = stream, seeds, problem, draws
-        self.rules, self.device = problem.rules, problem.device
+        self.index, self.device = problem.index, problem.device
         self.drawn = [stream.tasks_of(seed.order) for seed in seeds]
         self.steps = torch.tensor([stream.steps(tasks) for tasks in self.drawn])  # [S, T]
 
@@ -100,14 +100,14 @@ class Feed:
         for i in range(first, self.length(task)):
             if batch is None or i % budget.repeats == 0:
                 here = slice(i // budget.repeats * budget.batch, (i // budget.repeats + 1) * budget.batch)
-                batch = look_up(self.rules, row[:, here], number[:, here], shown[:, here].to(dtype))
+                batch = look_up(self.index, row[:, here], number[:, here], shown[:, here].to(dtype))
             progress = torch.tensor(self.progress(task, i), dtype=dtype).to(self.device)
             none = torch.zeros(seeds, budget.batch, dtype=torch.bool, device=self.device)
             seen = fresh[:, here] if i % budget.repeats == 0 else none
             yield batch.replace(first_seen=seen, shown=shown[:, here], progress=progress, draws=blocks.at(i))
 
-    def _look_up(self, rules: dict[str, Tensor], row: Tensor, task: Tensor, shown: Tensor) -> Batch:
-        problem = replace(self.problem, rules=rules)
+    def _look_up(self, index: dict[str, Tensor], row: Tensor, task: Tensor, shown: Tensor) -> Batch:
+        problem = replace(self.problem, index=index)
         return problem.batch_of_rows(row, task, shown / shown.sum().clamp(min=1))
 
     def finished(self, task: int, share: float | None = None) -> FinishedTask:
@@ -118,11 +118,11 @@ class Feed:
         number = torch.full((len(self.seeds),), task, device=self.device)
         row, valid = self._rows("train", task, self.problem.task_rows)
         held, held_valid = self._rows("validation", task, self.problem.validation_rows)
-        return FinishedTask(number, row, valid, held, held_valid, self.rules["classes_of"][:, task], draws)
+        return FinishedTask(number, row, valid, held, held_valid, self.index["classes_of"][:, task], draws)
 
     def _rows(self, part: str, task: int, length: int) -> tuple[Tensor, Tensor]:
         """A task's rows of one part, padded with the first one, and which of them count: [S, length]."""
-        rows, count = self.rules[f"rows_{part}"][:, task, :length], self.rules[f"count_{part}"][:, task]
+        rows, count = self.index[f"rows_{part}"][:, task, :length], self.index[f"count_{part}"][:, task]
         rows = torch.cat([rows, rows[:, :1].expand(-1, length - rows.shape[1])], 1)
         return rows, torch.arange(length, device=self.device) < count[:, None]
 
@@ -134,15 +134,15 @@ class Feed:
 class _Blocks:
     """The random numbers of a task's steps, drawn a block of steps at a time."""
 
-    def __init__(self, feed: Feed, task: int) -> None:
-        self.feed, self.task = feed, task
+    def __init__(self, sampler: Sampler, task: int) -> None:
+        self.sampler, self.task = sampler, task
         self.held: dict[tuple[int, str], tuple[int, Tensor]] = {}
 
     def at(self, step: int) -> Any:
         """Those of one step, for each part by name."""
         return tuple(
             {name: self._numbers(i, part.name, name, shape, step) for name, shape in part.step.items()}
-            for i, part in enumerate(self.feed.draws)
+            for i, part in enumerate(self.sampler.draws)
         )
 
     def _numbers(self, part: int, label: str, name: str, shape: tuple[int, ...], step: int) -> Tensor:
@@ -150,6 +150,6 @@ class _Blocks:
         block = step // length
         if (part, name) not in self.held or self.held[part, name][0] != block:
             wanted = [(label, {name: shape})]
-            drawn = self.feed.random("step", wanted, self.task, block, block=length)[0][name]
+            drawn = self.sampler.random("step", wanted, self.task, block, block=length)[0][name]
             self.held[part, name] = block, drawn
         return self.held[part, name][1][:, step % length]

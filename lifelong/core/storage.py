@@ -1,6 +1,6 @@
 """How much a memory holds: the one place where bytes are counted.
 
-A memory keeps row numbers rather than rows, because the fleet's table is there anyway. Elsewhere, and in the
+A memory keeps row numbers rather than rows, because the fleet's dataset is there anyway. Elsewhere, and in the
 literature, a stored example costs its pixels: so both numbers are given.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch.utils._pytree import tree_flatten_with_path
 
-from scenarios.stream import Table
+from scenarios.stream import Dataset
 
 ROW_NUMBERS = "row"  # the name under which a part keeps numbers of rows
 
@@ -31,18 +31,18 @@ class Stored(NamedTuple):
         return in_bytes(self.total) + (f"{between}{in_bytes(self.tensors)} in memory" if self.examples else "")
 
 
-def stored(memory: Any, table: Table, seeds: int = 1) -> Stored:
+def stored(memory: Any, dataset: Dataset, seeds: int = 1) -> Stored:
     """What a tree of tensors holds, for one seed where its leaves are [S, ...]."""
     size = Stored()
     for path, leaf in tree_flatten_with_path(memory)[0]:
         rows = leaf.numel() if path and getattr(path[-1], "key", "") == ROW_NUMBERS else 0
-        size = Stored(size.tensors + leaf.numel() * leaf.element_size(), size.examples + rows * row_bytes(table))
+        size = Stored(size.tensors + leaf.numel() * leaf.element_size(), size.examples + rows * row_bytes(dataset))
     return Stored(size.tensors / seeds, size.examples / seeds)
 
 
-def row_bytes(table: Table) -> int:
-    """Bytes of one row of a table."""
-    return table.x[0].numel() * table.x.element_size()
+def row_bytes(dataset: Dataset) -> int:
+    """Bytes of one row of a dataset."""
+    return dataset.x[0].numel() * dataset.x.element_size()
 
 
 def in_bytes(size: float) -> str:

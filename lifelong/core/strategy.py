@@ -7,7 +7,7 @@ Python decision on the value of a tensor. In a sum each part sees its own parame
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from lifelong.core.problem import Problem
 from lifelong.models.base import Model
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.base import Optimiser
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.stream import Stream
 
 VERBS = (
@@ -28,7 +28,7 @@ VERBS = (
 Shapes = dict[str, tuple[int, ...]]
 
 
-class StrategyError(Refusal):
+class StrategyError(ConfigurationError):
     """A setting or a sum that no strategy can honour; its message is one line."""
 
 
@@ -43,7 +43,7 @@ class Requirements:
     """What a part needs of the run that it is in; everything else it takes as it comes.
 
     settings: those that it is meant for. paradigm: "joint" for tasks that are learned together, "" where it makes no
-    difference. task_ends: that it is told when a task ends. told_task: that answers are asked for with the number of the
+    difference. task_ends: that it is told when a task ends. task_id: that answers are asked for with the number of the
     task. validation: rows of each task that nobody trains on. hooks: a network whose layers can be seen. classes: tasks
     that tell classes apart, none that asks for numbers. instead: what to write where this is missing.
     """
@@ -51,7 +51,7 @@ class Requirements:
     settings: tuple[str, ...] = ("task", "domain", "class")
     paradigm: str = "continual"
     task_ends: bool = False
-    told_task: bool = False
+    task_id: bool = False
     validation: bool = False
     hooks: bool = False
     classes: bool = False
@@ -59,12 +59,12 @@ class Requirements:
 
     def missing(self, stream: Stream) -> str:
         """What the stream lacks, in a few words; empty where it lacks nothing."""
-        if self.paradigm == "joint" and stream.reading != "joint":
+        if self.paradigm == "joint" and stream.paradigm != "joint":
             return "weighs tasks that are learned together: it goes with the baseline joint"
-        if self.paradigm and self.paradigm != stream.reading:
-            return f"learns one task after another: the baseline {stream.reading} goes with FineTuning() alone"
-        if stream.setting not in self.settings or (self.told_task and stream.setting != "task"):
-            fitting = ["task"] if self.told_task else list(self.settings)
+        if self.paradigm and self.paradigm != stream.paradigm:
+            return f"learns one task after another: the baseline {stream.paradigm} goes with FineTuning() alone"
+        if stream.setting not in self.settings or (self.task_id and stream.setting != "task"):
+            fitting = ["task"] if self.task_id else list(self.settings)
             return f"goes with --setting {' or '.join(fitting)} alone, not with {stream.setting}"
         if self.task_ends and not stream.task_ends:
             return "acts when a task ends, and this stream does not say when" + (self.instead and f": {self.instead}")
@@ -214,6 +214,9 @@ class Sum(Strategy):
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts)) or "FineTuning()"
+
+    def __iter__(self) -> Iterator[Strategy]:
+        return iter(self.parts)
 
     @property
     def parts(self) -> tuple[Strategy, ...]:

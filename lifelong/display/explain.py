@@ -12,7 +12,7 @@ from rich.text import Text
 from lifelong.core.initialisation import Random
 from lifelong.core.loop import prepared_fleet
 from lifelong.core.storage import stored
-from lifelong.core.strategy import VERBS, Strategy, fills
+from lifelong.core.strategy import VERBS, fills
 from lifelong.runs.request import Request
 
 WHAT = {
@@ -32,7 +32,7 @@ WHAT = {
 def explain(request: Request) -> Group:
     """Tables and sentences about a strategy, its memory measured on the request's scenario."""
     learner, stream, _ = request.build()
-    parts: tuple[Strategy, ...] = learner.sum.parts
+    parts = tuple(learner.parts)
     if not parts:
         return Group(Text("FineTuning(): no verb is filled in; plain gradient descent, which forgets."))
     _, state = prepared_fleet(learner, stream, [0], Random())
@@ -43,7 +43,7 @@ def explain(request: Request) -> Group:
     for part, memory in zip(parts, state.memory, strict=True):
         verbs = [f"{verb}: {WHAT[verb]}" for verb in VERBS if verb != "init" and fills(part, verb)]
         kept = [memory, state.params.get(type(part).__name__, {})]  # parameters of its own count as well
-        size = stored(kept, stream.table, seeds=1)
+        size = stored(kept, stream.dataset, seeds=1)
         table.add_row(Text(repr(part)), "\n".join(verbs), size.text("\n"))
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]
     order = [

@@ -162,8 +162,8 @@ def _plot(heading: str, figure: go.Figure, number: int) -> str:
     return f"<h4>{heading}</h4><div id=plot{number} class=plot></div><script>{{{draw}}}</script>"
 
 
-def readings_page(path: Path) -> str:
-    """A page of one comparison of readings, from the folder that keeps it."""
+def paradigms_page(path: Path) -> str:
+    """A page of one comparison of paradigms, from the folder that keeps it."""
     from lifelong.studies.comparison import caption, head, load_lines, row
 
     about, lines = load_lines(path)
@@ -173,10 +173,10 @@ def readings_page(path: Path) -> str:
     for i, (line, few_shot) in enumerate(drawn):
         each = [metrics.estimate(few_shot[:, k], few_shot[:, k].isfinite()) for k in range(len(shots))]
         bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
-        bound = line.reading in ("floor", "ceiling")
+        bound = line.paradigm in ("floor", "ceiling")
         style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}
         x = [k + 0.03 * (i - len(drawn) / 2) for k in range(len(shots))]  # side by side, so that bars can be told apart
-        name, y = f"{line.reading}: {line.method}", [100 * e.mean for e in each]
+        name, y = f"{line.paradigm}: {line.method}", [100 * e.mean for e in each]
         figure.add_trace(go.Scatter(x=x, y=y, error_y=bars, name=name, line=style))
     ticks = {"tickvals": list(range(len(shots))), "ticktext": [str(shot) for shot in shots]}
     figure.update_xaxes(title="rows of each class of a held-out task", **ticks)

@@ -171,7 +171,7 @@ class RunDisplay:
     """Shows a run from its start's learning to its end: give `start` and `run` to `lifelong.runs.execute.execute`."""
 
     def __init__(self, title: str) -> None:
-        self.stage, self.watcher = StageWatcher("start"), Watcher(title)
+        self.stage, self.watcher = PretrainingWatcher("start"), Watcher(title)
 
     def __enter__(self) -> RunDisplay:
         return self
@@ -190,7 +190,7 @@ class RunDisplay:
         self.watcher.tell(event)
 
 
-class StageWatcher:
+class PretrainingWatcher:
     """Shows where a start's learning stands: a live line in a terminal, else one plain line for each validation."""
 
     def __init__(self, title: str) -> None:
@@ -272,7 +272,7 @@ class EpisodeWatcher:
             errors.print(f"{title}: {done} of {wanted} episodes", soft_wrap=True, highlight=False)
 
 
-def start_table(about: dict[str, Any]) -> Table:
+def initialisation_table(about: dict[str, Any]) -> Table:
     """What a start's file says of itself."""
     table = Table(title="a start", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -317,7 +317,7 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
     return [table, *(Text(note) for note in notes)]
 
 
-def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
+def paradigm_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
     """One stream read four ways; on a narrow page what it cost and saw is a table of its own."""
     from lifelong.studies.comparison import caption, head, row
 
@@ -332,7 +332,7 @@ def readings_tables(about: dict[str, Any], lines: list[Any]) -> list[Table]:
     for part, title in zip(parts, (caption(about), "what it took, and was allowed to see"), strict=False):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i in part:
-            justify = "left" if names[i] in ("reading", "method", "sees") else "right"
+            justify = "left" if names[i] in ("paradigm", "method", "sees") else "right"
             table.add_column(names[i], justify=justify, overflow="fold", min_width=10 if i == 0 else None)
         for i, cells in enumerate(rows):
             if i and cells[0] != rows[i - 1][0]:

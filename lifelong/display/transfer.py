@@ -25,18 +25,18 @@ def signed(value: Estimate, digits: int = 1) -> str:
 
 
 def curves_table(matrices: list[TransferMatrix], width: int) -> Table:
-    """Accuracy after k rows of each class for each rule, over all pairs of different tasks; and the gain over scratch."""
+    """Accuracy after k rows of each class for each method, over all pairs of different tasks; and the gain over scratch."""
     digits = 2 if width >= 110 else 1
     title = "accuracy, %, after k rows of each class of a task other than the source's, ± 95 % over seeds"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("rule", overflow="fold")
+    table.add_column("method", overflow="fold")
     for shot in matrices[0].shots:
         table.add_column(f"k = {shot}", justify="right", no_wrap=True)
     table.add_column(f"over scratch, k = {matrices[0].shots[-1]}", justify="right")
     for matrix in matrices:
-        gain = "" if matrix.rule == "Scratch()" else signed(matrix.gain_curve()[-1], digits)
+        gain = "" if matrix.method == "Scratch()" else signed(matrix.gain_curve()[-1], digits)
         mark = "" if matrix.inside else " *"
-        table.add_row(matrix.rule + mark, *(value.text(digits) for value in matrix.curve()), gain)
+        table.add_row(matrix.method + mark, *(value.text(digits) for value in matrix.curve()), gain)
     if not all(matrix.inside for matrix in matrices):
         table.caption = "* its best learning rate lay at the end of the grid, even after the grid was widened"
     return table
@@ -50,7 +50,7 @@ def matrix_table(matrix: TransferMatrix, shot: int, width: int) -> Table:
     shown = range(min(matrix.accuracy.shape[1], SHOWN))
     cells = [[matrix.cell(s, t, shot) for t in shown] for s in shown]
     for write, words in ((signed, "± 95 %"), (_one_digit, "! = clear"), (_whole, "! = clear")):
-        title = f"transfer by {matrix.rule}: accuracy over scratch, points, k = {shot}; {words}"
+        title = f"transfer by {matrix.method}: accuracy over scratch, points, k = {shot}; {words}"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("from", justify="right", no_wrap=True)
         for t in shown:
@@ -74,9 +74,9 @@ def _whole(value: Estimate) -> str:
 
 
 def show_transfer(matrices: list[TransferMatrix], console: Console) -> None:
-    """The curves of all rules, and the matrix of the first that is not scratch."""
+    """The curves of all methods, and the matrix of the first that is not scratch."""
     console.print(curves_table(matrices, console.width))
-    first = next((matrix for matrix in matrices if matrix.rule != "Scratch()"), None)
+    first = next((matrix for matrix in matrices if matrix.method != "Scratch()"), None)
     if first:
         console.print(matrix_table(first, first.shots[-1], console.width))
     lost = int((~matrices[0].kept).sum())
@@ -85,10 +85,10 @@ def show_transfer(matrices: list[TransferMatrix], console: Console) -> None:
 
 
 def transfer_json(matrices: list[TransferMatrix]) -> dict[str, Any]:
-    """All of it as plain values, fractions of 1: for each rule, by number of rows: curve, gain, matrix, rates."""
+    """All of it as plain values, fractions of 1: for each method, by number of rows: curve, gain, matrix, rates."""
     tasks = range(matrices[0].accuracy.shape[1])
     return {
-        matrix.rule: {
+        matrix.method: {
             str(shot): {
                 "accuracy": _plain(matrix.curve()[k]),
                 "gain": _plain(matrix.gain_curve()[k]),

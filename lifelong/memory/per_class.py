@@ -37,7 +37,7 @@ class PerClass:
     def init(self, problem: Problem, **extra: Tensor) -> State:
         """An empty memory; extra: what one row brings with it, by name, of the right shape and kind."""
         shape = (self.groups(problem), self.size)
-        first = problem.rules["rows_train"][0, :1].expand(shape).clone()
+        first = problem.index["rows_train"][0, :1].expand(shape).clone()
         kept = {name: value.new_zeros(*shape, *value.shape) for name, value in extra.items()}
         return {
             "row": first, "task": torch.zeros_like(first), "filled": torch.zeros_like(first, dtype=torch.bool),

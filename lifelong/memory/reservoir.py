@@ -29,7 +29,7 @@ class Reservoir:
 
     def init(self, problem: Problem, **extra: Tensor) -> State:
         """An empty memory; extra: what one row brings with it, by name, of the right shape and kind."""
-        first = problem.rules["rows_train"][0, :1].expand(self.size).clone()
+        first = problem.index["rows_train"][0, :1].expand(self.size).clone()
         ticket = torch.full((self.size,), torch.inf, device=problem.device)
         kept = {name: value.new_zeros(self.size, *value.shape) for name, value in extra.items()}
         return {"row": first, "task": torch.zeros_like(first), "ticket": ticket, **kept}

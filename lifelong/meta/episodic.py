@@ -31,7 +31,7 @@ class MetaLearner(InitialisationLearner):
     tasks: int = 16
 
     def check(self, distribution: TaskDistribution) -> None:
-        """Raise a Refusal where no such episodes can be drawn."""
+        """Raise a ConfigurationError where no such episodes can be drawn."""
         super().check(distribution)
         distribution.train.check(self.way, self.shot, self.query)
 
@@ -48,7 +48,9 @@ class MetaLearner(InitialisationLearner):
         return query_loss(self, distribution, meta, drawn)
 
     @abstractmethod
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N] of one task's queries, `meta` as `adapt` left it."""
 
     def images(self, distribution: TaskDistribution) -> int:

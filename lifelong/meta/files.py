@@ -13,12 +13,12 @@ from torch import Tensor
 
 from lifelong.core.files import RunError, Stopped, filled, load_tensors, named, save_tensors
 from lifelong.meta.pretraining import Event, Stepped, TrainingState
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 STRUCTURE = "structure"  # under which a file says how its tensors hang together
 
 
-class StateError(Refusal):
+class StateError(ConfigurationError):
     """A tree that cannot be written as plain tensors; its message is one line."""
 
 

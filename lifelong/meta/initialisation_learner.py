@@ -20,13 +20,13 @@ from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from scenarios.episodes import Support
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
 Record = TypeVar("Record", bound="InitialisationLearner")
 
 
-class InitialisationError(Refusal):
+class InitialisationError(ConfigurationError):
     """An initialisation that cannot be honoured; its message is one line."""
 
 
@@ -65,7 +65,7 @@ class InitialisationLearner(ABC):
                 )
 
     def check(self, distribution: TaskDistribution) -> None:
-        """Raise a Refusal where the distribution cannot serve."""
+        """Raise a ConfigurationError where the distribution cannot serve."""
         if distribution.kind not in self.kinds:
             name = type(self).__name__
             raise InitialisationError(f"{name} tells classes apart, and this is a regression: use MAML or Reptile")
@@ -105,7 +105,9 @@ class InitialisationLearner(ABC):
         """What the support of one task teaches, once for all its queries; by default nothing."""
         return meta
 
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N] of one task's queries, `meta` as `adapt` left it.
 
         By default those of the nearest class mean of the features; of numbers, the network's own.
@@ -118,7 +120,7 @@ class InitialisationLearner(ABC):
 
     def predict(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
         """Scores [Q, N] of one task's queries after its support: adapt, then answer."""
-        return self.answers(distribution, self.adapt(distribution, meta, support, way), support, query, way)
+        return self.query_scores(distribution, self.adapt(distribution, meta, support, way), support, query, way)
 
     @property
     def tests_way(self) -> int:

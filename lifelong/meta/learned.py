@@ -18,34 +18,34 @@ from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain, with_trunk
 from lifelong.models.base import Model
-from scenarios.datasets import load_table
-from scenarios.episodes import TaskSource, check_apart, pool, split_classes
-from scenarios.stream import ScenarioError, Stream, Table, generator
+from scenarios.datasets import load_dataset
+from scenarios.episodes import TaskSource, check_apart, class_pool, split_classes
+from scenarios.stream import Dataset, ScenarioError, Stream, generator
 
 FEW = 50  # classes below which none are held out: validation then takes other images of the same classes
 
 
 def distribution_of(
-    method: InitialisationLearner, model: Model, table: Table, apart_from: Table | None = None
+    method: InitialisationLearner, model: Model, dataset: Dataset, apart_from: Dataset | None = None
 ) -> TaskDistribution:
-    """The tasks of a table of background classes, kept apart from the table of the stream.
+    """The tasks of a dataset of background classes, kept apart from the dataset of the stream.
 
-    A tenth of the classes, at most 100, validate; of fewer than 50 classes none, and the table's test rows do. Raises a
-    Refusal where rows differ in shape, are shared with the stream and not allowed to be, or are too few.
+    A tenth of the classes, at most 100, validate; of fewer than 50 classes none, and the dataset's test rows do. Raises a
+    ConfigurationError where rows differ in shape, are shared with the stream and not allowed to be, or are too few.
     """
     if apart_from is not None:
-        if table.shape != apart_from.shape:
+        if dataset.shape != apart_from.shape:
             raise ScenarioError(
-                f"the start learns from {table.name}, whose rows are {table.shape}, and those of {apart_from.name} are"
+                f"the start learns from {dataset.name}, whose rows are {dataset.shape}, and those of {apart_from.name} are"
                 f" {apart_from.shape}: name other data, as in {type(method).__name__}(data='...')"
             )
         if not method.allow_overlap:
-            check_apart(table, apart_from)
-    if table.classes >= FEW:
-        train, held = split_classes(table, min(100, table.classes // 10), generator("validation classes"))
-        pools = [pool(table, classes, "all", method.rotations) for classes in (train, held)]
+            check_apart(dataset, apart_from)
+    if dataset.classes >= FEW:
+        train, held = split_classes(dataset, min(100, dataset.classes // 10), generator("validation classes"))
+        pools = [class_pool(dataset, classes, "all", method.rotations) for classes in (train, held)]
     else:
-        pools = [pool(table, None, part, method.rotations) for part in ("train", "test")]
+        pools = [class_pool(dataset, None, part, method.rotations) for part in ("train", "test")]
     distribution = TaskDistribution(model, pools[0], pools[1])
     method.check(distribution)
     return distribution
@@ -104,11 +104,11 @@ class LearnedInitialisation:
         return replace(self, place=self.seeds.index(seed))
 
     def fitting(self, model: Model, stream: Stream) -> LearnedInitialisation:
-        """Itself, once it is sure to fit. Raises a Refusal where the network or the shape of rows is another."""
+        """Itself, once it is sure to fit. Raises a ConfigurationError where the network or the shape of rows is another."""
         shape = tuple(self.about["shape"])
-        if shape != stream.table.shape:
+        if shape != stream.dataset.shape:
             raise InitialisationError(
-                f"the start learned from rows of shape {shape}, and the stream's are {stream.table.shape}"
+                f"the start learned from rows of shape {shape}, and the stream's are {stream.dataset.shape}"
             )
         with_trunk(model.init(shape, stream.classes, generator(0, "model")), self.meta_of_seed["net"])
         if repr(model) != self.about["model"]:  # other norms, other activations: the same shapes mean something else
@@ -116,16 +116,16 @@ class LearnedInitialisation:
                 f"the start is for another network: {self.about['model']}, and this one is {model!r}"
             )
         data = self.about["data"]
-        if data == stream.table.name and not self.about["overlap allowed"]:
+        if data == stream.dataset.name and not self.about["overlap allowed"]:
             raise InitialisationError(
                 f"the start learned from {data}, which the stream tests on: learn it from other classes"
             )
         return self
 
-    def check_apart(self, table: Table, root: Path | str | None = None) -> None:
-        """Raise a Refusal where the start saw a row of this table, and overlap was not allowed when it was learned."""
+    def check_apart(self, dataset: Dataset, root: Path | str | None = None) -> None:
+        """Raise a ConfigurationError where the start saw a row of this dataset, and overlap was not allowed when it was learned."""
         if not self.about["overlap allowed"]:
-            check_apart(load_table(self.about["data"], root), table)
+            check_apart(load_dataset(self.about["data"], root), dataset)
 
     @property
     def meta_of_seed(self) -> Meta:

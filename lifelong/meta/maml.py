@@ -16,7 +16,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner, in_chunks, query_loss
 from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
 from lifelong.models.base import chosen
-from lifelong.optimisers.per_parameter import GivenRates
+from lifelong.optimisers.per_parameter import PerParameterSGD
 from scenarios.episodes import Episode, Support
 
 
@@ -52,7 +52,7 @@ class MAML(MetaLearner):
         """The network, and the rates where they are learned."""
         meta = super().init(distribution, generator)
         moving = chosen(meta["net"], self.adapts)  # refuses words that select nothing
-        return {**meta, "rates": GivenRates(self.rate).init(moving)} if self.learn_rates else meta
+        return {**meta, "rates": PerParameterSGD(self.rate).init(moving)} if self.learn_rates else meta
 
     def inner_learner(self, distribution: TaskDistribution, meta: Meta, way: int) -> tuple[Learner, Any]:
         """What learns a task's support by its `step`, and its optimiser's state before the first: here gradient descent.
@@ -61,7 +61,7 @@ class MAML(MetaLearner):
         parameters that move.
         """
         strategy = FirstOrder() + distribution.objective if self.order == 1 else distribution.objective
-        learner = Learner(distribution.model, strategy, GivenRates(self.rate), self.adapts)
+        learner = Learner(distribution.model, strategy, PerParameterSGD(self.rate), self.adapts)
         rates = {"net": meta["rates"]} if self.learn_rates else learner.optimiser.init(learner.trained(params_of(meta)))
         return learner, rates
 
@@ -106,7 +106,9 @@ class MAML(MetaLearner):
         """Learning rates stay at least 0."""
         return {**meta, "rates": tree_map(lambda r: r.clamp(min=0), meta["rates"])} if self.learn_rates else meta
 
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N] of the adapted network."""
         return distribution.problem(way).logits(params_of(meta), scaled(query, distribution.dtype))
 

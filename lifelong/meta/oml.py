@@ -38,7 +38,7 @@ class OML(InitialisationLearner):
     The public algorithm as its authors mended it in July 2020. Of N = way classes the outputs are drawn anew; one step of
     `rate` on the head for each of N x shot images, in order; then the cross-entropy on N x query new images of these
     classes and `remember` random images of others is differentiated through every step, for the trunk and the head's
-    start. Half of the data's classes feed trajectories, half the random images. cached: the trunk stands still within a
+    start. Half of the data's classes sampler trajectories, half the random images. cached: the trunk stands still within a
     trajectory, so its features are computed once; False passes each image through it at its own step, for comparison.
     """
 
@@ -110,7 +110,7 @@ class OML(InitialisationLearner):
             params, test_x = online_head(params, features[: len(x)], seen.y, self.rate), features[len(x) :]
             problem = replace(problem, model=OnFeatures(distribution.model))
         else:
-            learner = Learner(problem.model, optimiser=SGD(self.rate), trains="head")
+            learner = Learner(problem.model, optimiser=SGD(self.rate), trainable="head")
             state = learner.init(problem, params, torch.Generator())
             for j in range(len(x)):
                 batch = batch_of(x[j : j + 1], seen.y[j : j + 1], problem.classes, distribution.dtype)

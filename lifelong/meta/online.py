@@ -1,7 +1,7 @@
 """The online test of a start (Javed and White, 2019): its trunk is frozen, and a head learns class after class.
 
-The trunk's features are computed once and become a table of their own; the head is a network without hidden layers on
-that table, learned by the house's own step. Draws of the classes and learning rates are the members of one fleet.
+The trunk's features are computed once and become a dataset of their own; the head is a network without hidden layers on
+that dataset, learned by the house's own step. Draws of the classes and learning rates are the members of one fleet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.base import Optimiser
 from scenarios.split import class_by_class
-from scenarios.stream import Stream, Table, seed_of
+from scenarios.stream import Dataset, Stream, seed_of
 
 RATES = tuple(10 ** (e / 2) for e in range(-6, 1))  # 0.001 ... 1, in steps of half a power of ten
 SEARCHES = 5  # draws of classes on which the rate is chosen; none of them is tested on
@@ -37,12 +37,12 @@ MEANS = "nearest class mean of the features"
 CHUNK = 512  # images that pass through the trunk together
 
 
-def features_table(distribution: TaskDistribution, meta: Meta) -> Table:
-    """The distribution's table with every row replaced by its features [N, F]."""
-    table, problem, params = distribution.train.as_table(), distribution.problem(1), params_of(meta)
+def features_dataset(distribution: TaskDistribution, meta: Meta) -> Dataset:
+    """The distribution's dataset with every row replaced by its features [N, F]."""
+    dataset, problem, params = distribution.train.as_dataset(), distribution.problem(1), params_of(meta)
     with torch.no_grad():
-        pieces = [problem.features(params, scaled(x, distribution.dtype)) for x in table.x.split(CHUNK)]
-    return replace(table, x=torch.cat(pieces))
+        pieces = [problem.features(params, scaled(x, distribution.dtype)) for x in dataset.x.split(CHUNK)]
+    return replace(dataset, x=torch.cat(pieces))
 
 
 def online_accuracy(
@@ -69,8 +69,8 @@ def online_accuracy(
     rule = _rule(optimiser)
     found: dict[str, list[tuple[Tensor, float]]] = {}
     for seed in start.seeds:
-        table = features_table(distribution, start.of(seed).meta_of_seed)
-        stream, rehearsal = class_by_class(table, classes), class_by_class(table, classes, rehearsal=HELD)
+        dataset = features_dataset(distribution, start.of(seed).meta_of_seed)
+        stream, rehearsal = class_by_class(dataset, classes), class_by_class(dataset, classes, rehearsal=HELD)
         for text, strategy in zip(strategies, parsed, strict=True):
             learner = Learner(MLP(), strategy, rule)
             rate = best_rate(learner, rehearsal, searches)
@@ -83,7 +83,7 @@ def online_accuracy(
 def _rule(text: str) -> Optimiser:
     """The head's optimiser, in which members of a fleet differ by their rates alone."""
     rule = parse(text, "optimisers")
-    for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task", "kept")):
+    for name, usual in (("weight_decay", 0.0), ("schedule", "constant"), ("at_task_end", "kept")):
         if getattr(rule, name) != usual:
             fitting = f"{type(rule).__name__}({name}={usual!r})"
             raise InitialisationError(

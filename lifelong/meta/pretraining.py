@@ -143,7 +143,7 @@ def pretrain(
 def begin(
     method: InitialisationLearner, distribution: TaskDistribution, seeds: Sequence[int], initial: Net | None = None
 ) -> TrainingState:
-    """The state before the first iteration. Raises a Refusal where the distribution cannot serve the method."""
+    """The state before the first iteration. Raises a ConfigurationError where the distribution cannot serve the method."""
     method.check(distribution)
     metas = [method.init(distribution, generator(seed, "start")) for seed in seeds]
     for s, meta in enumerate(metas):

@@ -31,7 +31,9 @@ class ProtoNet(MetaLearner):
     query: int = 5
     tasks: int = 1
 
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N]; support and queries pass through the network together."""
         x = scaled(torch.cat([support.x, query]), distribution.dtype)
         features, shown = distribution.problem(way).features(params_of(meta), x), len(support.y)

@@ -35,7 +35,9 @@ class R2D2(MetaLearner):
         ridge = {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
         return {**super().init(distribution, generator), "ridge": ridge}
 
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N]; support and queries pass through the network together."""
         rows = scaled(torch.cat([support.x, query]), distribution.dtype)
         features, shown = distribution.problem(way).features(params_of(meta), rows), len(support.y)

@@ -90,7 +90,9 @@ class Reptile(MetaLearner):
         batch = batch_of(support.x, support.y, problem.classes, distribution.dtype, support.weight)
         return {**meta, **adapted(learner, problem, state, batch, self.test_steps).params}
 
-    def answers(self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int) -> Tensor:
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
         """Scores [Q, N] of the adapted network."""
         return distribution.problem(way).logits(params_of(meta), scaled(query, distribution.dtype))
 

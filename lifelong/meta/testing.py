@@ -112,7 +112,7 @@ def _apart(
 
         def answer(row: Tensor, support=support, adapted=adapted) -> Tensor:
             queries = torch.cat([support.x, row[None]])
-            return method.answers(distribution, adapted, support, queries, way)[-1]
+            return method.query_scores(distribution, adapted, support, queries, way)[-1]
 
         size = max(1, APART // (len(support.y) + 1))
         answers = torch.cat([torch.func.vmap(answer)(piece) for piece in task.query_x.split(size)])

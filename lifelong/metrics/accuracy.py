@@ -16,7 +16,7 @@ def average_accuracy(result: Result) -> Tensor:
     Of `isolate`: 1/T sum_j a[j, j], each task by the network that learned it alone.
     """
     a = accuracy_matrix(result)
-    return diagonal_of(a).mean(1) if result.reading == "isolate" else a[:, -1].mean(1)
+    return diagonal_of(a).mean(1) if result.paradigm == "isolate" else a[:, -1].mean(1)
 
 
 @metric("order")

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from lifelong.core.result import Result
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 Metric = Callable[[Result], Tensor]
 METRICS: dict[str, Metric] = {}
 NEEDS: dict[str, str] = {}
 
 
-class NotMeasured(Refusal):
+class NotMeasured(ConfigurationError):
     """This result cannot give that metric; the message says why, and which flag would."""
 
 
@@ -51,9 +51,9 @@ def available(result: Result) -> dict[str, Metric]:
 
 def accuracy_matrix(result: Result, at_least: int = 1) -> Tensor:
     """a [S, T, T]; refuses where a comparison over task ends has no meaning."""
-    if at_least > 1 and result.reading != "continual":
+    if at_least > 1 and result.paradigm != "continual":
         raise NotMeasured(
-            f"a {result.reading} run learns no task after another, so nothing can be forgotten or transferred"
+            f"a {result.paradigm} run learns no task after another, so nothing can be forgotten or transferred"
         )
     if 0 < len(result.numbers) < result.tasks:
         raise NotMeasured(
@@ -84,7 +84,7 @@ def curve_areas(result: Result) -> Tensor:
     for j in range(result.tasks):
         own = (result.when[:, 0] == j) & (result.when[:, 1] > 0)
         ended = (result.when[:, 0] == j - 1) & (result.when[:, 2] == 1)
-        first = result.before if j == 0 or result.reading == "isolate" else result.accuracy[:, ended][:, 0]
+        first = result.before if j == 0 or result.paradigm == "isolate" else result.accuracy[:, ended][:, 0]
         x = torch.cat([torch.zeros(1), result.when[own][:, 1]]).to(result.accuracy.dtype)
         y = torch.cat([first[:, j : j + 1], result.accuracy[:, own, j]], 1)
         areas.append(torch.trapezoid(y, x, dim=1) / x[-1])

@@ -16,7 +16,7 @@ def multi_task_gains(joint: Result, alone: Result) -> Tensor:
     tasks. A task that is at 0 alone has no finite gain. Raises NotMeasured for other runs, and for tasks of numbers, whose
     score may be 0 or less.
     """
-    if joint.reading != "joint":
+    if joint.paradigm != "joint":
         raise NotMeasured("this asks what learning together gave: give a run with --baseline joint")
     if joint.numbers:
         raise NotMeasured("a gain relative to the score alone needs one above 0, and this stream asks for numbers")

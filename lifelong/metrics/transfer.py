@@ -45,7 +45,7 @@ def few_shot_forward_transfer(result: Result) -> Tensor:
 
 def accuracy_alone(result: Result, isolated: Result) -> Tensor:
     """b [S, T], the accuracy of each task's own network; refuses where the two runs cannot be paired."""
-    if isolated.reading != "isolate":
+    if isolated.paradigm != "isolate":
         raise NotMeasured("this compares with each task learned alone: give a run with --baseline isolate")
     if result.seeds != isolated.seeds or result.tasks != isolated.tasks:
         raise NotMeasured("the run and its isolate baseline need the same seeds and tasks")

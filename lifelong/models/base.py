@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 Net = dict[str, Tensor]
 # at(name, input, output) -> output sees a layer whose parameters are called name.weight and so on, before its activation,
@@ -19,7 +19,7 @@ Net = dict[str, Tensor]
 Hook = Callable[[str, Tensor, Tensor], Tensor]
 
 
-class ModelError(Refusal):
+class ModelError(ConfigurationError):
     """A network that cannot be built or run here; its message is one line."""
 
 
@@ -27,18 +27,18 @@ class Described(NamedTuple):
     """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task."""
 
     features: int
-    descriptor: int
+    task_embedding: int
 
 
 class Model(Protocol):
     """What a learner needs of a network.
 
-    descriptor: whether it is told the task of each row, see `Described`. mixes_rows: whether a row's scores depend on
+    task_embedding: whether it is told the task of each row, see `Described`. mixes_rows: whether a row's scores depend on
     the rows beside it, as with batch norm by the statistics of the rows at hand.
     """
 
     @property
-    def descriptor(self) -> bool:
+    def task_embedding(self) -> bool:
         """Whether it is told the task of each row."""
         ...
 

@@ -1,4 +1,4 @@
-"""Networks that are told the task: four ways in which a task's descriptor z acts on a hidden layer."""
+"""Networks that are told the task: four ways in which a task's task_embedding z acts on a hidden layer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def block_gates(tasks: int, width: int) -> Tensor:
     A hidden layer under them, gates [T, H] with H = T width and h' = gates[t] * h, is T layers of their own: with the
     rows of the next layer's weight that belong to block t, a network with one head of a hidden layer for each task. In
     `Conditioned(..., by="gates")` they are the parameter `condition<i>.scale` = gates - 1, and stay fixed with
-    `Learner(trains="layer*, head")`. (Masse, Grant and Freedman, 2018, gate by fixed random subsets.)
+    `Learner(trainable="layer*, head")`. (Masse, Grant and Freedman, 2018, gate by fixed random subsets.)
     """
     return torch.eye(tasks).repeat_interleave(width, 1)
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A perceptron whose hidden layers are told a row's task, by a descriptor z [Z] at the row's end: one-hot, Z = T.
+    """A perceptron whose hidden layers are told a row's task, by a task_embedding z [Z] at the row's end: one-hot, Z = T.
 
     The chosen hidden layers, before their rectified linear unit, h [B, H_i] being the layer below:
     addition: h W + b + z V. concatenation: [h; z] W' + b, which is addition with the last Z rows of W' as V; it is kept
@@ -41,7 +41,7 @@ class Conditioned:
     trunk: MLP
     by: str = "film"
     place: str = "first"
-    descriptor = True
+    task_embedding = True
     mixes_rows = False
     shows_layers = True
 
@@ -60,7 +60,7 @@ class Conditioned:
         return self.place == "all" or layer == (0 if self.place == "first" else last)
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
-        """Fresh parameters. Raises ModelError unless the shape says how much of a row is the descriptor."""
+        """Fresh parameters. Raises ModelError unless the shape says how much of a row is the task_embedding."""
         if not isinstance(shape, Described):
             raise ModelError(f"{self!r} is told the task of each row, and here nothing tells it: use {self.trunk!r}")
         net: Net = {}
@@ -80,7 +80,7 @@ class Conditioned:
         return net
 
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
-        """The last hidden layer [B, H], from rows [B, F + Z]. Raises ModelError for rows without descriptor."""
+        """The last hidden layer [B, H], from rows [B, F + Z]. Raises ModelError for rows without task_embedding."""
         pixels = net["layer0.weight"].shape[0]
         h, z = x[:, :pixels], x[:, pixels:]
         told = next(value.shape[0] for name, value in net.items() if name.startswith("condition"))

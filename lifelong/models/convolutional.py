@@ -83,7 +83,7 @@ class Conv4:
         linear(net, "head", inputs * size[0] * size[1], classes, generator)
         return net
 
-    descriptor = False
+    task_embedding = False
     shows_layers = True
 
     @property

@@ -22,7 +22,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from lifelong.models.base import Described, Hook, ModelError, Net
 from lifelong.notation.user_code import file_of, user_line
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 CONTRACT = "write `def __init__(self, shape, classes, ...)`, your own fields after these two"
 ROWS = 3  # rows of the trial that every network passes before anything learns
@@ -52,7 +52,7 @@ def asked(maker: type, call: Callable[..., Any], *arguments: Any, **named: Any) 
     """Call code of a user's network: the one place where what it raises becomes one line."""
     try:
         return call(*arguments, **named)
-    except Refusal:
+    except ConfigurationError:
         raise
     except Exception as error:  # a user's network may raise anything at all
         raise refusal(error, maker) from None
@@ -121,7 +121,7 @@ def guard(maker: type) -> None:
         if method := vars(maker).get(verb):
             setattr(maker, verb, _guarded(maker, verb, method))
     seen = "at" in inspect.signature(inspect.unwrap(maker.features)).parameters
-    usual = {"descriptor": False, "mixes_rows": False, "shows_layers": seen, "head_rows": _head_rows}
+    usual = {"task_embedding": False, "mixes_rows": False, "shows_layers": seen, "head_rows": _head_rows}
     for name, value in usual.items():
         if name not in dir(maker):
             setattr(maker, name, value)
@@ -213,7 +213,7 @@ class Module:
     name: str = ""
     fields: Any = ()
     built: dict[Any, _Built] = field(default_factory=dict, compare=False)
-    descriptor = False
+    task_embedding = False
     shows_layers = False  # its hook shows torch's own layers, whose weights lie the other way round
 
     def __repr__(self) -> str:

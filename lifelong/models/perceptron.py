@@ -35,7 +35,7 @@ class MLP:
         linear(net, "head", inputs, classes, generator)
         return net
 
-    descriptor = False
+    task_embedding = False
     mixes_rows = False
     shows_layers = True
 

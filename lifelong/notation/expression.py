@@ -13,7 +13,7 @@ from torch import nn
 from lifelong.notation.registry import KINDS, at_place, found
 from lifelong.notation.user_code import CODE, FILES, PLACES, file_of, from_file, load_file, suggest, user_line
 from lifelong.notation.varied import Varied, VariedError, made, varied_paths, vary
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 __all__ = [
     "FILES",
@@ -33,7 +33,7 @@ DEEPEST = 100  # brackets or sums inside one another
 LARGEST = 2**63  # whole numbers from here on fit no tensor
 
 
-class ExpressionError(Refusal):
+class ExpressionError(ConfigurationError):
     """A text that names nothing that can be built; its message is one line and offers the nearest name."""
 
 
@@ -78,7 +78,7 @@ def parse(text: str, kind: str) -> Any:
     """The object that a text describes, as in `EWC(strength=100.0) + Replay(size=200)` or `my_idea.py:Anchor(2)`.
 
     A value may be varied, as in `EWC(strength=vary(1, 10, 100))`. Raises ExpressionError for unknown names and fields,
-    and for anything that is not a call with plain values, and OwnCodeError for a file that may not be executed.
+    and for anything that is not a call with plain values, and UserCodeError for a file that may not be executed.
     """
     files: dict[str, tuple[str, str]] = {}
 
@@ -209,7 +209,7 @@ def make(maker: Any, shown: str, positional: list[Any], named: dict[str, Any], k
         return _fitting(wrap(made(maker, *positional, **named)), shown, kind)
     except VariedError as error:
         raise ExpressionError(f"{shown}: {error}") from None
-    except Refusal:
+    except ConfigurationError:
         raise
     except Exception as error:
         if path:  # a user's class may raise anything at all

@@ -56,13 +56,13 @@ KINDS = {
         "strategy", ("lifelong.core.strategy", "lifelong.strategies"), ("penalty", "extend"), ("Strategy", "Sum")
     ),
     "models": Kind("model", ("lifelong.models",), ("init", "features", "head"), ("Module",), maker="lifelong.models.module:described"),
-    "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("GivenRates", "Grouped")),
+    "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("PerParameterSGD", "Grouped")),
     "learners": Kind("learner", ("lifelong.learners",), ("init", "step", "predict")),
     "initialisations": Kind(
-        "initialisation", ("lifelong.meta",), ("init", "draw", "gradient", "answers"),
+        "initialisation", ("lifelong.meta",), ("init", "draw", "gradient", "query_scores"),
         besides=("lifelong.core.initialisation:Random",),
     ),
-    "rules": Kind("rule", ("lifelong.adaptation", "lifelong.strategies"), ("phases",)),
+    "adaptations": Kind("method of adaptation", ("lifelong.adaptation", "lifelong.strategies"), ("phases",)),
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 CODE = re.compile(r"(?<![^\s()+,'\"=])([^\s()+,'\"=]+\.py):([A-Za-z_]\w*)")  # my_idea.py:MyIdea
 FILES: dict[str, str] = {}  # path of each file that was executed -> hash of its content
@@ -31,7 +31,7 @@ _RAN: set[str] = set()  # hashes of what he ran in this process
 _MODULES: dict[tuple[str, str], types.ModuleType] = {}
 
 
-class OwnCodeError(Refusal):
+class UserCodeError(ConfigurationError):
     """A user's file that may not be executed or cannot be loaded; its message is one line."""
 
 
@@ -66,10 +66,10 @@ def _resolved(path: str) -> str:
 
 
 def refuse_unnamed(texts: Iterable[str], source: object) -> None:
-    """Raise OwnCodeError where texts from a file that never loads code name a file that the user did not name."""
+    """Raise UserCodeError where texts from a file that never loads code name a file that the user did not name."""
     for path in code_named(texts):
         if not is_named(path):
-            raise OwnCodeError(
+            raise UserCodeError(
                 f"{source} asks for the code in {path}, and such a file never loads code: name {path} yourself"
             )
 
@@ -120,13 +120,13 @@ def trust(digest: str, path: str) -> None:
 
 
 def read_trusted(path: str, named_by_user: bool = False) -> tuple[bytes, str]:
-    """The bytes of a file and their hash, once it is sure that they may be executed. Raises OwnCodeError otherwise."""
+    """The bytes of a file and their hash, once it is sure that they may be executed. Raises UserCodeError otherwise."""
     content = _content(path)
     digest, place = hashlib.sha256(content).hexdigest(), PLACES.get(path, path)
     if named_by_user or is_named(path):
         trust(digest, place)
     elif not is_trusted(digest):
-        raise OwnCodeError(
+        raise UserCodeError(
             f"{path} is named by a saved file, and is not code that you ran here: it was not executed. Read it, and if"
             f" you trust it, run `lifelong check {place}` first"
         )
@@ -142,13 +142,13 @@ def _content(path: str) -> bytes:
     try:
         return Path(PLACES.get(path, path)).read_bytes()
     except (OSError, ValueError) as error:
-        raise OwnCodeError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+        raise UserCodeError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
 
 
 def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
     """The module in a user's file, loaded once for each content: exactly the bytes that were hashed are executed.
 
-    Raises OwnCodeError where it may not be executed, or cannot be loaded.
+    Raises UserCodeError where it may not be executed, or cannot be loaded.
     """
     content, digest = read_trusted(path, named_by_user)
     FILES[path] = digest[:16]
@@ -163,7 +163,7 @@ def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
             del sys.modules[name]
             if isinstance(error, KeyboardInterrupt):
                 raise
-            raise OwnCodeError(_load_words(error, path)) from None
+            raise UserCodeError(_load_words(error, path)) from None
         _MODULES[path, digest] = module
     return _MODULES[path, digest]
 
@@ -171,7 +171,7 @@ def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
 def _load_words(error: BaseException, path: str) -> str:
     if isinstance(error, SyntaxError) and error.filename in (path, None):
         return f"{path}: line {error.lineno}: {error.msg}"
-    if isinstance(error, Refusal):
+    if isinstance(error, ConfigurationError):
         return f"{path}: {error}"
     if isinstance(error, SystemExit):
         return f"{user_line(error, path)} (it ends the program, and a file that is loaded must not)"
@@ -186,10 +186,10 @@ def from_file(path: str, name: str, named_by_user: bool = False) -> Any:
     module = load_file(path, named_by_user)
     if name not in vars(module):
         public = [key for key, value in vars(module).items() if not key.startswith("_") and _is_own(value, module)]
-        raise OwnCodeError(f"{path}: has no {name!r}: {suggest(name, public)}")
+        raise UserCodeError(f"{path}: has no {name!r}: {suggest(name, public)}")
     value = vars(module)[name]
     if not _is_own(value, module):
-        raise OwnCodeError(f"{path}: {name} is imported there, and not written there: name the file that defines it")
+        raise UserCodeError(f"{path}: {name} is imported there, and not written there: name the file that defines it")
     if inspect.isclass(value):
         value.__qualname__ = f"{path}:{name}"
     return value

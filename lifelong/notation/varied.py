@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 Path = tuple[str | int, ...]  # names of fields and places in tuples, from a record down to a value
 MOST_SETTINGS = 10_000
 
 
-class VariedError(Refusal):
+class VariedError(ConfigurationError):
     """Values that cannot be varied, or records that do not differ in numbers alone; its message is one line."""
 
 

@@ -23,7 +23,7 @@ class Adam(TaskEnds):
     weight_decay: float = 0.0
     schedule: str = "constant"
     clip: float = 0.0
-    at_task: str = "kept"
+    at_task_end: str = "kept"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -52,7 +52,7 @@ class AdamW(TaskEnds):
     weight_decay: float = 1e-2
     schedule: str = "constant"
     clip: float = 0.0
-    at_task: str = "kept"
+    at_task_end: str = "kept"
 
     def __post_init__(self) -> None:
         check_fields(self)

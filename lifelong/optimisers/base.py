@@ -1,7 +1,7 @@
 """What a learner needs of an optimiser: two forms that a test holds equal, pure, and in place on a fleet's tensors.
 
 Fields that SGD, Adam and AdamW share: rate; weight_decay; schedule, over each task: "constant", "linear" or "cosine" to
-zero; clip: the largest norm of a seed's gradient, 0 for none; at_task: moments are "kept" over tasks or "reset" at each
+zero; clip: the largest norm of a seed's gradient, 0 for none; at_task_end: moments are "kept" over tasks or "reset" at each
 task's end.
 """
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 SCHEDULES = ("constant", "linear", "cosine")
-AT_TASK = ("kept", "reset")
+AT_TASK_END = ("kept", "reset")
 
 
-class OptimiserError(Refusal):
+class OptimiserError(ConfigurationError):
     """A setting that no optimiser can honour; its message is one line."""
 
 
@@ -52,7 +52,7 @@ class Optimiser(Protocol):
 class TaskEnds:
     """What the records below share at a task's end."""
 
-    at_task: str = "kept"
+    at_task_end: str = "kept"
     schedule: str = "constant"
 
     @property
@@ -66,7 +66,7 @@ class TaskEnds:
 
     def after_task(self, params: Any, state: Any) -> Any:
         """The state after a task's end: as it was, or a fresh one."""
-        return self.init(params) if self.at_task == "reset" else state
+        return self.init(params) if self.at_task_end == "reset" else state
 
 
 def check_fields(record: Any) -> None:
@@ -76,8 +76,8 @@ def check_fields(record: Any) -> None:
         raise OptimiserError(f"{name}(rate={record.rate}): the learning rate must be above 0")
     if record.schedule not in SCHEDULES:
         raise OptimiserError(f"{name}(schedule={record.schedule!r}): it is one of {', '.join(SCHEDULES)}")
-    if record.at_task not in AT_TASK:
-        raise OptimiserError(f"{name}(at_task={record.at_task!r}): it is one of {', '.join(AT_TASK)}")
+    if record.at_task_end not in AT_TASK_END:
+        raise OptimiserError(f"{name}(at_task_end={record.at_task_end!r}): it is one of {', '.join(AT_TASK_END)}")
     if record.clip < 0:
         raise OptimiserError(f"{name}(clip={record.clip}): a norm cannot be negative; 0 means no clipping")
 

@@ -13,14 +13,14 @@ from lifelong.optimisers.base import TaskEnds
 
 
 @dataclass(frozen=True)
-class GivenRates(TaskEnds):
+class PerParameterSGD(TaskEnds):
     """Gradient descent whose learning rates are its state, one tensor for each parameter: p <- p - rate x g.
 
     A state can be learned (Meta-SGD; Li et al., 2017) and can differ within a fleet, where a field cannot.
     """
 
     rate: float = 0.1
-    at_task: str = "kept"
+    at_task_end: str = "kept"
 
     def init(self, params: Any) -> Any:
         """Every parameter at the same rate."""

@@ -21,7 +21,7 @@ class SGD(TaskEnds):
     weight_decay: float = 0.0
     schedule: str = "constant"
     clip: float = 0.0
-    at_task: str = "kept"
+    at_task_end: str = "kept"
 
     def __post_init__(self) -> None:
         check_fields(self)

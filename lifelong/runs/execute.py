@@ -40,7 +40,7 @@ def execute(
     out, name: where the new folder is made, see `new_folder`. every: seconds between checkpoints. watch: told a few times
     a second where the run stands; watch_start: the same while a start is learned. Ctrl-C saves and raises Stopped, a
     second one ends at once. A finished folder is not learned again: its summary and status are written from its results.
-    Raises a Refusal for what cannot be run, before anything is written, and where another process works in the folder.
+    Raises a ConfigurationError for what cannot be run, before anything is written, and where another process works in the folder.
     """
     folder = work if isinstance(work, RunFolder) else new_folder(work, out, name, every)
     with held_alone(folder.path):
@@ -87,7 +87,7 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
 
 
 def check(request: Request) -> None:
-    """Raise a Refusal for what cannot be run."""
+    """Raise a ConfigurationError for what cannot be run."""
     learner, stream, _ = request.build()
     probes = few_shot_probes(read_shots(request.few_shot))
     check_request(learner, stream, request.members, request.device, probes, request.fleet)
@@ -116,16 +116,16 @@ def estimated(request: Request) -> str:
 
 
 @contextmanager
-def stopping(keeper: Any) -> Iterator[None]:
-    """Ctrl-C asks the keeper to stop, at the next place where it can save; a second one ends at once."""
+def stopping(checkpointer: Any) -> Iterator[None]:
+    """Ctrl-C asks the checkpointer to stop, at the next place where it can save; a second one ends at once."""
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if keeper.stop_asked:
+        if checkpointer.stop_asked:
             os._exit(130)  # what was saved is whole: files are written aside and renamed
-        keeper.stop_asked = True
+        checkpointer.stop_asked = True
         os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
 
     before = signal.signal(signal.SIGINT, ask)

@@ -243,7 +243,7 @@ def read_request(path: Path) -> Request:
 def check_data(path: Path, request: Request, resolved: dict[str, Any]) -> None:
     """Raise RunError where the data are not those that the run began with."""
     then = resolved.get("data", {}).get("content")
-    if then and then != request.build()[1].table.content_hash():
+    if then and then != request.build()[1].dataset.content_hash():
         name = resolved["data"]["name"]
         raise RunError(f"the data of {path} ({name}) changed since it began: put them back, or start a new run")
 
@@ -326,7 +326,7 @@ class Loaded:
 
     @functools.cached_property
     def _predictor(self) -> Predictor:
-        return Predictor(self.sessions(), self.result.reading)
+        return Predictor(self.sessions(), self.result.paradigm)
 
     @property
     def labels(self) -> tuple[int | str, ...]:

@@ -12,11 +12,11 @@ from typing import Any
 from lifelong.runs.labels import Described, row_labels
 from lifelong.core.result import Result
 from lifelong.runs.folder import Loaded, load
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
-class Likeness:
+class ComparisonKey:
     """What two runs must have in common before one is subtracted from the other."""
 
     data: str
@@ -31,7 +31,7 @@ class Likeness:
     repeats: int = 1
 
     @classmethod
-    def of(cls, resolved: dict[str, Any]) -> Likeness:
+    def of(cls, resolved: dict[str, Any]) -> ComparisonKey:
         """From what a run recorded."""
         data, budget = resolved["data"], resolved["budget"]
         return cls(
@@ -70,9 +70,9 @@ class RunGroup:
 def groups_of(runs: Sequence[Loaded]) -> list[RunGroup]:
     """Runs with their like, in the order in which they were given; where numbers varied, each setting by itself."""
     runs = [view for run in runs for view in run.by_setting()]
-    alike: dict[Likeness, list[Loaded]] = {}
+    alike: dict[ComparisonKey, list[Loaded]] = {}
     for run in runs:
-        alike.setdefault(Likeness.of(run.resolved), []).append(run)
+        alike.setdefault(ComparisonKey.of(run.resolved), []).append(run)
     contents: dict[str, set[str]] = {}
     for likeness in alike:
         contents.setdefault(likeness.data, set()).add(likeness.content)
@@ -105,7 +105,7 @@ def names_of(runs: Sequence[Loaded]) -> list[str]:
 def found(paths: Sequence[Path]) -> tuple[list[Loaded], list[str]]:
     """The finished runs in some folders, and a sentence for each folder that was passed over.
 
-    A folder that is no run is looked into. Raises a Refusal where nothing was found.
+    A folder that is no run is looked into. Raises a ConfigurationError where nothing was found.
     """
     runs: list[Loaded] = []
     passed: list[str] = []
@@ -117,23 +117,23 @@ def found(paths: Sequence[Path]) -> tuple[list[Loaded], list[str]]:
             seen.add(place.resolve())
             try:
                 run = load(place)
-                Likeness.of(run.resolved)
+                ComparisonKey.of(run.resolved)
                 runs.append(run)
-            except Refusal as error:
+            except ConfigurationError as error:
                 passed.append(_why(place, error))
             except (KeyError, TypeError, ValueError) as error:
                 passed.append(f"{place / 'run.json'} is damaged, or of another version of lifelong ({error!r})")
     if not runs:
         if len(passed) == 1:
-            raise Refusal(passed[0])
-        raise Refusal(f"none of the {len(passed)} folders is a finished run: {'; '.join(passed[:3])}")
+            raise ConfigurationError(passed[0])
+        raise ConfigurationError(f"none of the {len(passed)} folders is a finished run: {'; '.join(passed[:3])}")
     return runs, passed
 
 
-def _why(place: Path, error: Refusal) -> str:
+def _why(place: Path, error: ConfigurationError) -> str:
     """Why a folder was passed over."""
-    if (place / "readings.json").exists():
-        return f"{place} holds a comparison of readings, which is no run: `lifelong resume {place}` shows it"
+    if (place / "paradigms.json").exists():
+        return f"{place} holds a comparison of paradigms, which is no run: `lifelong resume {place}` shows it"
     return str(error)
 
 

@@ -29,8 +29,8 @@ from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
 from lifelong.notation.user_code import refuse_unnamed
 from lifelong.runs.request import Request
-from scenarios.datasets import load_table
-from scenarios.episodes import NAMED_SOURCES, pool
+from scenarios.datasets import load_dataset
+from scenarios.episodes import NAMED_SOURCES, class_pool
 
 Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
 
@@ -68,7 +68,7 @@ class Work:
         _, stream, start = request.build()
         if not isinstance(start, PendingInitialisation):
             raise InitialisationError(f"{request.init} is nothing that learns: name a meta-learner, as in 'ProtoNet()'")
-        return start.method, start.distribution.to(device), request.data or stream.table.name
+        return start.method, start.distribution.to(device), request.data or stream.dataset.name
 
     def learn(self, watch: Consumer | None) -> dict[str, Any]:
         """Learn, write the file, and say what it says of itself."""
@@ -110,13 +110,13 @@ def _opened(
     name = data or start.about.get("tests on", "")
     if not name:
         raise InitialisationError(f"{path} does not say what it is to be tested on: name it, as in --data omniglot")
-    table = load_table(name, root or None)
-    if table.shape != tuple(start.about["shape"]):
+    dataset = load_dataset(name, root or None)
+    if dataset.shape != tuple(start.about["shape"]):
         raise InitialisationError(
-            f"{path} learned from rows of shape {start.about['shape']}, and {name} has {table.shape}"
+            f"{path} learned from rows of shape {start.about['shape']}, and {name} has {dataset.shape}"
         )
-    start.check_apart(table, root or None)
-    source = pool(table).to(device_of(device))
+    start.check_apart(dataset, root or None)
+    source = class_pool(dataset).to(device_of(device))
     return start, method, TaskDistribution(model, source, source)
 
 

@@ -11,29 +11,29 @@ from torch import Tensor
 
 from lifelong.core.fleet import Fleet
 from lifelong.core.loop import Session
-from scenarios.errors import Refusal
-from scenarios.stream import Table
+from scenarios.errors import ConfigurationError
+from scenarios.stream import Dataset
 
 ROWS = 1024  # of each seed, scored together
 
 
-class PredictionError(Refusal):
+class PredictionError(ConfigurationError):
     """Rows or a task that a run cannot answer."""
 
 
 class Predictor:
     """The chunks of a run's seeds with their final states. K classes of the data, L = K labels, C of the stream.
 
-    reading: of the run; a run of `isolate` keeps the network of its last task alone.
+    paradigm: of the run; a run of `isolate` keeps the network of its last task alone.
     """
 
-    def __init__(self, chunks: list[tuple[Session, Any]], reading: str = "continual") -> None:
+    def __init__(self, chunks: list[tuple[Session, Any]], paradigm: str = "continual") -> None:
         self.chunks = [(session.fleet, session.prepared_at_end(state)) for session, state in chunks]
-        self.reading = reading
+        self.paradigm = paradigm
         self.tasks = chunks[0][0].tasks
         self.problem = chunks[0][0].fleet.problem
-        table = self.problem.table
-        self.labels: tuple[int | str, ...] = table.labels or tuple(range(table.classes))
+        dataset = self.problem.dataset
+        self.labels: tuple[int | str, ...] = dataset.labels or tuple(range(dataset.classes))
 
     def scores(self, x: Any, task: int | None = None) -> Tensor:
         """Scores [S, B, L] of rows [B, ...]; column i belongs to `labels[i]`, in every seed, whatever its class order.
@@ -51,7 +51,7 @@ class Predictor:
         network that is told its task, a run of `isolate`.
         """
         self._check_task(task)
-        rows = checked_rows(x, self.problem.table)
+        rows = checked_rows(x, self.problem.dataset)
         with torch.no_grad():
             return torch.cat([self._chunk_scores(fleet, ready, rows, task) for fleet, ready in self.chunks])
 
@@ -71,15 +71,15 @@ class Predictor:
         return np.asarray(self.labels)[scores.argmax(2).cpu().numpy()]
 
     def _check_task(self, task: int | None) -> None:
-        tasks, rules = self.tasks, self.problem.rules
+        tasks, index = self.tasks, self.problem.index
         whole = isinstance(task, int) and not isinstance(task, bool)
         if task is not None and not (whole and 0 <= task < tasks):
             raise PredictionError(f"task={task!r}: the run's tasks are 0 ... {tasks - 1}")
-        if self.reading == "isolate" and task != tasks - 1:
+        if self.paradigm == "isolate" and task != tasks - 1:
             raise PredictionError(f"a run of isolate keeps the network of its last task alone: name task={tasks - 1}")
-        if task is None and "permutation" in rules:
+        if task is None and "permutation" in index:
             raise PredictionError("each task shows its rows in an order of its own: name the task, as in task=0")
-        if task is None and "descriptor" in rules:
+        if task is None and "task_embedding" in index:
             raise PredictionError("the network is told the task of each row: name it, as in task=0")
 
     def _outputs_are_shared(self) -> bool:
@@ -93,19 +93,19 @@ class Predictor:
     @staticmethod
     def _stands_for(fleet: Fleet, task: int | None) -> Tensor:
         """Which classes of the data each output of each seed stands for, in one task or in any: bool [S, K, C]."""
-        label = fleet.problem.rules["label"]  # [S, T, K], -1 where the class is not in the task
+        label = fleet.problem.index["label"]  # [S, T, K], -1 where the class is not in the task
         label = label if task is None else label[:, task : task + 1]
         outputs = torch.arange(fleet.problem.classes, device=label.device)
         return (label[..., None] == outputs).any(1)
 
     def _chunk_scores(self, fleet: Fleet, ready: Any, rows: Tensor, task: int | None) -> Tensor:
         """Scores [S, B, L] of one chunk of seeds."""
-        table, first = _with_rows(fleet.problem.table, rows)
-        outside = fleet.on(replace(fleet.problem, table=table))
+        dataset, first = _with_rows(fleet.problem.dataset, rows)
+        outside = fleet.on(replace(fleet.problem, dataset=dataset))
         stands_for = self._stands_for(fleet, task)
         seeds = stands_for.shape[0]
         pieces = []
-        for row in torch.arange(first, first + len(rows), device=table.x.device).split(ROWS):
+        for row in torch.arange(first, first + len(rows), device=dataset.x.device).split(ROWS):
             number = torch.full_like(row, task or 0)
             told = number if task is not None and fleet.problem.setting == "task" else torch.full_like(row, -1)
             scores = outside.predict(ready, *(value.expand(seeds, -1) for value in (row, number, told)))
@@ -123,41 +123,41 @@ def _by_label(scores: Tensor, stands_for: Tensor) -> Tensor:
     return chosen.view(seeds, rows, *output.shape[1:]).amax(3)  # amax hands NaN on: a seed that diverged stays NaN
 
 
-def _with_rows(table: Table, rows: Tensor) -> tuple[Table, int]:
-    """The table with more rows at its end, so that they pass what its own rows pass; and the first one's number."""
-    x = table.x
+def _with_rows(dataset: Dataset, rows: Tensor) -> tuple[Dataset, int]:
+    """The dataset with more rows at its end, so that they pass what its own rows pass; and the first one's number."""
+    x = dataset.x
     if x.dtype != rows.dtype:  # rows that are scaled already, among bytes
         x = x.to(rows.dtype) / 255
     rows = rows.to(x.device)
-    return replace(table, x=torch.cat([x, rows]), y=torch.cat([table.y, table.y.new_zeros(len(rows))])), len(x)
+    return replace(dataset, x=torch.cat([x, rows]), y=torch.cat([dataset.y, dataset.y.new_zeros(len(rows))])), len(x)
 
 
-def checked_rows(x: Any, table: Table) -> Tensor:
-    """Raw rows as the table keeps them, uint8 or float32 [B, ...]; float32 in 0 ... 1 where they were scaled already.
+def checked_rows(x: Any, dataset: Dataset) -> Tensor:
+    """Raw rows as the dataset keeps them, uint8 or float32 [B, ...]; float32 in 0 ... 1 where they were scaled already.
 
-    Raises PredictionError for anything that is not rows of the table's shape and range.
+    Raises PredictionError for anything that is not rows of the dataset's shape and range.
     """
     try:
         rows = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     except (TypeError, ValueError, RuntimeError):
         raise PredictionError(f"rows must be an array of numbers, and this is a {type(x).__name__}") from None
-    if rows.shape[1:] != table.shape or rows.ndim != len(table.shape) + 1:
-        wanted = ", ".join(["B", *map(str, table.shape)])
+    if rows.shape[1:] != dataset.shape or rows.ndim != len(dataset.shape) + 1:
+        wanted = ", ".join(["B", *map(str, dataset.shape)])
         raise PredictionError(
-            f"rows of {table.name} have the shape [{wanted}], B of them, and these have {list(rows.shape)}"
+            f"rows of {dataset.name} have the shape [{wanted}], B of them, and these have {list(rows.shape)}"
         )
     if rows.is_complex():
         raise PredictionError("rows must be real numbers, and these are complex")
-    if (rows.dtype == torch.uint8 and table.x.dtype == torch.uint8) or not len(rows):
-        return rows.to(table.x.dtype)
+    if (rows.dtype == torch.uint8 and dataset.x.dtype == torch.uint8) or not len(rows):
+        return rows.to(dataset.x.dtype)
     numbers = rows.to(torch.float32)
     if not torch.isfinite(numbers).all():
         raise PredictionError("some values are NaN or infinite")
     low, high = float(numbers.min()), float(numbers.max())
     whole = bool((numbers == numbers.round()).all())
-    if table.x.dtype == torch.uint8:
+    if dataset.x.dtype == torch.uint8:
         return _as_bytes(numbers, low, high, whole, rows.is_floating_point())
-    if whole and high > 1 and float(table.x.min()) >= 0 and float(table.x.max()) <= 1:
+    if whole and high > 1 and float(dataset.x.min()) >= 0 and float(dataset.x.max()) <= 1:
         raise PredictionError(
             f"the run learned from numbers in 0 ... 1, and these reach {high:g}: bring them scaled as the data were"
         )
@@ -165,7 +165,7 @@ def checked_rows(x: Any, table: Table) -> Tensor:
 
 
 def _as_bytes(numbers: Tensor, low: float, high: float, whole: bool, floating: bool) -> Tensor:
-    """Rows for a table of bytes: bytes in whatever type, or numbers that were divided by 255 already."""
+    """Rows for a dataset of bytes: bytes in whatever type, or numbers that were divided by 255 already."""
     if floating and low >= 0 and high <= 1:
         return numbers
     if whole and low >= 0 and high <= 255:

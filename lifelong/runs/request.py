@@ -13,7 +13,7 @@ from typing import Any
 from lifelong.runs import user_files
 from lifelong.runs.user_files import UserFile
 from scenarios.machine import most_threads
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
@@ -21,7 +21,7 @@ VARYING = ("strategy", "learner", "model", "optimiser")  # texts in which number
 _VARY = re.compile(r"\bvary\(([^()]*)\)")
 
 
-class RequestError(Refusal):
+class RequestError(ConfigurationError):
     """Words that no run can be made of."""
 
 
@@ -62,7 +62,7 @@ class Request:
     files: tuple[UserFile, ...] = field(default=(), repr=False)
 
     def build(self) -> tuple[Any, Any, Any]:
-        """The learner, the stream and the initialisation. Raises a Refusal for what cannot be built."""
+        """The learner, the stream and the initialisation. Raises a ConfigurationError for what cannot be built."""
         for file in self.files:  # before any of them is read or executed
             file.check()
         with user_files.in_place(self.files):
@@ -89,18 +89,18 @@ class Request:
         """What the words stand for, defaults filled in: data and their content, stream, learner, budget of a task."""
         _, stream, _ = self.build()
         entry, options = self._entry()
-        table = stream.table
+        dataset = stream.dataset
         return {
             "data": {
-                "name": table.name,
-                "content": table.content_hash(),
-                "training rows": table.train_rows,
-                "test rows": len(table.y) - table.train_rows,
-                "classes": table.classes,
+                "name": dataset.name,
+                "content": dataset.content_hash(),
+                "training rows": dataset.train_rows,
+                "test rows": len(dataset.y) - dataset.train_rows,
+                "classes": dataset.classes,
             },
             "scenario": _described(entry, options),
             "setting": stream.setting,
-            "reading": stream.reading,
+            "paradigm": stream.paradigm,
             "tasks": len(stream),
             **self.method_resolved(),
             "budget": asdict(stream.budget),
@@ -234,11 +234,11 @@ class Request:
         from lifelong.notation.expression import parse
         from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
-        from scenarios.datasets import load_table
+        from scenarios.datasets import load_dataset
 
         if self.init.endswith(".safetensors"):
             start = load_learned(Path(self._place(self.init))).fitting(learner.model, stream)
-            start.check_apart(stream.table, self._place(self.data_root) or None)
+            start.check_apart(stream.dataset, self._place(self.data_root) or None)
             return start
         start = parse(self.init, "initialisations")
         if not isinstance(start, InitialisationLearner):
@@ -249,10 +249,10 @@ class Request:
                 f"{self.scenario} declares no background classes: name what the start learns from, as in"
                 f" {type(start).__name__}(data='fashion-mnist')"
             )
-        table = replace(
-            load_table(self._place(data), self._place(self.data_root) or None), name=data
+        dataset = replace(
+            load_dataset(self._place(data), self._place(self.data_root) or None), name=data
         )  # by which a start's file finds it again
-        distribution = distribution_of(start, learner.model, table, stream.table)
+        distribution = distribution_of(start, learner.model, dataset, stream.dataset)
         return PendingInitialisation(start, distribution, self.seeds if self.start_seed < 0 else (self.start_seed,))
 
     @property
@@ -300,7 +300,7 @@ def _described(entry: Any, options: dict[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _built(request: Request) -> tuple[Any, Any, Any]:
-    """Reading data can take long, and a run asks for its objects more than once."""
+    """Paradigm data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
     return learner, stream, request._start(learner, stream)
 
@@ -325,7 +325,7 @@ def read_baselines(text: str) -> list[str]:
 
 
 def method_of(strategy: str) -> dict[str, str]:
-    """A strategy among others: one that needs tasks learned together brings the joint reading with it."""
+    """A strategy among others: one that needs tasks learned together brings the joint paradigm with it."""
     from lifelong.notation.expression import parse
 
     together = any(part.requires.paradigm == "joint" for part in parse(strategy, "strategies").parts)

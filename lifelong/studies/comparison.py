@@ -1,4 +1,4 @@
-"""What `compare --readings` does: words become a comparison, its table is shown, kept as JSON and put on a page."""
+"""What `compare --paradigms` does: words become a comparison, its table is shown, kept as JSON and put on a page."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ from lifelong.metrics import estimate
 from lifelong.runs import user_files
 from lifelong.runs.labels import method_labels
 from lifelong.runs.request import Request, RequestError, default_folder
-from lifelong.studies.paradigms import HELD, READINGS, Comparison, Line, Say
+from lifelong.studies.paradigms import HELD, PARADIGMS, Comparison, Line, Say
 
 
-def read_readings(text: str) -> tuple[str, ...]:
+def read_paradigms(text: str) -> tuple[str, ...]:
     """`multi-task,transfer,meta,continual`, or some of them, or `all`. Raises RequestError for other words."""
     from lifelong.notation.expression import suggest
 
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     if words == ("all",):
-        return READINGS
+        return PARADIGMS
     for word in words:
-        if word not in READINGS:
-            raise RequestError(f"unknown reading {word!r}: {suggest(word, READINGS)}")
+        if word not in PARADIGMS:
+            raise RequestError(f"unknown paradigm {word!r}: {suggest(word, PARADIGMS)}")
     return words
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The words of `compare --readings`: they survive in JSON and ask for the same comparison again."""
+    """The words of `compare --paradigms`: they survive in JSON and ask for the same comparison again."""
 
     request: Request
     strategies: tuple[str, ...] = ()
-    readings: str = "all"
+    paradigms: str = "all"
     stage: str = ""
 
     def comparison(self, say: Say) -> Comparison:
-        """The comparison that the words ask for. Raises a Refusal for words that ask for none."""
+        """The comparison that the words ask for. Raises a ConfigurationError for words that ask for none."""
         from lifelong.adaptation.few_shot import read_shots
         from lifelong.notation.expression import parse
 
         if self.request.setting not in ("", "task"):
-            raise RequestError("the four readings are compared where the task is told: --setting task")
+            raise RequestError("the four paradigms are compared where the task is told: --setting task")
         request = replace(self.request, setting="task")
         learner, stream, _ = request.build()
         with user_files.in_place(request.files):
@@ -78,7 +78,7 @@ class Asked:
         names = method_labels(self._strategies, list(map(repr, strategies)))
         return Comparison(
             stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), meta,
-            read_readings(self.readings), what, say,
+            read_paradigms(self.paradigms), what, say,
         )  # fmt: skip
 
     @property
@@ -92,31 +92,31 @@ class Asked:
         return (*self.request.texts, *self.strategies, self.stage)
 
     def as_json(self) -> dict[str, Any]:
-        """For readings.json."""
-        words = {"strategies": list(self.strategies), "readings": self.readings, "meta": self.stage}
+        """For paradigms.json."""
+        words = {"strategies": list(self.strategies), "paradigms": self.paradigms, "meta": self.stage}
         return {"request": self.request.as_json(), "asked": words, "files": user_files.as_json(self.request.files)}
 
 
 def asked_of(path: Path) -> Asked:
     """What the folder of a comparison was asked for. Raises RunError where it cannot be read."""
-    about = read_json(path / "readings.json")
+    about = read_json(path / "paradigms.json")
     try:
         files = user_files.from_json(about["files"])
         request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
         words = about["asked"]
-        asked = Asked(request, tuple(words["strategies"]), words["readings"], words["meta"])
+        asked = Asked(request, tuple(words["strategies"]), words["paradigms"], words["meta"])
         listed = {file.name for file in files if file.content}
         unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
     except (KeyError, TypeError, AttributeError):
-        raise RunError(f"{path / 'readings.json'} is damaged, or of another version of lifelong") from None
+        raise RunError(f"{path / 'paradigms.json'} is damaged, or of another version of lifelong") from None
     if unlisted:
         raise RunError(
-            f"{path / 'readings.json'} names {unlisted[0]} and not what was in it: such code is not executed"
+            f"{path / 'paradigms.json'} names {unlisted[0]} and not what was in it: such code is not executed"
         )
     return asked
 
 
-def compare_readings(
+def compare_paradigms(
     asked: Asked | Path, out: Path = Path("runs"), say: Say = lambda line: None
 ) -> tuple[dict[str, Any], list[Line], Path]:
     """Learn a comparison in a new folder, or go on with that of a folder, whose finished lines are not learned again.
@@ -158,7 +158,7 @@ def with_files(request: Request, texts: Sequence[str]) -> Request:
 def head(shots: tuple[int, ...]) -> list[str]:
     """The table's columns."""
     return [
-        "reading",
+        "paradigm",
         "method",
         "final",
         "forgetting",
@@ -185,7 +185,7 @@ def row(line: Line, shots: tuple[int, ...], digits: int = 1) -> list[str]:
     passes = f"{line.passes:.1f}" if line.passes else "–"
     seconds = f"{line.seconds:.1f}" if line.seconds else "–"
     method = line.method + (f", {line.note}" if line.note else "")
-    return [line.reading, method, shown(line.final), shown(line.forgetting), *few, seconds, *sizes, passes, line.sees]
+    return [line.paradigm, method, shown(line.final), shown(line.forgetting), *few, seconds, *sizes, passes, line.sees]
 
 
 def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
@@ -223,15 +223,15 @@ def caption(about: dict[str, Any]) -> str:
 
 
 def save(about: dict[str, Any], folder: Path) -> Path:
-    """Keep the comparison as readings.json in a folder of its own."""
+    """Keep the comparison as paradigms.json in a folder of its own."""
     make_folder(folder)
-    write(folder / "readings.json", json.dumps(about, indent=1).encode())
-    return folder / "readings.json"
+    write(folder / "paradigms.json", json.dumps(about, indent=1).encode())
+    return folder / "paradigms.json"
 
 
 def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
     """What `save` kept. Raises RunError where it cannot be read."""
-    about = read_json(path / "readings.json")
+    about = read_json(path / "paradigms.json")
 
     def seen(name: str, value: Any) -> Any:
         if name not in ("final", "forgetting", "few_shot") or value is None:
@@ -241,4 +241,4 @@ def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
     try:
         return about, [Line(**{name: seen(name, value) for name, value in held.items()}) for held in about["lines"]]
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise RunError(f"{path / 'readings.json'} is damaged, or of another version of lifelong") from None
+        raise RunError(f"{path / 'paradigms.json'} is damaged, or of another version of lifelong") from None

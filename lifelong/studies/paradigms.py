@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.few_shot import Bench, Cases, FewShot
+from lifelong.adaptation.few_shot import AdaptationJobs, FewShot, FewShotEvaluator
 from lifelong.adaptation.rate_selection import select_rate
 from lifelong.core.inner_loop import nearest_means
 from lifelong.core.learner import AnyLearner, Learner, State
@@ -37,7 +37,7 @@ from scenarios.joint import isolate, joint
 from scenarios.split import with_validation
 from scenarios.stream import ScenarioError, Stream
 
-READINGS = ("multi-task", "transfer", "meta", "continual")
+PARADIGMS = ("multi-task", "transfer", "meta", "continual")
 HELD = 2  # tasks at the stream's end that nobody trains on
 VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
 STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
@@ -57,7 +57,7 @@ class Line:
     rate: of the adaptation, chosen on the trained tasks' validation rows; sees: what it was allowed to see.
     """
 
-    reading: str
+    paradigm: str
     method: str
     final: Tensor | None = None
     forgetting: Tensor | None = None
@@ -76,7 +76,7 @@ Learning = Callable[[Line], tuple[Line, Net | None]]
 
 @dataclass
 class Comparison:
-    """The four readings of a stream, learned one after another; `lines` is the table.
+    """The four paradigms of a stream, learned one after another; `lines` is the table.
 
     names: what the strategies' lines are called, as they were typed; their repr where nothing is given. lines: those that
     are there already are not learned again. save: called after each line that is learned.
@@ -88,7 +88,7 @@ class Comparison:
     strategies: tuple[Strategy, ...] = ()
     names: tuple[str, ...] = ()
     stage: InitialisationLearner | None = None
-    readings: tuple[str, ...] = READINGS
+    paradigms: tuple[str, ...] = PARADIGMS
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
@@ -109,41 +109,41 @@ class Comparison:
             refuse_varied(replace(self.learner, strategy=strategy))
             check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
         self.problem = Session(self.learner, self.stream, self.seeds).fleet.problem
-        self.rules = self.problem.rules
+        self.index = self.problem.index
         self.way = self._equal_ways()
-        self.bench = Bench(self.stream, self.seeds, self.problem, self.what)
+        self.bench = FewShotEvaluator(self.stream, self.seeds, self.problem, self.what)
         self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
-        table = self.stream.table
-        self.row_bytes = row_bytes(table)
-        self.rows = float(self.rules["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
-        if "meta" in self.readings:
+        dataset = self.stream.dataset
+        self.row_bytes = row_bytes(dataset)
+        self.rows = float(self.index["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
+        if "meta" in self.paradigms:
             self.studies = [self._study(s) for s in range(len(self.seeds))]
             self.stage = self._within_budget(self.stage or STAGE)
 
     def _check_words(self) -> None:
         """Raise ScenarioError for what no data would make right."""
-        unknown = [word for word in self.readings if word not in READINGS]
+        unknown = [word for word in self.paradigms if word not in PARADIGMS]
         if unknown:
-            raise ScenarioError(f"unknown reading {unknown[0]!r}: there are {', '.join(READINGS)}")
+            raise ScenarioError(f"unknown paradigm {unknown[0]!r}: there are {', '.join(PARADIGMS)}")
         if self.stream.setting != "task":
-            raise ScenarioError("the four readings are compared where the task is told: --setting task")
+            raise ScenarioError("the four paradigms are compared where the task is told: --setting task")
         if len(self.stream) < HELD + 2:
             raise ScenarioError(
-                f"the readings train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
+                f"the paradigms train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
             )
-        if self.learner.model.descriptor:
+        if self.learner.model.task_embedding:
             raise ScenarioError(
-                "the readings compare networks that are told the task by their head alone: leave Conditioned(...) out"
+                "the paradigms compare networks that are told the task by their head alone: leave Conditioned(...) out"
             )
 
     def _equal_ways(self) -> int:
         """Classes of every task. Raises ScenarioError where tasks differ in them, or have no rows to validate on."""
-        ways, name = sorted(set(self.rules["classes_of"].sum(2).flatten().tolist())), self.stream.name
+        ways, name = sorted(set(self.index["classes_of"].sum(2).flatten().tolist())), self.stream.name
         if len(ways) > 1:
             raise ScenarioError(
-                f"the readings compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
+                f"the paradigms compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
             )
-        if not int(self.rules["count_validation"][:, : self.count].min()):
+        if not int(self.index["count_validation"][:, : self.count].min()):
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
@@ -158,27 +158,27 @@ class Comparison:
             usual = type(stage).__dataclass_fields__[field_name].default
             if getattr(stage, field_name) not in (usual, self.way if field_name == "way" else usual):
                 raise InitialisationError(
-                    f"{name}({field_name}=...): the meta reading's episodes and their number are the stream's: leave it out"
+                    f"{name}({field_name}=...): the meta paradigm's episodes and their number are the stream's: leave it out"
                 )
         stage = replace(stage, way=self.way)
         stage.check(self.studies[0])
         images = stage.images(self.studies[0])
         if images > self.budget:
             raise InitialisationError(
-                f"an iteration of {stage!r} passes {images:,} examples, more than the {self.budget:,} of a reading: make it smaller"
+                f"an iteration of {stage!r} passes {images:,} examples, more than the {self.budget:,} of a paradigm: make it smaller"
             )
         return replace(stage, iterations=self.budget // images)
 
     def learn(self) -> list[Line]:
-        """Every reading that was asked for, between its floors and ceilings; lines that are there are kept."""
-        finished = {(line.reading, line.method): line for line in self.lines}
+        """Every paradigm that was asked for, between its floors and ceilings; lines that are there are kept."""
+        finished = {(line.paradigm, line.method): line for line in self.lines}
         self.lines = []
-        for reading, method, learn in self._plan():
-            if (reading, method) in finished:
-                self.lines.append(finished[reading, method])
+        for paradigm, method, learn in self._plan():
+            if (paradigm, method) in finished:
+                self.lines.append(finished[paradigm, method])
                 continue
-            self.say(f"{reading}: {method}")
-            self._add(*learn(Line(reading, method)))
+            self.say(f"{paradigm}: {method}")
+            self._add(*learn(Line(paradigm, method)))
             self.save()
         return self.lines
 
@@ -188,9 +188,9 @@ class Comparison:
         return len(self._plan())
 
     def _plan(self) -> list[tuple[str, str, Learning]]:
-        """The table's lines in their order: the reading, the method, and what learns it."""
+        """The table's lines in their order: the paradigm, the method, and what learns it."""
         strategies = list(zip(("FineTuning()", *self._names()), (FineTuning(), *self.strategies), strict=True))
-        readings: dict[str, list[tuple[str, Learning]]] = {
+        paradigms: dict[str, list[tuple[str, Learning]]] = {
             "multi-task": [("joint", self._multi_task)],
             "transfer": [(f"fine-tuning from each of {self.count} tasks", self._transfer)],
             "meta": [(type(self.stage).__name__, self._meta)],
@@ -200,7 +200,7 @@ class Comparison:
             ("floor", "chance", self._chance),
             ("floor", "nearest class mean (pixels)", self._nearest_means),
             ("floor", "random start", self._random),
-            *((reading, *line) for reading in self.readings for line in readings[reading]),
+            *((paradigm, *line) for paradigm in self.paradigms for line in paradigms[paradigm]),
             ("ceiling", "single task, all its rows", self._single),
             ("ceiling", "joint, held-out tasks too", self._joint_with_held),
         ]
@@ -230,7 +230,7 @@ class Comparison:
     def _rate(self, nets: Net, kept: Tensor) -> float:
         """The adaptation's rate with the best mean over the trained tasks' validation rows and all k.
 
-        Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a reading.
+        Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a paradigm.
         Seeds that are not kept try none.
         """
 
@@ -239,7 +239,7 @@ class Comparison:
             each = -(-self.count // len(self.seeds))
             wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
             wanted &= kept.to(wanted.device)[cases.seed]
-            cases = Cases(*(value[wanted] for value in cases))
+            cases = AdaptationJobs(*(value[wanted] for value in cases))
             scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
             return torch.stack(scores).view(len(scores), len(rates), -1).mean((0, 2))
 
@@ -248,7 +248,7 @@ class Comparison:
     def _held(self, nets: Net, rate: float) -> Tensor:
         """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
         cases = self.bench.grid(nets, [rate])
-        cases = Cases(*(value[cases.task >= self.count] for value in cases))
+        cases = AdaptationJobs(*(value[cases.task >= self.count] for value in cases))
         scores = [self.bench.accuracy(nets, cases, k).view(-1, HELD).mean(1) for k in self.what.shots]
         return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.what.shots)).mean(0)
 
@@ -269,7 +269,7 @@ class Comparison:
 
     def _storing(self, line: Line, state: State) -> Line:
         """The line with the bytes of a final state's memory."""
-        size = stored(state.memory, self.stream.table, len(self.seeds))
+        size = stored(state.memory, self.stream.dataset, len(self.seeds))
         return replace(line, stored=size.total, in_memory=size.tensors)
 
     def _storing_rows(self, line: Line) -> Line:
@@ -287,10 +287,10 @@ class Comparison:
 
     def _answered(self, s: int, t: int, shot: int, answers: Any) -> Tensor:
         """Accuracy of one seed on one task's test rows, answered from k rows of each class; by pixel means if not said."""
-        problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
+        problem = replace(self.problem, index={name: value[s] for name, value in self.index.items()})
         shown = self.bench.support[s, t, :, :shot].flatten()
-        rows = self.rules["rows_test"][s, t, : int(self.rules["count_test"][s, t])]
-        number = torch.nonzero(self.rules["classes_of"][s, t])[:, 0]
+        rows = self.index["rows_test"][s, t, : int(self.index["count_test"][s, t])]
+        number = torch.nonzero(self.index["classes_of"][s, t])[:, 0]
         x, asked = problem.x(shown, torch.full_like(shown, t)), problem.x(rows, torch.full_like(rows, t))
         labels, truth = (
             (problem.y(r, torch.full_like(r, t))[:, None] == number).to(torch.int64).argmax(1) for r in (shown, rows)
@@ -333,7 +333,7 @@ class Comparison:
         line = replace(line, final=last[:, : self.count].mean(1), few_shot=few, seconds=seconds)
         return replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows), None
 
-    # --- the four readings ----------------------------------------------------------------------------------------
+    # --- the four paradigms ----------------------------------------------------------------------------------------
 
     def _multi_task(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(self.learner, joint(self.trained))
@@ -390,7 +390,7 @@ class Comparison:
 
     def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
-        problem = replace(self.problem, rules={name: value[s] for name, value in self.rules.items()})
+        problem = replace(self.problem, index={name: value[s] for name, value in self.index.items()})
         source = TaskEpisodes(problem, self.count)
         return TaskDistribution(self.learner.model, source, source)
 
@@ -400,14 +400,14 @@ class TaskEpisodes(TaskSource):
 
     def __init__(self, problem: Problem, tasks: int) -> None:
         self.problem, self.tasks = problem, tasks
-        rules = problem.rules
+        index = problem.index
         first = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._shape = tuple(problem.x(first, first).shape[1:])
         self.rows = []  # of each task and class
         for t in range(tasks):
-            trained = rules["rows_train"][t, : int(rules["count_train"][t])]
+            trained = index["rows_train"][t, : int(index["count_train"][t])]
             y = problem.y(trained, torch.full_like(trained, t))
-            classes = torch.nonzero(rules["classes_of"][t])[:, 0].tolist()
+            classes = torch.nonzero(index["classes_of"][t])[:, 0].tolist()
             self.rows.append([trained[y == c] for c in classes])
         self.way = len(self.rows[0])
 
@@ -417,7 +417,7 @@ class TaskEpisodes(TaskSource):
     @property
     def name(self) -> str:
         """The table's."""
-        return self.problem.table.name
+        return self.problem.dataset.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -427,7 +427,7 @@ class TaskEpisodes(TaskSource):
     @property
     def device(self) -> torch.device:
         """Where the table lies."""
-        return self.problem.table.x.device
+        return self.problem.dataset.x.device
 
     @property
     def hash(self) -> str:

@@ -17,17 +17,17 @@ from lifelong.runs.request import Request, RequestError
 from lifelong.transfer.distillation import Distillation, distil_run
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
 
-RULES = ("Scratch()", "FullFineTuning()", "LinearProbe()")
+METHODS = ("Scratch()", "FullFineTuning()", "LinearProbe()")
 
 
 def transfer(
-    request: Request, rules: list[str], optimiser: str, steps: int, tell: Callable[[str], None]
+    request: Request, methods: list[str], optimiser: str, steps: int, tell: Callable[[str], None]
 ) -> list[TransferMatrix]:
-    """The matrices of a request's scenario, one for each rule. optimiser: that of the adaptation, as text."""
+    """The matrices of a request's scenario, one for each method. optimiser: that of the adaptation, as text."""
     shots = read_shots(request.few_shot)
     if not shots:
         raise TransferError("--shots names no number of rows: write them like 1,5,10")
-    made = [parse(text, "rules") for text in rules or RULES]
+    made = [parse(text, "adaptations") for text in methods or METHODS]
     what = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
     learner, stream, _ = request.build()
     use_threads(request.threads)

@@ -18,7 +18,7 @@ from lifelong.core.result import Result, concatenate
 from lifelong.core.strategy import Requirements, Strategy, StrategyError, require
 from lifelong.strategies.distillation.lwf import soft_cross_entropy
 from scenarios.joint import joint
-from scenarios.stream import InTurn, Recipe, Seed, Stream, Table, Task, generator
+from scenarios.stream import Dataset, Seed, SequentialSchedule, Stream, Task, TaskGenerator, generator
 
 ROWS = 1024  # of each seed that the teacher answers together
 LOWEST = -1e9  # stands for minus infinity, the score of a class that a teacher never saw
@@ -30,7 +30,7 @@ class Distillation(Strategy):
 
     l = alpha CE(y, softmax(v)) + (1 - alpha) temperature^2 KL(softmax(u / temperature), softmax(v / temperature)), u
     the teacher's scores, v the student's, both over the classes open to the row. The teacher's scores are computed once,
-    by `distil`, and lie in the problem's rules; so this part goes with `distil` alone.
+    by `distil`, and lie in the problem's index; so this part goes with `distil` alone.
     """
 
     alpha: float = 0.1
@@ -43,15 +43,15 @@ class Distillation(Strategy):
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """Nothing to remember. Raises StrategyError where there is no teacher."""
-        if "teacher" not in problem.rules:
+        if "teacher" not in problem.index:
             raise StrategyError(f"{self!r} needs a teacher: `lifelong distil RUN` brings one")
         return params, {}
 
     def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
         """sum_i w_i l_i."""
         outputs = problem.outputs(params, batch.x)
-        place = problem.rules["teacher_place"][batch.task, batch.row]
-        teacher = problem.rules["teacher"][batch.task, place]  # [B, C]
+        place = problem.index["teacher_place"][batch.task, batch.row]
+        teacher = problem.index["teacher"][batch.task, place]  # [B, C]
         soft = self.temperature**2 * divergence(teacher, outputs.logits, batch.allowed, self.temperature)
         rows = self.alpha * problem.loss_rows(outputs.logits, batch) + (1 - self.alpha) * soft
         return (batch.weight * rows).sum(), outputs
@@ -65,17 +65,17 @@ def divergence(teacher: Tensor, student: Tensor, allowed: Tensor, temperature: f
 
 @dataclass(frozen=True)
 class FewerRows:
-    """A recipe with a random share of each class's training rows, at least one; larger shares hold smaller ones."""
+    """A task generator with a random share of each class's training rows, at least one; larger shares hold smaller ones."""
 
-    recipe: Recipe
+    task_generator: TaskGenerator
     share: float
 
-    def tasks(self, table: Table, seed: int) -> list[Task]:
-        """The recipe's tasks with fewer rows to train on; validation and test stay."""
-        y = table.y.cpu()
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
+        """The task generator's tasks with fewer rows to train on; validation and test stay."""
+        y = dataset.y.cpu()
         return [
             replace(task, train=self._kept(task, task.label[y[task.train]], seed))
-            for task in self.recipe.tasks(table, seed)
+            for task in self.task_generator.tasks(dataset, seed)
         ]
 
     def _kept(self, task: Task, labels: Tensor, seed: int) -> Tensor:
@@ -92,12 +92,12 @@ def fewer(stream: Stream, share: float) -> Stream:
     if not 0 < share <= 1:
         raise TransferError(f"a share of {share} of the rows cannot be learned from: it lies above 0 and up to 1")
     budget = replace(stream.budget, epochs=stream.budget.epochs / share)  # fewer rows, for as long
-    return replace(stream, recipe=FewerRows(stream.recipe, share), budget=budget)
+    return replace(stream, task_generator=FewerRows(stream.task_generator, share), budget=budget)
 
 
-def answers(teacher: Session, state: Any, rules: dict[str, Tensor], setting: str) -> Tensor:
-    """A fleet's scores for all training rows of some rules, [S, T, N, C]."""
-    rows = rules["rows_train"]
+def scores_of_rows(teacher: Session, state: Any, index: dict[str, Tensor], setting: str) -> Tensor:
+    """A fleet's scores for all training rows of some index, [S, T, N, C]."""
+    rows = index["rows_train"]
     seeds, tasks, count = rows.shape
     number = torch.arange(tasks, device=rows.device)[:, None].expand(seeds, tasks, count).flatten(1)
     told = number if setting == "task" else torch.full_like(number, -1)
@@ -123,25 +123,25 @@ def distil(
     teacher, state: a finished fleet, each seed the teacher of its own student. The students learn a share of the
     training rows of all tasks, jointly. Raises TransferError for what cannot be taught.
     """
-    if stream.reading == "isolate":
+    if stream.paradigm == "isolate":
         raise TransferError(
             "an isolate baseline has one network for each task, and none that answers all: nothing to distil"
         )
-    part = joint(fewer(replace(stream, reading="continual", schedule=InTurn()), share))
-    check_request(student, part, list(seeds), str(stream.table.x.device))
+    part = joint(fewer(replace(stream, paradigm="continual", schedule=SequentialSchedule()), share))
+    check_request(student, part, list(seeds), str(stream.dataset.x.device))
     results = {}
     for name, strategy in (("alone", student.strategy), ("taught", how)):
         one = Session(replace(student, strategy=strategy), part, list(seeds), dtype=dtype)
         if name == "taught":
-            own = one.fleet.problem.rules
-            own["teacher"] = answers(teacher, state, own, stream.setting).to(dtype)
-            own["teacher_place"] = _places(own["rows_train"], len(stream.table.y))
+            own = one.fleet.problem.index
+            own["teacher"] = scores_of_rows(teacher, state, own, stream.setting).to(dtype)
+            own["teacher_place"] = _places(own["rows_train"], len(stream.dataset.y))
         results[name], _ = learned(one)
     return results
 
 
 def _places(rows: Tensor, count: int) -> Tensor:
-    """Where each row of the table stands among a task's training rows: int64 [S, T, rows of the table]."""
+    """Where each row of the dataset stands among a task's training rows: int64 [S, T, rows of the dataset]."""
     order = torch.arange(rows.shape[2], device=rows.device).expand_as(rows)
     last = torch.full((*rows.shape[:2], count), rows.shape[2] - 1, device=rows.device)
     return last.scatter_reduce_(2, rows, order, "amin")  # padding repeats a row: its first place counts

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.few_shot import Bench, Cases, FewShot, FewShotProbe
-from lifelong.adaptation.methods import Rule, Scratch, TransferError
+from lifelong.adaptation.few_shot import AdaptationJobs, FewShot, FewShotEvaluator, FewShotProbe
+from lifelong.adaptation.methods import AdaptationMethod, Scratch, TransferError
 from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request, device_of
@@ -23,14 +23,14 @@ from scenarios.stream import Stream
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """What one rule of adaptation makes of every source on every target.
+    """What one method of adaptation makes of every source on every target.
 
     accuracy [S, T, T, K]: of a network that learned task s, adapted to task t with k rows of each class; scratch
     [S, T, K]: of a random draw with the same rows, head and steps. rates [T, K]: the learning rate, chosen on the other
     tasks; inside: whether no winner lay at an end of its grid. kept [S]: seeds of which no source diverged.
     """
 
-    rule: str
+    method: str
     accuracy: Tensor
     scratch: Tensor
     shots: tuple[int, ...]
@@ -76,43 +76,43 @@ def transfer_matrices(
     learner: Learner,
     stream: Stream,
     seeds: Sequence[int],
-    rules: Sequence[Rule],
+    methods: Sequence[AdaptationMethod],
     what: FewShot,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[TransferMatrix]:
-    """One matrix for each rule; scratch and every rule take their own best learning rate (`choose_rate`).
+    """One matrix for each method; scratch and every method take their own best learning rate (`choose_rate`).
 
-    what: shots, steps and the optimiser whose rate the grid is laid around; its rule is not used. Raises TransferError
+    what: shots, steps and the optimiser whose rate the grid is laid around; its method is not used. Raises TransferError
     where there are not two tasks, or where the network is told which task a row belongs to.
     """
     check_request(learner, stream, list(seeds), device, [FewShotProbe(what)])
-    if len(stream) < 2 or stream.reading != "continual":
+    if len(stream) < 2 or stream.paradigm != "continual":
         raise TransferError(f"a transfer matrix needs at least 2 tasks one after another, and this has {len(stream)}")
-    if learner.model.descriptor:
+    if learner.model.task_embedding:
         raise TransferError(f"{learner.model!r} is told the task of each row: a source would not know its target")
     stream = stream.to(device_of(device))
     one = Session(learner, stream, list(seeds), dtype=dtype)
-    bench = Bench(stream, list(seeds), one.fleet.problem, what)
-    for rule in rules:  # a block that the network lacks is refused before anything is learned
-        for phase, _ in rule.phases(learner, what.steps):
+    bench = FewShotEvaluator(stream, list(seeds), one.fleet.problem, what)
+    for method in methods:  # a block that the network lacks is refused before anything is learned
+        for phase, _ in method.phases(learner, what.steps):
             phase.trained({"net": bench.random})
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, seeds, dtype=dtype)
-    scratch, own = _measured(bench, bench.random, replace(what, rule=Scratch()))
+    scratch, own = _measured(bench, bench.random, replace(what, method=Scratch()))
     made = []
-    for rule in rules:
-        tell(f"adapting by {rule!r}")
-        known = isinstance(rule, Scratch)  # the same whatever the source
-        accuracy, chosen = (scratch, own) if known else _measured(bench, nets, replace(what, rule=rule))
+    for method in methods:
+        tell(f"adapting by {method!r}")
+        known = isinstance(method, Scratch)  # the same whatever the source
+        accuracy, chosen = (scratch, own) if known else _measured(bench, nets, replace(what, method=method))
         accuracy = accuracy.expand(-1, bench.tasks, -1, -1)
         apart = (accuracy.cpu(), scratch[:, 0].cpu(), what.shots, chosen.rates, chosen.inside, kept)
-        made.append(TransferMatrix(repr(rule), *apart))
+        made.append(TransferMatrix(repr(method), *apart))
     return made
 
 
-def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, SelectedRates]:
+def _measured(bench: FewShotEvaluator, nets: Net, what: FewShot) -> tuple[Tensor, SelectedRates]:
     """Accuracy [S, G, T, K] of G sources on every task, at rates chosen for each task and number of shots."""
     count, tasks, shots = len(bench.seeds), bench.tasks, what.shots
     starts = len(next(iter(nets.values()))) // count
@@ -126,13 +126,13 @@ def _measured(bench: Bench, nets: Net, what: FewShot) -> tuple[Tensor, SelectedR
         """[R, S, T, K], each task from the source after it: one that did not learn it."""
         rate, seed, task = places(len(rates))
         values = torch.tensor(rates, dtype=bench.problem.dtype, device=bench.device)
-        cases = Cases((task + 1) % starts * count + seed, seed, task, values[rate])
+        cases = AdaptationJobs((task + 1) % starts * count + seed, seed, task, values[rate])
         scores = [bench.accuracy(nets, cases, shot, what, "validation") for shot in shots]
         return torch.stack(scores, 1).view(len(rates), count, tasks, len(shots))
 
     chosen = choose_rate(validation, [factor * what.optimiser.rate for factor in GRID])
     source, seed, task = places(starts)
-    table = chosen.rates.to(bench.device, bench.problem.dtype)
-    cases = [Cases(source * count + seed, seed, task, table[task, k]) for k in range(len(shots))]
+    dataset = chosen.rates.to(bench.device, bench.problem.dtype)
+    cases = [AdaptationJobs(source * count + seed, seed, task, dataset[task, k]) for k in range(len(shots))]
     scores = [bench.accuracy(nets, own, shot, what) for own, shot in zip(cases, shots, strict=True)]
     return torch.stack(scores, 1).view(starts, count, tasks, len(shots)).transpose(0, 1), chosen

@@ -1,4 +1,4 @@
-"""Other readings of a stream: as a transfer from one task to the next, and as ever longer joint streams."""
+"""Other paradigms of a stream: as a transfer from one task to the next, and as ever longer joint streams."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def learned(
     learner: AnyLearner, stream: Stream, seeds: Sequence[int], start: Initialisation | None = None, **options: Any
 ) -> tuple[Result, State]:
     """A run of one chunk of seeds, and its final state [S, ...]. options: as of `Session`."""
-    check_request(learner, stream, seeds, str(stream.table.x.device))
+    check_request(learner, stream, seeds, str(stream.dataset.x.device))
     return loop.learned(Session(learner, stream, seeds, start, **options))
 
 
-def transfer_reading(
+def transfer_pair(
     learner: AnyLearner, stream: Stream, seeds: Sequence[int], start: Initialisation | None = None, **options: Any
 ) -> tuple[Result, State]:
     """A stream of two tasks read as transfer: a source is learned on its own, then a target from what it left.
 
     The result has two evaluations, each [S, 2]: as transferred (the source's accuracy, and what the target gets for
-    nothing) and after the target. Optimiser, heads and draws are kept; so it is fine-tuning in the continual reading,
-    to the bit: a transfer's target accuracy and a continual run's forgetting are columns of one table.
+    nothing) and after the target. Optimiser, heads and draws are kept; so it is fine-tuning in the continual paradigm,
+    to the bit: a transfer's target accuracy and a continual run's forgetting are columns of one dataset.
     """
-    if len(stream) != 2 or stream.reading != "continual":
+    if len(stream) != 2 or stream.paradigm != "continual":
         raise TransferError(f"a transfer has a source and a target: two tasks in a row, not {len(stream)}")
     source = stream[:1]
     assert isinstance(source, Stream)

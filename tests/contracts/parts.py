@@ -47,7 +47,7 @@ class DrawsEverywhere(Strategy):
     acts_at_once = True
 
     def draws(self, problem):
-        return {"row": (2,), "noise": (2, *problem.table.shape), "scale": ()}
+        return {"row": (2,), "noise": (2, *problem.dataset.shape), "scale": ()}
 
     def task_draws(self, problem):
         return {"shift": (3,)}
@@ -128,7 +128,7 @@ class ToldAnswers(Strategy):
     """Answers differ with the task that is told; meant for task-incremental streams."""
 
     shift: float = 0.5
-    requires = Requirements(told_task=True)
+    requires = Requirements(task_id=True)
     checked_with = MLP(5, 3)
 
     def predict(self, problem, params, memory, x, task):
@@ -150,7 +150,7 @@ class ModuleLearner(LoopedLearner):
 class ModuleMember(LoopedMember):
     def __init__(self, learner, problem):
         features = 1
-        for size in problem.table.shape:
+        for size in problem.dataset.shape:
             features *= size
         self.net = nn.Sequential(
             nn.Flatten(), nn.Linear(features, learner.width), nn.BatchNorm1d(learner.width), nn.ReLU(), nn.Dropout(0.3),

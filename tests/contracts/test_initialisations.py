@@ -19,7 +19,7 @@ from lifelong.meta.reptile import Reptile
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import vocabulary
 from lifelong.studies.paradigms import TaskEpisodes
-from scenarios.episodes import Episode, Sines, pool
+from scenarios.episodes import Episode, Sines, class_pool
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs
@@ -44,19 +44,19 @@ def of_a_stream():
     """A stream's own tasks, of one seed."""
     stream = split(blobs(9, 6, 40), 3, "task", budget=Budget(iterations=1, batch=4))
     problem = Session(Learner(MLP(8)), stream, [0]).fleet.problem
-    rules = {name: value[0] for name, value in problem.rules.items()}
-    return TaskEpisodes(type(problem)(**{**vars(problem), "rules": rules}), 3)
+    index = {name: value[0] for name, value in problem.index.items()}
+    return TaskEpisodes(type(problem)(**{**vars(problem), "index": index}), 3)
 
 
 def images():
     x = torch.arange(40 * 9, dtype=torch.float32).view(40, 3, 3)
-    table = blobs(8, 9, 5)
-    return type(table)("images", x, torch.arange(40) % 8, 40, 8)
+    dataset = blobs(8, 9, 5)
+    return type(dataset)("images", x, torch.arange(40) % 8, 40, 8)
 
 
 SOURCES = {
-    "pool": lambda: pool(blobs(7, 6, 20)),
-    "turned pool": lambda: pool(images(), rotations=True),
+    "pool": lambda: class_pool(blobs(7, 6, 20)),
+    "turned pool": lambda: class_pool(images(), rotations=True),
     "tasks of a stream": of_a_stream,
     "sines": Sines,
 }
@@ -72,13 +72,13 @@ def test_source(name, check):
 class ByPlace(ProtoNet):
     """Never looks at a row: a query's label is its place over the queries of a class."""
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         place = torch.arange(len(query)) // max(len(query) // way, 1)
         return F.one_hot(place.clamp(max=way - 1), way).to(distribution.dtype)
 
 
 @dataclass(frozen=True)
-class InTurn(pool(blobs(7, 6, 20)).__class__):
+class SequentialSchedule(class_pool(blobs(7, 6, 20)).__class__):
     """Rows class by class, as episodes used to come."""
 
     def draw(self, tasks, way, shot, query, generator):
@@ -95,8 +95,8 @@ def failed(rows):
 
 
 def test_a_source_whose_places_tell_labels_is_caught():
-    plain = pool(blobs(7, 6, 20))
-    leaking = InTurn(**vars(plain))
+    plain = class_pool(blobs(7, 6, 20))
+    leaking = SequentialSchedule(**vars(plain))
     assert failed(check_source(leaking)) == ["a row's place tells nothing of its label"]
     assert not failed(check_source(plain))
 
@@ -138,8 +138,8 @@ class Stray(ProtoNet):
 class Detached(ProtoNet):
     """Its answers hide half of the gradient."""
 
-    def answers(self, distribution, meta, support, query, way):
-        scores = super().answers(distribution, meta, support, query, way)
+    def query_scores(self, distribution, meta, support, query, way):
+        scores = super().query_scores(distribution, meta, support, query, way)
         return scores / 2 + scores.detach() / 2
 
 
@@ -147,8 +147,8 @@ class Detached(ProtoNet):
 class Centred(ProtoNet):
     """Subtracts the mean of the queries: a query's answer depends on the others."""
 
-    def answers(self, distribution, meta, support, query, way):
-        scores = super().answers(distribution, meta, support, query, way)
+    def query_scores(self, distribution, meta, support, query, way):
+        scores = super().query_scores(distribution, meta, support, query, way)
         return scores - scores.mean(0)
 
 
@@ -156,10 +156,10 @@ class Centred(ProtoNet):
 class FirstCounts(ProtoNet):
     """The first row of the support counts twice."""
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         weight = torch.ones_like(support.y, dtype=distribution.dtype)
         weight = weight + (torch.arange(len(weight)) == 0)
-        return super().answers(distribution, meta, support._replace(weight=weight), query, way)
+        return super().query_scores(distribution, meta, support._replace(weight=weight), query, way)
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Counting(ProtoNet):
 
     seen: ClassVar[list] = []
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         self.seen.append(1)
-        return super().answers(distribution, meta, support, query, way) * (1 + 0.01 * len(self.seen))
+        return super().query_scores(distribution, meta, support, query, way) * (1 + 0.01 * len(self.seen))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ class Matching(MetaLearner):
     kinds = ("classes",)
     sharpness: float = 10.0
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         problem = distribution.problem(way)
         x, q = (F.normalize(problem.features(params_of(meta), scaled(v, distribution.dtype))) for v in (support.x, query))
         attention = (q @ x.T * self.sharpness).softmax(1)

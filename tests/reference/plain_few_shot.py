@@ -183,17 +183,17 @@ def main():
     chosen = words.parse_args()
     torch.set_num_threads(1)
     from lifelong.studies.published.rows import append
-    from scenarios.datasets import load_table
+    from scenarios.datasets import load_dataset
     from scenarios.episodes import split_classes
     from scenarios.stream import generator
 
-    tables = [load_table(name, chosen.data_root) for name in ("omniglot-background", "omniglot")]
-    classes, _ = split_classes(tables[0], 96, generator("validation classes"))
-    images = [(t.x.numpy(), t.y.numpy()) for t in tables]
+    datasets = [load_dataset(name, chosen.data_root) for name in ("omniglot-background", "omniglot")]
+    classes, _ = split_classes(datasets[0], 96, generator("validation classes"))
+    images = [(t.x.numpy(), t.y.numpy()) for t in datasets]
     began = time.process_time()
     net = train(chosen.method, Characters(*images[0], classes, 4), chosen.seed)
     seconds = time.process_time() - began
-    mean, width = accuracy(chosen.method, net, Characters(*images[1], range(tables[1].classes), 1), chosen.seed)
+    mean, width = accuracy(chosen.method, net, Characters(*images[1], range(datasets[1].classes), 1), chosen.seed)
     cell = {"setting": "omniglot-5-way-1-shot", "method": f"loop {chosen.method}", "seeds": [chosen.seed],
             "accuracy": [round(float(mean), 6)], "half_width": [round(float(width), 6)], "training seconds": round(seconds, 1)}  # fmt: skip
     append(chosen.record, cell)

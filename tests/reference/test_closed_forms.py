@@ -21,7 +21,7 @@ from lifelong.optimisers.adam import Adam, AdamW
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.regularisation.ewc import EWC
 from lifelong.strategies.regularisation.fisher import fisher
-from lifelong.strategies.regularisation.quadratic import pulled
+from lifelong.strategies.regularisation.quadratic import quadratic_gradient
 from lifelong.strategies.regularisation.si import SI
 from lifelong.strategies.replay.replay import ClassReplay, Replay
 from scenarios.joint import joint
@@ -46,17 +46,17 @@ def plain_ewc(stream, seed: int, strength: float, model: MLP) -> dict:
     optimiser = torch.optim.Adam(net.values(), lr=0.01)
     past: list[tuple[dict, dict]] = []
     for task in range(one.tasks):
-        for batch in one.feed.batches(task):
+        for batch in one.sampler.batches(task):
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             for importance, anchor in past:
                 loss = loss + strength / 2 * sum((importance[k] * (net[k] - anchor[k]) ** 2).sum() for k in net)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        finished = one.feed.finished(task)
+        finished = one.sampler.finished(task)
         rows = finished.row[0][finished.valid[0]]
         importance = {k: torch.zeros_like(v) for k, v in net.items()}
-        for x in one.stream.table.x[rows].to(DOUBLE):
+        for x in one.stream.dataset.x[rows].to(DOUBLE):
             log_p = plain_forward(net, x[None]).log_softmax(1)[0]
             for c in range(len(log_p)):
                 gradient = torch.autograd.grad(log_p[c], list(net.values()), retain_graph=True)
@@ -81,7 +81,7 @@ def test_one_paraboloid_stands_for_one_penalty_per_task():
     p = torch.rand(5, dtype=DOUBLE, generator=random).requires_grad_()
     (theirs,) = torch.autograd.grad(7.0 / 2 * (f * (p - past).square()).sum(), p)
     memory = {"importance": {"p": f.sum(0)}, "centre": {"p": (f * past).sum(0) / f.sum(0)}}
-    ours = pulled({"net": {"p": torch.zeros_like(p)}}, {"net": {"p": p.detach()}}, memory, 7.0)
+    ours = quadratic_gradient({"net": {"p": torch.zeros_like(p)}}, {"net": {"p": p.detach()}}, memory, 7.0)
     torch.testing.assert_close(ours["net"]["p"], theirs)
 
 
@@ -91,8 +91,8 @@ def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
     state = one.first_state()
     import dataclasses
 
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
-    finished = one.feed.finished(0)
+    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
+    finished = one.sampler.finished(0)
     task = FinishedTask(*(field[0] for field in finished[:-1]))
     return problem, {"net": {k: v[0] for k, v in state.params["net"].items()}}, task
 
@@ -138,7 +138,7 @@ def test_si_is_a_plain_loop():
     centre = {k: v.detach().clone() for k, v in net.items()}
     for task in range(3):
         path = {k: torch.zeros_like(v) for k, v in net.items()}
-        for batch in one.feed.batches(task):
+        for batch in one.sampler.batches(task):
             before = {k: v.detach().clone() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             loss = loss + 3.0 * sum((importance[k] * (net[k] - centre[k]) ** 2).sum() for k in net)
@@ -196,16 +196,16 @@ def test_nearest_class_mean_is_the_mean():
     state = states(NearestClassMean(model=MLP(3)), stream, [0], DOUBLE)
     task = stream.tasks_of(0)
     for one in task:
-        y = one.label[stream.table.y[one.train]]
+        y = one.label[stream.dataset.y[one.train]]
         for c in one.classes:
-            mean = stream.table.x[one.train][y == c].to(DOUBLE).mean(0)
+            mean = stream.dataset.x[one.train][y == c].to(DOUBLE).mean(0)
             torch.testing.assert_close(state.memory["sum"][0, c] / state.memory["count"][0, c], mean)
 
 
 def test_reservoir_is_uniform():
     """Every row of a stream is kept equally often, over many seeds: chi-square of the counts."""
     stream = split(blobs(2, 4, 40), 1, "class", budget=Budget(epochs=2, batch=7))
-    rows = int(stream.table.train_rows)
+    rows = int(stream.dataset.train_rows)
     state = states(Learner(MLP(2), Replay(size=10), SGD(0.01)), stream, list(range(400)), torch.float32)
     memory = state.memory[0]
     assert memory["ticket"].isfinite().all()
@@ -228,22 +228,22 @@ def test_class_replay_keeps_rows_of_every_class(setting):
     for group in range(rows.shape[0]):
         task = tasks[int(numbers[group, 0])]
         assert set(rows[group].tolist()) <= set(task.train.tolist())
-        assert len(set(task.label[stream.table.y[rows[group]]].tolist())) == 1
+        assert len(set(task.label[stream.dataset.y[rows[group]]].tolist())) == 1
         assert len(set(rows[group].tolist())) == 4
 
 
 def test_joint_is_training_on_the_concatenated_data():
-    """One task that holds all classes, and the joint reading of a split: the same rows in the same order."""
-    table = blobs(6, 8, 24)
+    """One task that holds all classes, and the joint paradigm of a split: the same rows in the same order."""
+    dataset = blobs(6, 8, 24)
     order = tuple(range(6))
-    many = joint(split(table, 3, "class", order, budget=Budget(iterations=10, batch=4)))
+    many = joint(split(dataset, 3, "class", order, budget=Budget(iterations=10, batch=4)))
     one = Session(Learner(MLP(4)), many, [0], dtype=DOUBLE)
-    assert set(one.feed.plan(0)[0][0].tolist()) <= set(range(table.train_rows))
+    assert set(one.sampler.plan(0)[0][0].tolist()) <= set(range(dataset.train_rows))
     net = {k: v[0].clone() for k, v in one.first_state().params["net"].items()}
     for task in range(3):
-        for batch in one.feed.batches(task):
+        for batch in one.sampler.batches(task):
             live = {k: v.clone().requires_grad_() for k, v in net.items()}
-            loss = F.cross_entropy(plain_forward(live, table.x[batch.row[0]].to(DOUBLE)), table.y[batch.row[0]])
+            loss = F.cross_entropy(plain_forward(live, dataset.x[batch.row[0]].to(DOUBLE)), dataset.y[batch.row[0]])
             net = {
                 k: (v - 0.1 * g)
                 for (k, v), g in zip(net.items(), torch.autograd.grad(loss, list(live.values())), strict=True)
@@ -271,11 +271,11 @@ def test_a_seed_of_unequal_tasks_has_a_budget_of_its_own():
     """In epochs, a seed takes as many steps of a task as its own rows fill, whoever runs beside it."""
     import dataclasses
 
-    table = blobs(6, 6, 24)
-    uneven = dataclasses.replace(table, y=torch.where(torch.arange(len(table.y)) % 5 == 0, 0, table.y))
+    dataset = blobs(6, 6, 24)
+    uneven = dataclasses.replace(dataset, y=torch.where(torch.arange(len(dataset.y)) % 5 == 0, 0, dataset.y))
     stream = split(uneven, 3, "domain", budget=Budget(epochs=2, batch=4))
     learner = Learner(MLP(8), Replay(10), Adam(0.01))
-    steps = Session(learner, stream, range(4)).feed.steps
+    steps = Session(learner, stream, range(4)).sampler.steps
     assert len({tuple(row) for row in steps.tolist()}) > 1
     for seed, row in enumerate(steps.tolist()):
         assert row == [-(-2 * len(task.train) // 4) for task in stream.tasks_of(seed)]
@@ -309,8 +309,8 @@ def test_conv_learns_and_agrees_alone_in_double():
     images = copy.copy(blobs(4, 64, 20))
     import dataclasses
 
-    table = dataclasses.replace(images, x=images.x.view(-1, 8, 8))
-    stream = split(table, 2, "class", budget=Budget(iterations=5, batch=4))
+    dataset = dataclasses.replace(images, x=images.x.view(-1, 8, 8))
+    stream = split(dataset, 2, "class", budget=Budget(iterations=5, batch=4))
     learner = Learner(Conv4(channels=8, blocks=2, groups=4), FineTuning(), SGD(0.05))
     alone, fleet = states(learner, stream, [2], DOUBLE), states(learner, stream, [1, 2], DOUBLE)
     for name, value in alone.params["net"].items():
@@ -336,7 +336,7 @@ def test_schedules_fall_over_a_task(schedule, shares):
 
 def test_reset_starts_the_moments_afresh():
     stream = tiny()
-    state = states(Learner(MLP(4), FineTuning(), Adam(0.01, at_task="reset")), stream, [0, 1], DOUBLE)
+    state = states(Learner(MLP(4), FineTuning(), Adam(0.01, at_task_end="reset")), stream, [0, 1], DOUBLE)
     assert float(state.optimiser["count"].sum()) == 0.0
     kept = states(Learner(MLP(4), FineTuning(), Adam(0.01)), stream, [0, 1], DOUBLE)
     assert state.optimiser["count"].shape == kept.optimiser["count"].shape
@@ -344,7 +344,7 @@ def test_reset_starts_the_moments_afresh():
 
 
 def test_reset_alone_is_fleet():
-    learner = Learner(MLP(8), EWC(1.0), Adam(0.01, epsilon=1e-4, at_task="reset"))
+    learner = Learner(MLP(8), EWC(1.0), Adam(0.01, epsilon=1e-4, at_task_end="reset"))
     alone, fleet = states(learner, tiny(), [3], torch.float32), states(learner, tiny(), [1, 3], torch.float32)
     for a, b in zip(alone.params["net"].values(), fleet.params["net"].values(), strict=True):
         assert torch.equal(a[0], b[1])

@@ -31,14 +31,14 @@ from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
-from scenarios.episodes import Sines, Support, TaskSource, pool
-from scenarios.errors import Refusal
+from scenarios.episodes import Sines, Support, TaskSource, class_pool
+from scenarios.errors import ConfigurationError
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
 DOUBLE = torch.float64
 TABLE = blobs(12, 6, 30)
-TASKS = TaskDistribution(MLP(7), pool(TABLE, part="train"), pool(TABLE, part="test"), DOUBLE)
+TASKS = TaskDistribution(MLP(7), class_pool(TABLE, part="train"), class_pool(TABLE, part="test"), DOUBLE)
 HALF = torch.tensor(0.5, dtype=DOUBLE)  # of the outer loop is over
 SMALL = {"way": 3, "shot": 2, "query": 2, "tasks": 4, "iterations": 3}
 SECOND_ORDER = (
@@ -146,11 +146,11 @@ def test_anil_with_the_trunk_passed_once_is_the_plain_one():
 
 @pytest.mark.parametrize("model", [MLP(7), Conv4(8, blocks=2, halving="stride")], ids=repr)
 def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
-    table = TABLE
+    dataset = TABLE
     if isinstance(model, Conv4):
         x = torch.rand(60, 6, 6, generator=generator("images"))
-        table = replace(TABLE, x=x, y=torch.arange(60) % 12, train_rows=60)
-    images = pool(table)
+        dataset = replace(TABLE, x=x, y=torch.arange(60) % 12, train_rows=60)
+    images = class_pool(dataset)
     tasks = TaskDistribution(model, images, images, DOUBLE)
     method = OML(way=2, shot=2, query=1, remember=3, tasks=2, rate=0.2)
     meta, drawn = method.init(tasks, generator("start")), drawn_by(method, tasks)
@@ -161,7 +161,7 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
 @pytest.mark.parametrize("classes", [12, 5])
 def test_pretraining_draws_as_many_rows_as_it_says(classes):
     """Of fewer classes than the batch has rows, some are drawn again."""
-    own = pool(TABLE, tuple(range(classes)))
+    own = class_pool(TABLE, tuple(range(classes)))
     tasks = replace(TASKS, train=own)
     for method in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
         drawn = drawn_by(method, tasks)
@@ -359,7 +359,7 @@ def test_r2d2_in_a_loop_over_tasks():
 class PerStep:
     """Gradient descent whose rate of each step is its state, as MAML++ learns them."""
 
-    at_task: str = "kept"
+    at_task_end: str = "kept"
 
     def init(self, params):
         return {"rates": torch.zeros(3), "count": torch.zeros((), dtype=torch.int64)}
@@ -428,7 +428,7 @@ def test_a_step_gives_its_loss_too():
 
 @dataclass(frozen=True)
 class VariableShot(TaskSource):
-    """Tasks of one to K shots and some queries, padded to one shape with rows of noise that weigh nothing."""
+    """Tasks of one to K shots and some queries, padded to one shape with rows of noise that estimate_memory nothing."""
 
     pool: TaskSource
     name = "variable shot"
@@ -456,7 +456,7 @@ class VariableShot(TaskSource):
         return episode._replace(**parts, about=about)
 
 
-VARIABLE = TaskDistribution(MLP(7), VariableShot(pool(TABLE)), VariableShot(pool(TABLE)), DOUBLE)
+VARIABLE = TaskDistribution(MLP(7), VariableShot(class_pool(TABLE)), VariableShot(class_pool(TABLE)), DOUBLE)
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_reptile_counts_rows_by_their_weights():
 
 @dataclass(frozen=True)
 class FromDescriptors(ProtoNet):
-    """Zero shots: a class is what its descriptor says."""
+    """Zero shots: a class is what its task_embedding says."""
 
     least: ClassVar[dict] = MetaLearner.least
 
@@ -509,7 +509,7 @@ class FromDescriptors(ProtoNet):
         meta = super().init(distribution, generator)
         return {**meta, "map": torch.randn(12, 7, generator=generator, dtype=DOUBLE)}
 
-    def answers(self, distribution, meta, support, query, way):
+    def query_scores(self, distribution, meta, support, query, way):
         features = distribution.problem(way).features(meta, query.to(DOUBLE))
         return features @ (support.about.to(DOUBLE) @ meta["map"]).T
 
@@ -556,7 +556,7 @@ def test_learning_begins_from_given_trunks():
     learned, alone = (pretrain(method, TASKS, (0, 1), episodes=0, initial=i).meta["net"] for i in (given, None))
     assert torch.equal(learned["layer0.weight"], given["layer0.weight"].to(DOUBLE))
     assert torch.equal(learned["head.weight"], alone["head.weight"])
-    with pytest.raises(Refusal, match="another network"):
+    with pytest.raises(ConfigurationError, match="another network"):
         pretrain(method, TASKS, (0,), initial={"layer0.weight": torch.zeros(1, 6, 8)})
 
 
@@ -564,9 +564,9 @@ def test_learning_begins_from_given_trunks():
 def test_each_query_apart_is_the_plain_pass_where_rows_are_not_mixed(method):
     """And where they are, each query beside the support: in pieces the same as one after another."""
     x = torch.rand(60, 8, 8, generator=generator("images"))
-    table = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6, labels=())
+    dataset = replace(TABLE, x=x, y=torch.arange(60) % 6, train_rows=60, classes=6, labels=())
     for norm in ("group", "batch"):
-        source = pool(table)
+        source = class_pool(dataset)
         tasks = TaskDistribution(Conv4(4, blocks=2, groups=2, norm=norm), source, source, DOUBLE)
         meta = method.init(tasks, generator("start"))
         size = {"way": 5, "shot": 1, "query": 4, "episodes": 12}
@@ -587,8 +587,8 @@ def test_each_query_apart_is_the_plain_pass_where_rows_are_not_mixed(method):
 
 
 def test_oml_sees_class_after_class_with_their_own_labels():
-    table = replace(TABLE, x=TABLE.y.to(DOUBLE)[:, None].expand(-1, 6).clone())  # each row bears its class
-    tasks = TaskDistribution(MLP(7), pool(table), pool(table), DOUBLE)
+    dataset = replace(TABLE, x=TABLE.y.to(DOUBLE)[:, None].expand(-1, 6).clone())  # each row bears its class
+    tasks = TaskDistribution(MLP(7), class_pool(dataset), class_pool(dataset), DOUBLE)
     drawn = OML(way=3, shot=4, query=2, remember=4, tasks=5).draw(tasks, generator("drawn"))
     assert torch.equal(drawn.x[..., 0].to(torch.int64), drawn.y)
     assert torch.equal(drawn.test_x[..., 0].to(torch.int64), drawn.test_y)
@@ -599,7 +599,7 @@ def test_oml_of_one_class_at_a_time():
     """As ANML draws them: way is at least 1 where the head is that of all classes."""
     method = OML(way=1, shot=3, query=2, remember=3, iterations=2)
     assert torch.isfinite(pretrain(method, TASKS, (0,), episodes=0).losses).all()
-    with pytest.raises(Refusal, match="at least 2"):
+    with pytest.raises(ConfigurationError, match="at least 2"):
         ProtoNet(way=1)
 
 

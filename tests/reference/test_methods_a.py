@@ -20,7 +20,7 @@ from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.projection.agem import AGEM
 from lifelong.strategies.replay.der import DER, DERPlusPlus
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.split import split
 from scenarios.stream import Budget
 from scenarios.synthetic import blobs
@@ -46,7 +46,7 @@ def shown(session):
     """The rows of each step of each task, each of them new, and the numbers that the strategy drew, for a plain loop."""
     tasks, draws = [], []
     for task in range(session.tasks):
-        batches = list(session.feed.batches(task))
+        batches = list(session.sampler.batches(task))
         tasks.append([Rows(b.x[SEED], b.y[SEED], b.allowed[SEED], b.shown[SEED]) for b in batches])
         draws.append([{name: u[SEED] for name, u in b.draws[0].items()} for b in batches])
     return tasks, draws
@@ -122,7 +122,7 @@ def test_scores_that_are_compared_are_those_before_the_step():
     stream = stream_of("class", iterations=3)
     session = Session(Learner(NET, DER(100), Adam(0.01)), stream, [0], dtype=DOUBLE)
     before, seen = session.first_state(), {}
-    for batch in session.feed.batches(0):
+    for batch in session.sampler.batches(0):
         x, net = batch.x[0], {name: value[0].clone() for name, value in before.params["net"].items()}
         for row, logits in zip(batch.row[0].tolist(), plain.scores(net, x), strict=True):
             seen.setdefault(row, logits)
@@ -155,12 +155,12 @@ def kept_rows(session, strategy):
 
     Of each class of a finished task (domain-incremental: and of each task) the rows with the smallest tickets.
     """
-    problem, rules = session.fleet.problem, {name: value[SEED] for name, value in session.feed.rules.items()}
-    problem, memory, places = replace(problem, rules=rules), [None], [[]]
+    problem, index = session.fleet.problem, {name: value[SEED] for name, value in session.sampler.index.items()}
+    problem, memory, places = replace(problem, index=index), [None], [[]]
     groups, size = PerClass(strategy.per_class).groups(problem), strategy.per_class
     held = {}
     for number in range(session.tasks - 1):
-        task = session.feed.finished(number)
+        task = session.sampler.finished(number)
         rows = task.row[SEED][task.valid[SEED]]
         ticket = task.draws[0]["ticket"][SEED][task.valid[SEED]]
         y = problem.y(rows, torch.full_like(rows, number))
@@ -226,16 +226,16 @@ def test_a_projected_step_does_not_raise_the_loss_on_the_memory():
         learner, stream = Learner(NET, parse(text, "strategies"), Adam(0.01)), stream_of("class")
         session = Session(learner, stream, [0], dtype=DOUBLE)
         state = session.first_state()
-        for batch in session.feed.batches(0):
+        for batch in session.sampler.batches(0):
             state, _ = session.fleet.step(state, batch, [0.0])
-        state = session.fleet.after_task(state, session.feed.finished(0))
-        rules = {name: value[0] for name, value in session.feed.rules.items()}
-        problem = replace(session.fleet.problem, rules=rules)
+        state = session.fleet.after_task(state, session.sampler.finished(0))
+        index = {name: value[0] for name, value in session.sampler.index.items()}
+        problem = replace(session.fleet.problem, index=index)
         memory = {name: value[0] for name, value in state.memory[-1].items()}
         place = memory["filled"].flatten().nonzero()[:, 0]
         assert len(place) == 10
         least = 0.0
-        for batch in session.feed.batches(1):  # rows >= those in memory: all of them are drawn
+        for batch in session.sampler.batches(1):  # rows >= those in memory: all of them are drawn
             now = {"net": {name: value[0].clone() for name, value in state.params["net"].items()}}
             row, task = (memory[name].flatten()[place] for name in ("row", "task"))
             r = problem.gradient(now, row, task, torch.full((10,), 0.1, dtype=DOUBLE))["net"]
@@ -258,8 +258,8 @@ def test_a_gem_of_finished_tasks_alone():
 def test_a_gem_with_a_memory_that_asks_for_nothing_divides_by_nothing(monkeypatch):
     """Gradients whose squares are 0 in single precision, as of rows that are answered with certainty."""
     session = Session(Learner(NET, AGEM(5)), stream_of("task"), [0])
-    rules = {name: value[0] for name, value in session.feed.rules.items()}
-    problem = replace(session.fleet.problem, rules=rules)
+    index = {name: value[0] for name, value in session.sampler.index.items()}
+    problem = replace(session.fleet.problem, index=index)
     params = {"net": {name: value[0] for name, value in session.first_state().params["net"].items()}, "own": {}}
     batch = problem.batch_of_rows(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0.5, 0.5]))
     batch = batch.replace(draws={"place": torch.rand(30)})
@@ -284,10 +284,10 @@ def scores_of(learner, stream, x, seeds=SEEDS):
 def all_rows(session):
     """Rows and classes of all tasks, padding left out, in the order of the tasks."""
     x, y = [], []
-    rules = {name: value[SEED] for name, value in session.feed.rules.items()}
-    problem = replace(session.fleet.problem, rules=rules)
+    index = {name: value[SEED] for name, value in session.sampler.index.items()}
+    problem = replace(session.fleet.problem, index=index)
     for number in range(session.tasks):
-        task = session.feed.finished(number)
+        task = session.sampler.finished(number)
         row = task.row[SEED][task.valid[SEED]]
         t = torch.full_like(row, number)
         x, y = [*x, problem.x(row, t).flatten(1)], [*y, problem.y(row, t)]
@@ -315,7 +315,7 @@ QUERY = torch.randn(9, 8, generator=torch.Generator().manual_seed(5), dtype=DOUB
 @pytest.mark.parametrize("stream", streams(), ids=lambda stream: f"{stream.name}-{stream.setting}")
 def test_streaming_lda_is_one_row_after_another(stream, features):
     learner = StreamingLDA(features, 0.02, MLP(7))
-    query = QUERY[:, : stream.table.shape[0]]
+    query = QUERY[:, : stream.dataset.shape[0]]
     ours, session, state = scores_of(learner, stream, query)
     x, y = all_rows(session)
     theirs = plain.streaming_lda(features_of(learner, session, x), y, stream.classes, by="class")
@@ -331,8 +331,8 @@ def test_streaming_lda_is_one_row_after_another(stream, features):
 
 def test_streaming_lda_of_single_precision_does_not_cancel():
     """Pixels far from 0, whose squares drown their spread: scores as in double precision."""
-    table = blobs(6, 8, 30)
-    stream = split(replace(table, x=table.x + 300), 3, "class", budget=Budget(iterations=1, batch=4))
+    dataset = blobs(6, 8, 30)
+    stream = split(replace(dataset, x=dataset.x + 300), 3, "class", budget=Budget(iterations=1, batch=4))
     learner, answers = StreamingLDA(shrinkage=0.5), []
     for dtype in (torch.float32, DOUBLE):
         session = Session(learner, stream, [0], dtype=dtype)
@@ -344,7 +344,7 @@ def test_streaming_lda_of_single_precision_does_not_cancel():
 @pytest.mark.parametrize("stream", streams(), ids=lambda stream: f"{stream.name}-{stream.setting}")
 def test_random_features_are_one_ridge_regression_on_all_rows(stream, features):
     learner = RandomFeaturesRidge(features, 40, 3.0, MLP(7))
-    query = QUERY[:, : stream.table.shape[0]]
+    query = QUERY[:, : stream.dataset.shape[0]]
     ours, session, state = scores_of(learner, stream, query)
     x, y = all_rows(session)
     z, q = features_of(learner, session, x), features_of(learner, session, query)
@@ -384,7 +384,7 @@ def test_a_class_that_was_never_seen_is_not_answered():
     for learner in (StreamingLDA(), RandomFeaturesRidge(width=30)):
         stream = stream_of("class", iterations=1)[:2]
         scores, session, _ = scores_of(learner, stream, QUERY)
-        seen = session.feed.rules["classes_of"][SEED].any(0)
+        seen = session.sampler.index["classes_of"][SEED].any(0)
         assert bool(scores[:, seen].isfinite().all()) and bool((scores[:, ~seen] == -torch.inf).all())
         assert int(seen.sum()) == 4
 
@@ -396,7 +396,7 @@ def test_a_class_that_was_never_seen_is_not_answered():
 ])  # fmt: skip
 def test_settings_that_mean_nothing_are_refused_in_a_line(text):
     kind = "learners" if "LDA" in text or "Ridge" in text else "strategies"
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         parse(text, kind)
     assert "\n" not in str(refusal.value) and text.partition("(")[0] in str(refusal.value)
 
@@ -405,5 +405,5 @@ def test_settings_that_mean_nothing_are_refused_in_a_line(text):
     Learner(NET, AGEM()), StreamingLDA(model=NET), RandomFeaturesRidge(model=NET),
 ], ids=["AGEM", "StreamingLDA", "RandomFeaturesRidge"])  # fmt: skip
 def test_what_needs_task_ends_says_what_to_write_instead(learner):
-    with pytest.raises(Refusal, match="does not say when: write"):
+    with pytest.raises(ConfigurationError, match="does not say when: write"):
         run(learner, replace(stream_of("class"), task_ends=False), [0])

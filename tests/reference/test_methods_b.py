@@ -40,16 +40,16 @@ class Witnessed:
     """One seed's run of a strategy, and all that a plain loop needs to run likewise."""
 
     def __init__(self, strategy, setting="class", optimiser=DESCENT[0], model=None, steps=STEPS, open="all"):
-        table = blobs(CLASSES, 6, 60)
-        table = replace(table, x=table.x.sigmoid())
+        dataset = blobs(CLASSES, 6, 60)
+        dataset = replace(dataset, x=dataset.x.sigmoid())
         budget = Budget(iterations=steps, batch=BATCH)
-        stream = split(table, TASKS, setting, open=open, budget=budget, validation=0.3)
+        stream = split(dataset, TASKS, setting, open=open, budget=budget, validation=0.3)
         session = Session(Learner(model or MLP(7, 4), strategy, optimiser), stream, [3], dtype=torch.float64)
-        self.session, self.problem, self.feed = session, _first(session), session.feed
+        self.session, self.problem, self.sampler = session, _first(session), session.sampler
         first = session.first_state()
         self.start = {name: value[0] for name, value in first.params["net"].items()}
         self.start_of_own = {name: value[0] for name, value in first.params.get("own", {}).get(self.label, {}).items()}
-        self.batches = [[batch for batch in self.feed.batches(t)] for t in range(TASKS)]
+        self.batches = [[batch for batch in self.sampler.batches(t)] for t in range(TASKS)]
         self.tasks = [[self.rows(batch.row[0], batch.task[0]) for batch in batches] for batches in self.batches]
         self.state = learned(session)[1]
         self.params = {name: value[0] for name, value in self.state.params["net"].items()}
@@ -57,14 +57,14 @@ class Witnessed:
 
     @property
     def label(self):
-        return self.session.fleet.learner.sum.labels[0]
+        return self.session.fleet.learner.parts.labels[0]
 
     def rows(self, row, task):
         return Rows(self.problem.x(row, task).flatten(1), self.problem.y(row, task), self.problem.allowed(task))
 
     def of_task(self, t, part="row", valid="valid"):
         """Row numbers of a task, those to learn from or those held out."""
-        finished = self.feed.finished(t)
+        finished = self.sampler.finished(t)
         return getattr(finished, part)[0][getattr(finished, valid)[0]]
 
     def drawn(self, t, i, name):
@@ -109,10 +109,10 @@ NETS = (MLP(9), Conv4(8, 2, 4), Conv4(8, 2, 4, halving="stride"), Module(Small, 
 @pytest.mark.parametrize("model", NETS, ids=repr)
 def test_mas_importance_is_each_rows_own_gradient(model):
     """On networks whose layers are seen, and on one whose layers are not."""
-    table = blobs(CLASSES, 64, 30)
-    stream = split(replace(table, x=table.x.view(-1, 8, 8)), TASKS, "task", budget=Budget(iterations=1, batch=4))
+    dataset = blobs(CLASSES, 64, 30)
+    stream = split(replace(dataset, x=dataset.x.view(-1, 8, 8)), TASKS, "task", budget=Budget(iterations=1, batch=4))
     session = Session(Learner(model, MAS()), stream, [0], dtype=torch.float64)
-    problem, task = _first(session), session.feed.finished(1)
+    problem, task = _first(session), session.sampler.finished(1)
     task = task._replace(**{name: value[0] for name, value in task._asdict().items() if name != "draws"})
     net = {name: value[0] for name, value in session.first_state().params["net"].items()}
     memory = MAS().init(problem, {"net": net}, torch.Generator())[1]
@@ -200,7 +200,7 @@ OF_TASK = [[2 * t, 2 * t + 1] for t in range(TASKS)]
 
 def kept(ours, t, size, name, part="row", valid="valid"):
     """Of each class of a task the rows with the smallest tickets, in their order."""
-    row, ticket = ours.of_task(t, part, valid), ours.feed.finished(t).draws[0][name][0]
+    row, ticket = ours.of_task(t, part, valid), ours.sampler.finished(t).draws[0][name][0]
     rows = ours.rows(row, torch.full_like(row, t))
     chosen = []
     for c in OF_TASK[t]:
@@ -273,7 +273,7 @@ def against_generative_replay(strategy, setting, weighting="tasks", rate=0.02, o
         [{name: normal(ours.drawn(t, i, name)) for name in ("noise", "latent", "noise_again")} for i in range(STEPS)]
         for t in range(TASKS)
     ]
-    seen = [ours.feed.rules["classes_of"][0, :t].any(0) for t in range(TASKS)]
+    seen = [ours.sampler.index["classes_of"][0, :t].any(0) for t in range(TASKS)]
     start = plain.Scholar(ours.start, ours.start_of_own)
     theirs = plain.generative_replay(
         start, ours.tasks, optimiser[1], partial(torch.optim.Adam, lr=rate), draws, answers=seen, weighting=weighting
@@ -318,9 +318,9 @@ def test_generative_replay_asks_each_past_head_in_turn():
 
 
 def test_generative_replay_says_what_it_cannot_make():
-    table = blobs(4, 6, 30)
-    assert "reach beyond" in made_of().notes(split(table, 2))[0]
-    assert made_of().notes(split(replace(table, x=table.x.sigmoid()), 2)) == []
+    dataset = blobs(4, 6, 30)
+    assert "reach beyond" in made_of().notes(split(dataset, 2))[0]
+    assert made_of().notes(split(replace(dataset, x=dataset.x.sigmoid()), 2)) == []
 
 
 def test_generative_replay_learns_its_first_task_as_fine_tuning():

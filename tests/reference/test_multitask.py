@@ -27,7 +27,7 @@ from lifelong.strategies.multitask.pcgrad import PCGrad
 from lifelong.strategies.multitask.surgery import mgda, pcgrad
 from lifelong.strategies.multitask.weights import TaskWeights, UncertaintyWeights
 from lifelong.strategies.regularisation.ewc import EWC
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 from scenarios.joint import isolate, joint
 from scenarios.split import split
 from scenarios.stream import Budget, generator
@@ -128,8 +128,8 @@ def first_steps(strategy, stream, trains: str = "all", dtype=DOUBLE):
     learner = Learner(MLP(5), strategy, SGD(0.1), trains)
     one = Session(learner, stream, [0], dtype=dtype)
     state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], one.first_state())
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
-    for batch in one.feed.batches(0):
+    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
+    for batch in one.sampler.batches(0):
         own = torch.utils._pytree.tree_map(lambda leaf: leaf[0], batch)
         yield problem, state.params, own, learner.gradients(problem, state, own).gradients
 
@@ -194,7 +194,7 @@ def test_a_batch_of_one_task_is_the_plain_step(part):
 
 @pytest.mark.parametrize("part", [PCGrad(), MGDA()], ids=repr)
 def test_fixed_parameters_take_no_part_in_a_conflict(part):
-    _, _, _, ours = next(first_steps(part, joint(tiny("task")), trains="head"))
+    _, _, _, ours = next(first_steps(part, joint(tiny("task")), trainable="head"))
     assert set(ours["net"]) == {"head.weight", "head.bias"}
     start = Session(Learner(MLP(5)), joint(tiny("task")), [0], dtype=DOUBLE).first_state().params["net"]
     end = states(Learner(MLP(5), part, SGD(0.1), "head"), joint(tiny("task")), [0], DOUBLE).params["net"]
@@ -246,27 +246,27 @@ def test_uncertainty_weights_rest_where_the_variance_is_twice_the_loss():
     state = states(dataclasses.replace(learner, optimiser=SGD(0.02)), stream, [0], DOUBLE)
     s = state.params["own"]["UncertaintyWeights/0"]["log_variance"][0]
     one = Session(learner, stream, [0], dtype=DOUBLE)
-    problem = dataclasses.replace(one.fleet.problem, rules={k: v[0] for k, v in one.fleet.problem.rules.items()})
+    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
     for t in range(3):
-        rows = problem.rules["rows_train"][t, : problem.rules["count_train"][t]]
+        rows = problem.index["rows_train"][t, : problem.index["count_train"][t]]
         number = torch.full_like(rows, t)
         net = {"net": {k: v[0] for k, v in state.params["net"].items()}}
         loss = F.cross_entropy(problem.logits(net, problem.x(rows, number)), problem.y(rows, number))
         assert abs(float(s[t].exp() / (2 * loss)) - 1) < 0.1
 
 
-# --- the joint reading ----------------------------------------------------------------------------------------------
+# --- the joint paradigm ----------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Trimmed:
-    """A recipe whose tasks keep only so many training rows."""
+    """A task generator whose tasks keep only so many training rows."""
 
-    recipe: object
+    task_generator: object
     counts: tuple[int, ...]
 
-    def tasks(self, table, seed):
-        tasks = self.recipe.tasks(table, seed)
+    def tasks(self, dataset, seed):
+        tasks = self.task_generator.tasks(dataset, seed)
         return [dataclasses.replace(t, train=t.train[:n]) for t, n in zip(tasks, self.counts, strict=True)]
 
 
@@ -275,7 +275,7 @@ COUNTS = (36, 16, 4)
 
 def unequal(sampling: str, iterations: int = 300, batch: int = 8):
     stream = split(blobs(6, 6, 24), 3, "task", budget=Budget(iterations=iterations, batch=batch))
-    return joint(dataclasses.replace(stream, recipe=Trimmed(stream.recipe, COUNTS)), sampling)
+    return joint(dataclasses.replace(stream, task_generator=Trimmed(stream.task_generator, COUNTS)), sampling)
 
 
 def test_joint_is_training_on_the_concatenated_rows():
@@ -283,8 +283,8 @@ def test_joint_is_training_on_the_concatenated_rows():
     stream = unequal("proportional", 10)
     one = Session(Learner(MLP(4)), stream, [0], dtype=DOUBLE)
     tasks = stream.tasks_of(0)
-    x = torch.cat([stream.table.x[t.train] for t in tasks]).to(DOUBLE)
-    y = torch.cat([t.label[stream.table.y[t.train]] for t in tasks])
+    x = torch.cat([stream.dataset.x[t.train] for t in tasks]).to(DOUBLE)
+    y = torch.cat([t.label[stream.dataset.y[t.train]] for t in tasks])
     closed = torch.ones(len(y), 6, dtype=torch.bool)
     for place, t in enumerate(torch.cat([torch.full((n,), t) for t, n in enumerate(COUNTS)]).tolist()):
         closed[place, list(tasks[t].classes)] = False
@@ -312,7 +312,7 @@ def test_joint_is_training_on_the_concatenated_rows():
 def test_sampling_draws_tasks_as_it_says(sampling, power):
     stream = unequal(sampling)
     one = Session(Learner(MLP(2)), stream, [0, 1])
-    row, number, _, _ = one.feed.plan(0)
+    row, number, _, _ = one.sampler.plan(0)
     share = torch.tensor(COUNTS, dtype=DOUBLE) ** power
     expected = 2400 * share / share.sum()
     for s in range(2):
@@ -447,11 +447,11 @@ def test_what_cannot_be_is_refused_in_one_line():
         ),
     }
     for words, wrong in refused.items():
-        with pytest.raises(Refusal) as seen:
+        with pytest.raises(ConfigurationError) as seen:
             wrong()
         assert words in str(seen.value) and "\n" not in str(seen.value), words
     assert isinstance(Sum((PCGrad(), TaskWeights())), Sum)
-    assert issubclass(StrategyError, Refusal) and issubclass(ModelError, Refusal)
+    assert issubclass(StrategyError, ConfigurationError) and issubclass(ModelError, ConfigurationError)
 
 
 def test_multi_task_gain_is_the_relative_difference_to_each_task_alone():
@@ -476,7 +476,7 @@ def test_every_part_learns(part):
     stream = joint(split(blobs(6, 8, 60), 3, "task", budget=Budget(iterations=60, batch=16)))
     result = run(Learner(MLP(16), part, Adam(0.01)), stream, [0, 1])
     assert float(result.at_task_ends[:, -1].mean()) > 0.9
-    assert stream_for(part).reading == ("continual" if part == FineTuning() else "joint")
+    assert stream_for(part).paradigm == ("continual" if part == FineTuning() else "joint")
 
 
 def test_gramian_is_of_all_leaves():

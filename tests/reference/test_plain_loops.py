@@ -11,7 +11,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.reptile import Reptile
 from lifelong.notation.expression import parse
 from lifelong.studies.published.few_shot import NET, OURS
-from scenarios.episodes import Support, pool
+from scenarios.episodes import Support, class_pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 from tests.reference import plain_few_shot
@@ -33,8 +33,8 @@ def by_the_loops_names(net):
 @pytest.mark.parametrize("row", OURS, ids=lambda row: row.method)
 def test_a_row_learns_and_answers_as_its_plain_loop(row):
     """So a row's accuracy and its loop's differ by their random numbers alone."""
-    table = blobs(24, 28 * 28, 20)
-    images = pool(replace(table, x=table.x.view(-1, 28, 28)), rotations=True)
+    dataset = blobs(24, 28 * 28, 20)
+    images = class_pool(replace(dataset, x=dataset.x.view(-1, 28, 28)), rotations=True)
     method = parse(row.stage, "initialisations")
     tasks = TaskDistribution(parse(NET, "models"), images, images, DOUBLE)
     meta = method.init(tasks, generator("start"))
@@ -54,7 +54,7 @@ def test_a_row_learns_and_answers_as_its_plain_loop(row):
 
     episode = images.draw(1, 5, 1, 15, generator("test"))
     x, y, query = (part[0] for part in (episode.support_x.to(DOUBLE), episode.support_y, episode.query_x.to(DOUBLE)))
-    theirs = plain_few_shot.answers(row.method, net, x[:, None], y, query[:, None])
+    theirs = plain_few_shot.query_scores(row.method, net, x[:, None], y, query[:, None])
     torch.testing.assert_close(
         method.predict(tasks, meta, Support(x, y), query, 5), theirs.detach(), rtol=1e-9, atol=1e-9
     )

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from lifelong.adaptation.few_shot import Bench, FewShot, few_shot_accuracy
+from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_accuracy
 from lifelong.adaptation.methods import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
 from lifelong.contracts.learners import tiny
 from lifelong.core.inner_loop import batch_of, episode_problem
@@ -45,7 +45,7 @@ def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
             net = state.params["net"]
             ones = {k: torch.full_like(v, float(not k.startswith("head."))) for k, v in net.items()}
             state = state._replace(memory=({"importance": ones, "centre": tree_map(torch.clone, net)},))
-        for batch in one.feed.batches(0):
+        for batch in one.sampler.batches(0):
             state, _ = one.fleet.step(state, batch, [0.0, 0.0])
         ends.append(state.params["net"])
     for name, value in ends[0].items():
@@ -117,18 +117,18 @@ def test_a_block_moves_with_the_head_and_nothing_else():
 
 def plain_few_shot(stream, seed: int, net: dict, t: int, k: int, rate: float, steps: int) -> float:
     """One seed, one task, k rows of each class, by a loop over torch.optim.Adam."""
-    task, y = stream.tasks_of(seed)[t], stream.table.y
+    task, y = stream.tasks_of(seed)[t], stream.dataset.y
     chosen = []
     for c in task.classes:
         own = task.train[task.label[y[task.train]] == c]
         chosen.append(own[torch.randperm(len(own), generator=generator(seed, "few-shot rows", t, c))[:k]])
     rows = torch.cat(chosen)
-    head = MLP(9).init(stream.table.shape, stream.classes, generator(seed, "few-shot head"))
+    head = MLP(9).init(stream.dataset.shape, stream.classes, generator(seed, "few-shot head"))
     live = {n: (head[n].to(DOUBLE) if n.startswith("head.") else v).clone().requires_grad_() for n, v in net.items()}
     classes = list(task.classes)
 
     def scores(rows):
-        return plain_forward(live, stream.table.x[rows].to(DOUBLE))[:, classes]
+        return plain_forward(live, stream.dataset.x[rows].to(DOUBLE))[:, classes]
 
     def labels(rows):
         return task.label[y[rows]] - classes[0]
@@ -147,7 +147,7 @@ def test_few_shot_accuracy_is_a_plain_loop(setting):
     one = Session(Learner(MLP(9)), stream, [0, 5], dtype=DOUBLE)
     nets = one.first_state().params["net"]
     what = FewShot((1, 4), optimiser=Adam(0.02), steps=15)
-    ours = few_shot_accuracy(Bench(stream, [0, 5], one.fleet.problem, what), nets)
+    ours = few_shot_accuracy(FewShotEvaluator(stream, [0, 5], one.fleet.problem, what), nets)
     theirs = [
         [
             [plain_few_shot(stream, seed, {n: v[s] for n, v in nets.items()}, t, k, 0.02, 15) for k in (1, 4)]
@@ -156,7 +156,9 @@ def test_few_shot_accuracy_is_a_plain_loop(setting):
         for s, seed in enumerate((0, 5))
     ]
     torch.testing.assert_close(ours, torch.tensor(theirs, dtype=DOUBLE), rtol=0, atol=1e-12)
-    scratch = few_shot_accuracy(Bench(stream, [0, 5], one.fleet.problem, what), nets, replace(what, rule=Scratch()))
+    scratch = few_shot_accuracy(
+        FewShotEvaluator(stream, [0, 5], one.fleet.problem, what), nets, replace(what, method=Scratch())
+    )
     assert torch.equal(scratch, ours)  # these networks are the random draws
 
 
@@ -165,8 +167,8 @@ def test_distillation_is_its_formula_and_gradient():
     net, problem, batch = episode()
     random = generator("teacher")
     u = 3 * torch.randn(12, 3, dtype=DOUBLE, generator=random)
-    rules = {"teacher": u[None], "teacher_place": torch.arange(12)[None]}
-    problem = replace(problem, rules=rules)
+    index = {"teacher": u[None], "teacher_place": torch.arange(12)[None]}
+    problem = replace(problem, index=index)
     batch = batch.replace(row=torch.arange(12))
     alpha, tau = 0.3, 2.5
     part = Distillation(alpha, tau)

@@ -28,14 +28,14 @@ class PackNet(Strategy):
     What is fixed is put back after each step, so that neither momentum nor weight decay moves it. The optimiser does not
     know: it still counts the gradients of fixed weights, in its moments and in clipping. A weight that is given up so
     takes the moments of its rest along into the next task, whose own gradients soon outweigh them; the authors start a
-    new optimiser for each phase (at_task="reset" starts one for each task).
+    new optimiser for each phase (at_task_end="reset" starts one for each task).
     """
 
     share: float = 0.5
     prune: float = 0.75
     previous_params = True
     acts_at_once = True
-    requires = Requirements(settings=("task",), task_ends=True, told_task=True)
+    requires = Requirements(settings=("task",), task_ends=True, task_id=True)
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.share <= 1, "share of a task lies in 0 ... 1")
@@ -48,7 +48,7 @@ class PackNet(Strategy):
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """owner int16, shaped like the net: the task that each entry is learned in, or is free for; task 0-d, from 0."""
-        net, classes_of = params["net"], problem.rules["classes_of"]
+        net, classes_of = params["net"], problem.index["classes_of"]
         first = classes_of.to(torch.int8).argmax(0).to(problem.dtype)  # [C], the first task that has the class
         # a head's weights may lie either way round: what takes them to rows of classes takes rows of numbers back
         rows, back = torch.func.vjp(problem.model.head_rows, net)  # type: ignore[misc]

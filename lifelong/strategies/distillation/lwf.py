@@ -50,7 +50,7 @@ class LwF(Strategy):
         student = outputs.logits[rows] / self.temperature
         teacher = problem.logits({"net": memory["teacher"]}, batch.x[rows]) / self.temperature
         if problem.setting == "task":
-            heads = problem.rules["classes_of"][:, None, :]  # [T, 1, C]
+            heads = problem.index["classes_of"][:, None, :]  # [T, 1, C]
             past = torch.arange(heads.shape[0], device=student.device) < memory["done"]
             terms = soft_cross_entropy(teacher, student, heads, heads) @ share  # [T]
             loss = torch.where(past, terms, torch.zeros_like(terms)).sum()

@@ -11,7 +11,7 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
 from lifelong.strategies.regularisation.fisher import KINDS, fisher
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, pulled
+from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -57,7 +57,7 @@ class EWC(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Add the penalty's: strength x F (p - c)."""
-        return pulled(grads, params, memory, self.strength), {}
+        return quadratic_gradient(grads, params, memory, self.strength), {}
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add this task's paraboloid."""

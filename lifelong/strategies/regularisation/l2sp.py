@@ -39,13 +39,13 @@ class L2SP(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Add the penalty's: strength x (p - start) on the trunk, decay x p on the head."""
-        start, net, pulled = memory["start"], params["net"], {}
+        start, net, quadratic_gradient = memory["start"], params["net"], {}
         for name, gradient in grads["net"].items():  # fixed parameters have none
             if name in start:
-                pulled[name] = gradient + self.strength * (net[name] - start[name])
+                quadratic_gradient[name] = gradient + self.strength * (net[name] - start[name])
             else:
-                pulled[name] = gradient + self.decay * net[name]
-        return {**grads, "net": pulled}, {}
+                quadratic_gradient[name] = gradient + self.decay * net[name]
+        return {**grads, "net": quadratic_gradient}, {}
 
     def phases(self, learner: Learner, steps: int) -> tuple[tuple[Learner, int], ...]:
         """As a rule of transfer, see `lifelong.adaptation.methods`: all weights train, under this pull."""

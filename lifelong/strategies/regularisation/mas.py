@@ -12,7 +12,7 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.row_gradients import row_sums, rows_at_once
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, pulled
+from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -50,7 +50,7 @@ class MAS(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Add the penalty's: 2 x strength x w (p - c)."""
-        return pulled(grads, params, memory, 2 * self.strength), {}
+        return quadratic_gradient(grads, params, memory, 2 * self.strength), {}
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add this task's importance, and hold on to the weights as they are now."""

@@ -16,7 +16,7 @@ WITHOUT_OLD_DATA = (
 )
 
 
-def pulled(gradients: Params, params: Params, memory: dict[str, Any], strength: float | Tensor) -> Params:
+def quadratic_gradient(gradients: Params, params: Params, memory: dict[str, Any], strength: float | Tensor) -> Params:
     """The gradient with that of strength / 2 x sum_i F_i (p_i - c_i)^2 added: g_i + strength x F_i (p_i - c_i).
 
     memory: importance F and centre c, shaped like the net. Written as a gradient because it is two passes over the

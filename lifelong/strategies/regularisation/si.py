@@ -10,7 +10,7 @@ import torch
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, pulled
+from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -46,7 +46,7 @@ class SI(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Add the penalty's: 2 x strength x w (p - c)."""
-        return pulled(grads, params, memory, 2 * self.strength), {}
+        return quadratic_gradient(grads, params, memory, 2 * self.strength), {}
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Add this step's share of the path."""

@@ -85,7 +85,7 @@ class BiC(Strategy):
         teacher = corrected(problem.logits({"net": memory["teacher"]}, batch.x), memory)
         over = old.expand_as(teacher)
         terms = soft_cross_entropy(teacher / self.temperature, outputs.logits / self.temperature, over, over)
-        known = seen | problem.rules["classes_of"][batch.task[:1]][0]
+        known = seen | problem.index["classes_of"][batch.task[:1]][0]
         share = seen.sum().to(problem.dtype) / known.sum()
         rows = (1 - share) * problem.loss_rows(outputs.logits, batch) + share * terms
         return (batch.weight * rows).sum(), outputs

@@ -62,10 +62,12 @@ class GenerativeReplay(Strategy):
 
     def notes(self, stream: Stream) -> list[str]:
         """Whether rows are such as it can make."""
-        x = stream.table.x
+        x = stream.dataset.x
         if not x.is_floating_point() or (x.min() >= 0 and x.max() <= 1):
             return []
-        return [f"GenerativeReplay makes numbers in 0 ... 1, and rows of {stream.table.name} reach beyond: scale them"]
+        return [
+            f"GenerativeReplay makes numbers in 0 ... 1, and rows of {stream.dataset.name} reach beyond: scale them"
+        ]
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The generator, as own parameters; solver and generator of the task before, classes seen [C], tasks done."""

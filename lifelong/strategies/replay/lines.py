@@ -32,15 +32,15 @@ def fitted_line(
     length = 0.5 ** torch.arange(LENGTHS, dtype=scores.dtype, device=scores.device)
     slopes = torch.stack([scores, torch.ones_like(scores)]) * new  # of z by alpha and by beta, [2, N, C]
     target = slopes.gather(2, label.expand(2, -1)[..., None])[..., 0]
-    pair, pulled = unit[0], pull * unit[1]
+    pair, quadratic_gradient = unit[0], pull * unit[1]
     for _ in range(steps):
         p = log_p(pair[None])[0].exp()
         mean = (slopes * p).sum(2)  # [2, N]
-        gradient = ((mean - target) * weight).sum(1) + pulled * pair
+        gradient = ((mean - target) * weight).sum(1) + quadratic_gradient * pair
         # sums, not matrix products: those may be rounded otherwise in a fleet of another size
         spread = (slopes[:, None] * slopes * p).sum(3) - mean[:, None] * mean  # [2, 2, N]
         spread = (spread * weight).sum(2)
-        step = torch.linalg.solve_ex(spread + torch.diag(pulled + DAMPING), gradient)[0]
+        step = torch.linalg.solve_ex(spread + torch.diag(quadratic_gradient + DAMPING), gradient)[0]
         tried = pair - length[:, None] * step  # [L, 2]
         pair = tried.gather(0, loss(tried).argmin().expand(1, 2))[0]
     return pair

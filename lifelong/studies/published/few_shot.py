@@ -13,8 +13,8 @@ from lifelong.meta.pretraining import pretrain
 from lifelong.meta.testing import scored
 from lifelong.notation.expression import parse
 from lifelong.studies.published.rows import Cell, Row, about_machine, absent, mean_and_error, own_cells
-from scenarios.datasets import load_table
-from scenarios.episodes import pool
+from scenarios.datasets import load_dataset
+from scenarios.episodes import class_pool
 
 EPISODES = 600
 NET = "Conv4(32, norm='batch', halving='stride')"
@@ -54,12 +54,12 @@ class FewShotRow(Row):
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed, and test it on the same episodes as all others."""
         method, model = parse(self.stage, "initialisations"), parse(self.model, "models")
-        background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
+        background, evaluation = (load_dataset(name, data_root or None) for name in ("omniglot-background", "omniglot"))
         distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
         began = time.process_time()
         learned = pretrain(method, distribution, seeds, episodes=0)
         seconds = time.process_time() - began
-        unseen = pool(evaluation).to(distribution.device)
+        unseen = class_pool(evaluation).to(distribution.device)
         test = TaskDistribution(model, unseen, unseen)
         found = [
             [

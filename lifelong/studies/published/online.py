@@ -15,8 +15,8 @@ from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import begin, events
 from lifelong.notation.expression import parse
 from lifelong.studies.published.rows import Cell, Row, about_machine, absent, gathered, mean_and_error, own_cells
-from scenarios.datasets import load_table
-from scenarios.episodes import pool
+from scenarios.datasets import load_dataset
+from scenarios.episodes import class_pool
 
 CLASSES, RUNS = 50, 10
 NET = "Conv4(32, halving='stride')"
@@ -58,7 +58,7 @@ class OnlineRow(Row):
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
         method, model = parse(self.stage, "initialisations"), parse(NET, "models")
-        background, evaluation = (load_table(name, data_root or None) for name in ("omniglot-background", "omniglot"))
+        background, evaluation = (load_dataset(name, data_root or None) for name in ("omniglot-background", "omniglot"))
         distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
         wanted = {round(share * method.iterations) for share in SHARES}
         learned: dict[int, Meta] = {}
@@ -66,7 +66,7 @@ class OnlineRow(Row):
         for event in events(method, [distribution] * len(seeds), seeds, state, episodes=0):
             if event.state.iteration in wanted:
                 learned[event.state.iteration] = tree_map(lambda leaf: leaf.clone(), event.state.meta)
-        unseen = pool(evaluation).to(distribution.device)
+        unseen = class_pool(evaluation).to(distribution.device)
         test = TaskDistribution(model, unseen, unseen)
 
         def online(meta: Meta, strategies: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from lifelong.core.files import make_folder, write
 from lifelong.notation.expression import suggest
 from lifelong.studies.published import few_shot, online, sines, split_mnist
 from lifelong.studies.published.rows import Cell, Row, append, cell_of, cells_of, commit, done, stale_cells, why_stale
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 TABLES = (split_mnist, few_shot, sines, online)
 ROWS: tuple[Row, ...] = tuple(row for table in TABLES for row in table.ROWS)
@@ -41,7 +41,7 @@ def reproduce(
     """Run what is missing of the rows that words name, of all where there are none; yield a line for each cell.
 
     Each cell is written at once, so the work can be cut off and goes on later. A cell that cannot be measured is said,
-    and the others are. Raises a Refusal where a word names no row, and at the end where a cell could not be measured.
+    and the others are. Raises a ConfigurationError where a word names no row, and at the end where a cell could not be measured.
     """
     rows = chosen(words)
     commit()  # of the code as it is now, before hours go by
@@ -66,13 +66,13 @@ def reproduce(
     for row in rows:
         yield f"{row.name}: {row.verdict(cells_of(record))}"
     if failed:
-        raise Refusal(f"not measured, for the reasons above: {'; '.join(map(_name, failed))}")
+        raise ConfigurationError(f"not measured, for the reasons above: {'; '.join(map(_name, failed))}")
 
 
 def chosen(words: str) -> list[Row]:
     """The rows that words name: names, or beginnings of names, with commas between; without any, all but those on request.
 
-    A whole name is that row alone, and brings a row on request. Raises a Refusal for a word that names none.
+    A whole name is that row alone, and brings a row on request. Raises a ConfigurationError for a word that names none.
     """
     if not words.strip(" ,"):
         return [row for row in ROWS if not row.on_request]
@@ -81,7 +81,7 @@ def chosen(words: str) -> list[Row]:
         named = [row for row in ROWS if row.name == word]
         named = named or [row for row in ROWS if row.name.startswith(word) and not row.on_request]
         if not named:
-            raise Refusal(f"unknown row {word!r}: {suggest(word, [row.name for row in ROWS])}")
+            raise ConfigurationError(f"unknown row {word!r}: {suggest(word, [row.name for row in ROWS])}")
         found += [row for row in named if row not in found]
     return found
 
@@ -132,7 +132,7 @@ def _name(some: Missing) -> str:
 def _words(error: Exception) -> str:
     """An error in a line; one that is not meant for people says where it happened."""
     line = (str(error).splitlines() or [""])[0]
-    if isinstance(error, Refusal):
+    if isinstance(error, ConfigurationError):
         return line
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {line} ({Path(place.filename).name}, line {place.lineno})"

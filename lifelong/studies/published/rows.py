@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lifelong.core.files import make_folder, write
 from lifelong.notation.expression import parse
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 # Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
 # learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count.
@@ -83,7 +83,7 @@ def cells_of(record: Path) -> list[Cell]:
     except FileNotFoundError:
         return []
     except ValueError:
-        raise Refusal(f"{record} is damaged: put back its last good version") from None
+        raise ConfigurationError(f"{record} is damaged: put back its last good version") from None
 
 
 def cell_of(row: Row, seeds: tuple[int, ...], measured: Cell) -> Cell:
@@ -207,5 +207,5 @@ def _built(kind: str, text: str) -> str:
     """The text of what a text builds, with all its fields; empty where it builds nothing (any more)."""
     try:
         return repr(parse(text, kind))
-    except Refusal:
+    except ConfigurationError:
         return ""

@@ -62,8 +62,8 @@ class SplitMnistRow(Row):
         entry = find("split-mnist")
         words = ", ".join(f"{name}={value!r}" for name, value in entry.options.items())
         budget = f"{entry.budget.iterations} iterations of {entry.budget.batch} a task"
-        reading = f", {self.baseline}" if self.baseline else ""
-        return f"split-mnist({words}){reading}, {entry.model}, {entry.optimiser}, {budget}"
+        paradigm = f", {self.baseline}" if self.baseline else ""
+        return f"split-mnist({words}){paradigm}, {entry.model}, {entry.optimiser}, {budget}"
 
     def wanted(self, cells: list[Cell]) -> int:
         """Seeds that the cell should have: 20 where the published error is above half a point, or the limit decides

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from lifelong.contracts.learners import tiny
 from lifelong.core import footprint as weighing
-from lifelong.core.footprint import MOST_MEMBERS, MOST_TASKS, WeightError, use_threads, weigh
+from lifelong.core.footprint import MOST_MEMBERS, MOST_TASKS, ResourceError, estimate_memory, use_threads
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request
 from lifelong.notation.expression import parse, vocabulary
@@ -59,18 +59,18 @@ def nine(monkeypatch):
 @pytest.mark.parametrize("what, budget, hint", HUGE.values(), ids=HUGE.keys())
 def test_what_is_too_large_is_refused_at_once(nine, what, budget, hint):
     began = time.process_time()
-    with pytest.raises(WeightError, match=hint) as error:
+    with pytest.raises(ResourceError, match=hint) as error:
         check_request(what, digits(**budget), list(range(5)), "cpu")
     assert "\n" not in str(error.value) and time.process_time() - began < 10
 
 
 def test_too_many_tasks_or_members_are_refused_at_once(nine):
     began = time.process_time()
-    with pytest.raises(WeightError, match="ask for fewer tasks"):
+    with pytest.raises(ResourceError, match="ask for fewer tasks"):
         check_request(learner(), digits("permuted-digits", {"tasks": 10**6}), [0], "cpu")
-    with pytest.raises(WeightError, match="--fleet 1000"):
+    with pytest.raises(ResourceError, match="--fleet 1000"):
         check_request(learner(), digits(), list(range(100_000)), "cpu")
-    with pytest.raises(WeightError, match="--fleet 1000"):
+    with pytest.raises(ResourceError, match="--fleet 1000"):
         varied = replace(learner(), strategy=made(vocabulary("strategies")["EWC"], strength=vary(*range(2000))))
         check_request(varied, digits(), list(range(6)), "cpu")
     assert time.process_time() - began < 10
@@ -78,11 +78,11 @@ def test_too_many_tasks_or_members_are_refused_at_once(nine):
 
 def test_a_fleet_that_fits_is_not_refused(nine):
     wide = learner(model="MLP(1000, 1000)")
-    with pytest.raises(WeightError, match="--fleet") as error:
-        weigh(wide, digits(), range(500))
+    with pytest.raises(ResourceError, match="--fleet") as error:
+        estimate_memory(wide, digits(), range(500))
     size = int(str(error.value).rpartition(" ")[2])
-    assert sum(weigh(wide, digits(), range(500), fleet=size).values()) <= 9 * GIGABYTE
-    assert sum(weigh(wide, digits(), range(size)).values()) > 8 * GIGABYTE
+    assert sum(estimate_memory(wide, digits(), range(500), fleet=size).values()) <= 9 * GIGABYTE
+    assert sum(estimate_memory(wide, digits(), range(size)).values()) > 8 * GIGABYTE
 
 
 @pytest.mark.parametrize("text", [*(repr(make()) for make in vocabulary("strategies").values())])
@@ -90,7 +90,7 @@ def test_every_strategy_is_weighed_as_it_is(text):
     """What is found without values is what there is with values."""
     stream = tiny()
     own = learner(text, "MLP(8)")
-    found = weigh(own, stream, [0, 1, 2])
+    found = estimate_memory(own, stream, [0, 1, 2])
     state = Session(own, stream, [0, 1, 2]).first_state()
     parts = {
         "the network and its optimiser": (state.params, state.optimiser),
@@ -104,12 +104,15 @@ def test_every_strategy_is_weighed_as_it_is(text):
 @pytest.mark.parametrize("text", ["MLP(8)", "Conv4(8, 2)", "NearestClassMean()"])
 def test_models_and_learners_are_weighed(text):
     own = learner(model=text) if text in ("MLP(8)", "Conv4(8, 2)") else parse(text, "learners")
-    assert weigh(own, digits(), [0])["the network and its optimiser"] > 0
+    assert estimate_memory(own, digits(), [0])["the network and its optimiser"] > 0
 
 
 def test_weighing_takes_no_memory_and_no_random_number():
     before = torch.get_rng_state()
-    assert weigh(learner(model="MLP(10000, 10000)"), digits(), [0])["the network and its optimiser"] > 2 * GIGABYTE
+    assert (
+        estimate_memory(learner(model="MLP(10000, 10000)"), digits(), [0])["the network and its optimiser"]
+        > 2 * GIGABYTE
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -120,7 +123,7 @@ def test_own_code_that_cannot_be_weighed_is_left_to_what_makes_it():
             assert net["head.bias"].sum().item() < 1e9
             return net
 
-    found = weigh(replace(learner(), model=Reads(8)), digits(), [0])
+    found = estimate_memory(replace(learner(), model=Reads(8)), digits(), [0])
     assert "the plan of what is shown" in found and "the network and its optimiser" not in found
 
 
@@ -129,10 +132,10 @@ def test_the_limits_are_this_machines():
     before = torch.get_num_threads()
     use_threads(before)
     for count in (0, -1, 100_000):
-        with pytest.raises(WeightError, match="--threads"):
+        with pytest.raises(ResourceError, match="--threads"):
             use_threads(count)
     assert torch.get_num_threads() == before
-    assert weigh(learner(), replace(tiny(), budget=Budget(epochs=2, batch=4)), [0])
+    assert estimate_memory(learner(), replace(tiny(), budget=Budget(epochs=2, batch=4)), [0])
 
 
 @pytest.mark.parametrize(

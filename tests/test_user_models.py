@@ -15,7 +15,7 @@ from lifelong.notation.expression import parse
 from lifelong.notation.user_code import load_file, name_files
 from lifelong.notation.varied import settings_of
 from lifelong.strategies.replay.replay import Replay
-from scenarios.errors import Refusal
+from scenarios.errors import ConfigurationError
 
 HEAD = """import math
 from dataclasses import dataclass
@@ -164,7 +164,7 @@ def test_what_a_network_raises_is_one_line_with_its_place(net, text, line, hint)
     if "self.count" in line and text is RECORD:
         line = "object.__setattr__(self, 'count', getattr(self, 'count', 0) + 1); x = x + self.count"
     model = net(re.sub(r"\bpass\b", lambda _: line, text))
-    with pytest.raises(Refusal, match=re.escape(hint)) as error:
+    with pytest.raises(ConfigurationError, match=re.escape(hint)) as error:
         run(Learner(model), tiny(), [0, 1])
     words = str(error.value)
     assert "\n" not in words and re.match(r"my_net\.py:\d+: ", words), words
@@ -202,7 +202,7 @@ CLASSES = {
 
 @pytest.mark.parametrize("text, hint", CLASSES.values(), ids=CLASSES.keys())
 def test_a_class_that_is_no_model_is_one_line(net, text, hint):
-    with pytest.raises(Refusal, match=re.escape(hint)) as error:
+    with pytest.raises(ConfigurationError, match=re.escape(hint)) as error:
         run(Learner(net(text)), tiny(), [0, 1])
     assert "\n" not in str(error.value) and str(error.value).startswith("my_net.py:"), error.value
 
@@ -213,7 +213,7 @@ def test_a_class_that_is_no_model_is_one_line(net, text, hint):
      ("Net(classes=3)", "no field 'classes'"), ("Net(8, width=9)", "width")],
 )  # fmt: skip
 def test_a_wrong_field_is_one_line(net, call, hint):
-    with pytest.raises(Refusal, match=hint) as error:
+    with pytest.raises(ConfigurationError, match=hint) as error:
         net(PLAIN.replace("width=8", "width: int = 8"), call)
     assert "\n" not in str(error.value)
 
@@ -231,7 +231,7 @@ def test_declared_mixing_is_refused_by_a_stream_in_one_line(net):
     )
     model = net(text)
     assert [row for row in check_model(model) if row[1]] == []
-    with pytest.raises(Refusal, match="beside them"):
+    with pytest.raises(ConfigurationError, match="beside them"):
         run(Learner(model), tiny(), [0])
 
 

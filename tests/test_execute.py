@@ -21,9 +21,9 @@ from lifelong.runs.execute import estimated, execute, new_folder
 from lifelong.runs.folder import RunFolder, load
 from lifelong.runs.request import Request
 from lifelong.studies import comparison as side_by_side
-from lifelong.studies import paradigms as readings
-from lifelong.studies.comparison import Asked, compare_readings
-from scenarios.errors import Refusal
+from lifelong.studies import paradigms as paradigms
+from lifelong.studies.comparison import Asked, compare_paradigms
+from scenarios.errors import ConfigurationError
 
 PLAIN = Request("split-blobs", seeds=(0, 1), iterations=6, device="cpu", strategy="Replay(size=9)")
 ASKED = Asked(
@@ -41,9 +41,9 @@ def test_python_and_the_command_line_run_the_same(cli, tmp_path):
     assert cli("run", "split-blobs", *words)[0] == 0
     assert torch.equal(load(tmp_path / "runs/words").result.accuracy, result.accuracy) and told
     assert torch.equal(load(tmp_path / "runs/python").result.accuracy, result.accuracy)
-    with pytest.raises(Refusal, match="exists already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         execute(PLAIN, out=tmp_path / "runs", name="python")
-    with pytest.raises(Refusal, match="goes with the baseline joint"):
+    with pytest.raises(ConfigurationError, match="goes with the baseline joint"):
         execute(replace(PLAIN, strategy="PCGrad()"), out=tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
     assert "2 seeds, 5 tasks, 10 classes" in estimated(PLAIN)
@@ -103,7 +103,7 @@ def test_two_processes_do_not_work_in_one_folder(cli, tmp_path):
 
 
 def test_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
-    """Words of a user's are never read as the marks of a table's colours."""
+    """Words of a user's are never read as the marks of a dataset's colours."""
     words = ["--seeds", "1", "--iterations", "2", "--device", "cpu", "--strategy", "TaskWeights((1,2,3,4,5))"]
     code, _, errors = cli("run", "split-blobs", *words, "--name", "[/]")
     assert code == 0 and "saved in runs/[/]" in errors, errors
@@ -141,7 +141,7 @@ def test_a_resumed_run_on_other_data_is_refused(tmp_path, monkeypatch):
         RunFolder.open(made.path).changes()
 
 
-# --- a comparison of readings keeps each line as it is finished ---------------------------------------------------
+# --- a comparison of paradigms keeps each line as it is finished ---------------------------------------------------
 
 
 def numbers(lines):
@@ -151,9 +151,9 @@ def numbers(lines):
 
 
 def test_a_stopped_comparison_goes_on_and_learns_no_line_again(cli, tmp_path, monkeypatch):
-    _, whole, _ = compare_readings(ASKED, tmp_path / "whole")
+    _, whole, _ = compare_paradigms(ASKED, tmp_path / "whole")
     learned = []
-    add = readings.Comparison._add
+    add = paradigms.Comparison._add
 
     def stop_at_the_sixth(comparison, line, nets=None):
         if len(learned) == 5:
@@ -161,17 +161,17 @@ def test_a_stopped_comparison_goes_on_and_learns_no_line_again(cli, tmp_path, mo
         learned.append(line.method)
         add(comparison, line, nets)
 
-    monkeypatch.setattr(readings.Comparison, "_add", stop_at_the_sixth)
+    monkeypatch.setattr(paradigms.Comparison, "_add", stop_at_the_sixth)
     with pytest.raises(Stopped, match="lifelong resume"):
-        compare_readings(ASKED, tmp_path / "cut")
+        compare_paradigms(ASKED, tmp_path / "cut")
     (folder,) = (tmp_path / "cut").iterdir()
     about, kept = side_by_side.load_lines(folder)
     assert about["status"] == "running" and [line.method for line in kept] == learned
     learned_before, learned = learned, []
     monkeypatch.setattr(
-        readings.Comparison, "_add", lambda c, line, nets=None: (learned.append(line.method), add(c, line, nets))
+        paradigms.Comparison, "_add", lambda c, line, nets=None: (learned.append(line.method), add(c, line, nets))
     )
-    about, lines, again = compare_readings(folder)
+    about, lines, again = compare_paradigms(folder)
     assert again == folder and about["status"] == "done"
     assert [*learned_before, *learned] == [line.method for line in whole]
     assert numbers(lines) == numbers(whole)
@@ -186,19 +186,19 @@ def test_a_comparison_that_cannot_be_kept_is_refused_before_it_learns(tmp_path, 
     def learn(*_):
         raise AssertionError("it learned")
 
-    monkeypatch.setattr(readings.Comparison, "learn", learn)
+    monkeypatch.setattr(paradigms.Comparison, "learn", learn)
     with pytest.raises(RunError, match="cannot be made"):
-        compare_readings(ASKED, tmp_path / "file/inside")
+        compare_paradigms(ASKED, tmp_path / "file/inside")
     monkeypatch.setattr(files.os, "fsync", refuse)
     with pytest.raises(RunError, match="Read-only"):
-        compare_readings(ASKED, tmp_path / "full")
+        compare_paradigms(ASKED, tmp_path / "full")
 
 
 def test_damaged_words_of_a_comparison_are_one_line(tmp_path):
     for text in ("{", "[]", "{}", '{"request": 3}'):
-        (tmp_path / "readings.json").write_text(text)
-        with pytest.raises(RunError, match=r"readings\.json"):
-            compare_readings(tmp_path)
+        (tmp_path / "paradigms.json").write_text(text)
+        with pytest.raises(RunError, match=r"paradigms\.json"):
+            compare_paradigms(tmp_path)
 
 
 # --- file systems that refuse ---------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_file_system_that_may_only_be_read_is_one_line(tmp_path, read_only):
         "run": lambda: execute(PLAIN, out=tmp_path, name="more"),
         "report": lambda: write_report(groups, tmp_path / "report.html"),
         "new": lambda: write_new("strategy", tmp_path / "idea.py"),
-        "readings": lambda: compare_readings(ASKED, tmp_path / "readings"),
+        "paradigms": lambda: compare_paradigms(ASKED, tmp_path / "paradigms"),
         "page": lambda: write_page([], tmp_path / "docs/page.md"),
     }
     for name, attempt in attempts.items():
@@ -261,9 +261,9 @@ def test_a_file_system_that_may_only_be_read_is_one_line(tmp_path, read_only):
         ["run", "split-blobs", "--out", "run/run.json/runs"],
         ["run", "split-blobs", "--out", "/proc/runs"],
         ["new", "strategy", "/proc/idea.py"],
-        ["reproduce", "--table-only", "--record", "none.json", "--page", "run/run.json/docs/page.md"],
+        ["reproduce", "--dataset-only", "--record", "none.json", "--page", "run/run.json/docs/page.md"],
         ["pretrain", "sines", "--init", "MAML(iterations=2, shot=5)", "--output", "/proc/start.safetensors"],
-        ["compare", "split-blobs", "--setting", "task", "--readings", "multi-task", "--out", "run/run.json/runs"],
+        ["compare", "split-blobs", "--setting", "task", "--paradigms", "multi-task", "--out", "run/run.json/runs"],
     ],
     ids=lambda words: " ".join(words[-2:]),
 )
