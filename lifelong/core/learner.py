@@ -146,7 +146,7 @@ class Learner(AnyLearner):
     adapts_by_rule = True
 
     @property
-    def sum(self) -> Sum:
+    def parts(self) -> Sum:
         """The strategy as a sum of parts."""
         return Sum(self.strategy.parts)
 

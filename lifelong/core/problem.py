@@ -18,7 +18,7 @@ from scenarios.stream import Dataset
 class Problem:
     """Model and dataset, shared by all seeds, and the index of one seed (the fleet maps over them).
 
-    index: `scenarios.stream.index` without the leading S. tasks: T, or 1 where the stream does not say how many there
+    index: `scenarios.stream.stream_index` without the leading S. tasks: T, or 1 where the stream does not say how many there
     are. batch: rows of the stream in a step. task_rows, validation_rows: N and V of a finished task, padding included.
     task_ends: whether the learner is told when a task ends.
     """
@@ -85,7 +85,7 @@ class Problem:
         return self.index["allowed"][task]
 
     def features(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
-        """The network's features [B, F]; `at` sees each layer, see `lifelong.models.perceptron.Hook`."""
+        """The network's features [B, F]; `at` sees each layer, see `lifelong.models.base.Hook`."""
         return self.model.features(params["net"], x, at)
 
     def logits(self, params: Params, x: Tensor, at: Hook | None = None) -> Tensor:
