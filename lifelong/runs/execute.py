@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-from lifelong.core.files import RunError, Stopped, held_alone, remove_partials
+from lifelong.core.files import RunError, held_alone, remove_partials
+from lifelong.core.stopped import Stopped
 from lifelong.core.loop import Progress, check_request, cost, run
 from lifelong.notation.user_code import name_files
 from lifelong.runs.request import Request, default_folder
