@@ -17,14 +17,17 @@ app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_compl
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"lifelong {version('lifelong')}")
+        try:
+            typer.echo(f"lifelong {version('lifelong')}")
+        except PackageNotFoundError:
+            raise ConfigurationError("these are files that are not installed, and so of no version") from None
         raise typer.Exit
 
 
 @app.callback()
-def lifelong(
+def overview(
     version: Annotated[
         bool, typer.Option("--version", help="Say which version this is.", callback=_version, is_eager=True)
     ] = False,
@@ -39,7 +42,7 @@ def lifelong(
 
 
 def main() -> None:
-    """The console script: errors become one line, and exit codes 0, 1 and 2."""
+    """The console script: errors become one line, and exit codes 0, 1 and 2, or 130 after Ctrl-C."""
     try:
         code = app(prog_name="lifelong", standalone_mode=False)
     except ConfigurationError as error:
@@ -50,7 +53,7 @@ def main() -> None:
         sys.stderr.write(f"stopped, and saved: {error}\n")
         code = 1
     except (KeyboardInterrupt, typer.Abort):
-        code = 1
+        code = 130
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifelong.commands.completion import complete
 from lifelong.commands.options import LEARNED, OUTPUT, Json, Options, Out, Strategies, option, takes
 from scenarios.errors import ConfigurationError
 
@@ -24,9 +23,7 @@ def compare(
     strategy: Strategies = None,
     learner: Annotated[
         list[str] | None,
-        option(
-            LEARNED, "as in 'NearestClassMean()', once for each method", "EXPR", autocompletion=complete("learners")
-        ),
+        option(LEARNED, "as in 'NearestClassMean()', once for each method", "EXPR", names="learners"),
     ] = None,
     baselines: Annotated[str, option(LEARNED, "as in joint,joint(sampling='uniform'),isolate")] = "",
     paradigms: Annotated[str, option(LEARNED, "instead: one stream read four ways, as in all or multi-task,meta")] = "",

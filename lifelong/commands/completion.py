@@ -13,7 +13,14 @@ ROOT = Path(__file__).parents[2]
 RECORD = re.compile(r"^@(?:dataclasses\.)?dataclass.*\nclass ([A-Za-z]\w*)(.*):\n((?:\n|    .*\n)*)", re.MULTILINE)
 VERB = re.compile(r"^    def (\w+)", re.MULTILINE)
 ENTRY = re.compile(r'\bEntry\(\s*"([\w-]+)"')
-WORDS = {"settings": ("task", "domain", "class"), "devices": ("auto", "cpu", "cuda", "mps")}
+WORDS = {
+    "settings": ("task", "domain", "class"),
+    "devices": ("auto", "cpu", "cuda", "mps"),
+    "files": ("strategy", "scenario", "model"),
+    "kinds": (
+        "scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "adaptations", "metrics", "data",
+    ),
+}  # fmt: skip
 
 
 def complete(kind: str) -> Callable[[str], list[str]]:
@@ -22,7 +29,7 @@ def complete(kind: str) -> Callable[[str], list[str]]:
 
 
 def names(kind: str) -> list[str]:
-    """What can be named of a kind: scenarios, strategies, learners, models, optimisers, settings, devices."""
+    """What can be named of a kind: scenarios, strategies, learners, models, optimisers, and the kinds of `WORDS`."""
     if kind in WORDS:
         return list(WORDS[kind])
     if kind == "scenarios":

@@ -70,7 +70,7 @@ class Commands(Page, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the first word names. Raises a ConfigurationError, with the nearest name, where none is."""
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from lifelong.notation.expression import suggest
+            from lifelong.notation.user_code import suggest
 
             raise ConfigurationError(f"unknown command {args[0]!r}: {suggest(args[0], list(self.commands))}")
         return super().resolve_command(ctx, args)

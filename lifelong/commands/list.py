@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from lifelong.commands.completion import WORDS, complete
 from scenarios.errors import ConfigurationError
 
-KINDS = (
-    "scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "adaptations", "metrics", "data"
-)  # fmt: skip
-KIND = typer.Argument(metavar="KIND", help=", ".join(KINDS), show_default="all", autocompletion=lambda: list(KINDS))
+KINDS = WORDS["kinds"]
 
 
-def list(kind: Annotated[str, KIND] = "") -> None:
+def list(
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help=", ".join(KINDS), show_default="all", autocompletion=complete("kinds")),
+    ] = "",
+) -> None:
     """List what can be named: scenarios, strategies, models ...
 
     Example: lifelong list strategies

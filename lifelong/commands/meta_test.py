@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from lifelong.commands.completion import complete
 from lifelong.commands.options import Json, Options, option, takes
 from scenarios.errors import ConfigurationError
 
@@ -19,17 +18,17 @@ TESTED, EPISODES, ONLINE = "What is tested on", "Episodes", "Or a stream"
 def meta_test(
     *,
     starts: Annotated[list[Path], typer.Argument(metavar="FILE...", help="starts that `lifelong pretrain` wrote")],
-    data: Annotated[str, option(TESTED, "a data set", show_default="that of the start's scenario")] = "",
-    way: Annotated[int, option(EPISODES, "classes of an episode", "N", show_default="as trained")] = 0,
-    shot: Annotated[int, option(EPISODES, "support images of each class", "N", show_default="as trained")] = -1,
+    data: Annotated[str, option(TESTED, "a data set", usual="that of the start's scenario")] = "",
+    way: Annotated[int, option(EPISODES, "classes of an episode", "N", usual="as trained")] = 0,
+    shot: Annotated[int, option(EPISODES, "support images of each class", "N", usual="as trained")] = -1,
     query: Annotated[int, option(EPISODES, "query images of each class", "N")] = 15,
     episodes: Annotated[int, option(EPISODES, "episodes, the same for all starts", "N")] = 600,
     online: Annotated[
-        int, option(ONLINE, "learn so many classes one after another, image by image", "N", show_default=False)
+        int, option(ONLINE, "learn so many classes one after another, image by image", "N", usual="episodes")
     ] = 0,
     strategy: Annotated[
         list[str] | None,
-        option(ONLINE, "with --online, as in 'Replay(size=200)'", "EXPR", autocompletion=complete("strategies")),
+        option(ONLINE, "with --online, as in 'Replay(size=200)'", "EXPR", names="strategies"),
     ] = None,
     runs: Annotated[int, option(ONLINE, "with --online: draws of the classes", "N")] = 10,
     optimiser: Annotated[

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-KIND = typer.Argument(
-    metavar="KIND", help="strategy, scenario or model", autocompletion=lambda: ["strategy", "scenario", "model"]
-)
+from lifelong.commands.completion import complete
 
 
 def new(
-    kind: Annotated[str, KIND],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="strategy, scenario or model", autocompletion=complete("files"))
+    ],
     path: Annotated[Path, typer.Argument(metavar="FILE.py", help="the file to write")],
 ) -> None:
     """Write a small working file to start from.

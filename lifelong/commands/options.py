@@ -12,9 +12,9 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -25,78 +25,61 @@ if TYPE_CHECKING:
 
 LEARNED, SEEDS, BUDGET = "What is learned", "Seeds", "Budget"
 EVALUATION, MACHINE, OUTPUT = "Evaluation", "Machine", "Output"
-USUAL = "the scenario's"
+SCENARIO = "as in split-digits or 'split-digits(tasks=2)'; all: `lifelong list scenarios`"
+MODEL = "as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'"
+USUAL, OWN = "the scenario's", "each seed's own"
 
 
-def option(group: str, help: str, metavar: str = "TEXT", *flags: str, **more: Any) -> Any:
-    """An option in a group. flags: where they are not its name's; more: as `typer.Option` takes it."""
-    return typer.Option(*flags, help=help, rich_help_panel=group, metavar=metavar or None, **more)
+def option(group: str, help: str, metavar: str = "TEXT", *flags: str, usual: str = "", names: str = "") -> Any:
+    """An option under a heading.
+
+    metavar: what stands for its value, "" for none. flags: where they are not its name's. usual: its default in words.
+    names: the kind of what it names, for completion, see `lifelong.commands.completion.names`.
+    """
+    return typer.Option(
+        *flags, help=help, rich_help_panel=group, metavar=metavar or None, show_default=usual or True,
+        autocompletion=complete(names) if names else None,
+    )  # fmt: skip
+
+
+def shared(default: Any, about: Any) -> Any:
+    """A field of `Options`: its default, and its option or argument."""
+    return field(default=default, metadata={"about": about})
 
 
 @dataclass(frozen=True)
 class Options:
     """What is run, on what, for how long, and where; a field of the same name in `lifelong.runs.request.Request`."""
 
-    scenario: Annotated[
-        str,
-        typer.Argument(
-            metavar="SCENARIO",
-            help="a named scenario, as in split-digits or 'split-digits(tasks=2)'; `lifelong list scenarios`",
-            autocompletion=complete("scenarios"),
-        ),
-    ] = ""
-    setting: Annotated[
-        str, option(LEARNED, "task, domain or class", show_default=USUAL, autocompletion=complete("settings"))
-    ] = ""
-    model: Annotated[
-        str,
-        option(
-            LEARNED, "as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'", "EXPR",
-            show_default=USUAL, autocompletion=complete("models"),
-        ),
-    ] = ""  # fmt: skip
-    optimiser: Annotated[
-        str,
-        option(LEARNED, "as in 'Adam(0.001)'", "EXPR", show_default=USUAL, autocompletion=complete("optimisers")),
-    ] = ""
-    init: Annotated[str, option(LEARNED, "where the network starts: drawn, learned, or a file of a start", "EXPR")] = (
-        "Random()"
+    scenario: str = shared("", typer.Argument(metavar="SCENARIO", help=SCENARIO, autocompletion=complete("scenarios")))
+    setting: str = shared("", option(LEARNED, "task, domain or class", usual=USUAL, names="settings"))
+    model: str = shared("", option(LEARNED, MODEL, "EXPR", usual=USUAL, names="models"))
+    optimiser: str = shared("", option(LEARNED, "as in 'Adam(0.001)'", "EXPR", usual=USUAL, names="optimisers"))
+    init: str = shared(
+        "Random()", option(LEARNED, "where the network starts: drawn, learned, or a start's file", "EXPR")
     )
-    seeds: Annotated[
-        str, option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11", "SEEDS")
-    ] = "5"
-    order_seed: Annotated[
-        int, option(SEEDS, "order of classes and tasks for all seeds", "N", show_default="each seed's own")
-    ] = -1
-    start_seed: Annotated[int, option(SEEDS, "first weights for all seeds", "N", show_default="each seed's own")] = -1
-    data_seed: Annotated[
-        int, option(SEEDS, "order of rows, and all draws, for all seeds", "N", show_default="each seed's own")
-    ] = -1
-    iterations: Annotated[int, option(BUDGET, "iterations of each task", "N", show_default=USUAL)] = 0
-    epochs: Annotated[
-        float, option(BUDGET, "instead of iterations: passes over each task", "X", show_default=USUAL)
-    ] = 0.0
-    batch: Annotated[int, option(BUDGET, "rows of a batch", "N", show_default=USUAL)] = 0
-    repeats: Annotated[
-        int, option(BUDGET, "steps on each batch before the next one comes", "N", show_default=USUAL)
-    ] = 0
-    eval_every: Annotated[
-        int, option(EVALUATION, "evaluate also every so many iterations", "N", show_default="at task ends")
-    ] = 0
-    eval_rows: Annotated[int, option(EVALUATION, "test rows, in all, of the evaluations along the way", "N")] = 1000
-    few_shot: Annotated[
-        str, option(EVALUATION, "before each task, adapt with so many rows of each class, as in 1,5,10", "SHOTS")
-    ] = ""
-    device: Annotated[str, option(MACHINE, "auto, cpu, cuda, cuda:1 or mps", autocompletion=complete("devices"))] = (
-        "auto"
+    seeds: str = shared(
+        "5", option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 7:12 is 7 ... 11; 3:4 is seed 3 alone", "SEEDS")
     )
-    fleet: Annotated[int, option(MACHINE, "seeds that run together", "N", show_default="all")] = 0
-    compile: Annotated[bool, option(MACHINE, "compile the gradient: 45 s once, then faster", "", "--compile")] = False
-    threads: Annotated[int, option(MACHINE, "processor threads; equal to the bit only for equal threads", "N")] = 1
-    data_root: Annotated[
-        str,
-        option(MACHINE, "folder of the data sets", "PATH", show_default="$LIFELONG_DATA, or the user's cache"),
-    ] = ""
+    order_seed: int = shared(-1, option(SEEDS, "order of classes and tasks for all seeds", "N", usual=OWN))
+    start_seed: int = shared(-1, option(SEEDS, "first weights for all seeds", "N", usual=OWN))
+    data_seed: int = shared(-1, option(SEEDS, "order of rows, and all draws, for all seeds", "N", usual=OWN))
+    iterations: int = shared(0, option(BUDGET, "iterations of each task", "N", usual=USUAL))
+    epochs: float = shared(0.0, option(BUDGET, "instead of iterations: passes over each task", "X", usual=USUAL))
+    batch: int = shared(0, option(BUDGET, "rows of a batch", "N", usual=USUAL))
+    repeats: int = shared(0, option(BUDGET, "steps on each batch before the next one comes", "N", usual=USUAL))
+    eval_every: int = shared(0, option(EVALUATION, "evaluate also every so many iterations", "N", usual="at task ends"))
+    eval_rows: int = shared(1000, option(EVALUATION, "test rows, in all, of the evaluations along the way", "N"))
+    few_shot: str = shared(
+        "", option(EVALUATION, "before each task, adapt with so many rows of each class, as in 1,5,10", "SHOTS")
+    )
+    device: str = shared("auto", option(MACHINE, "auto, cpu, cuda, cuda:1 or mps", names="devices"))
+    fleet: int = shared(0, option(MACHINE, "seeds that run together", "N", usual="all"))
+    compile: bool = shared(False, option(MACHINE, "compile the gradient: 45 s once, then faster", "", "--compile"))
+    threads: int = shared(1, option(MACHINE, "processor threads; equal to the bit only for equal threads", "N"))
+    data_root: str = shared(
+        "", option(MACHINE, "folder of the data sets", "PATH", usual="$LIFELONG_DATA, or the user's cache")
+    )
 
     def request(self, **method: Any) -> Request:
         """The request that these words make, with a method's own words."""
@@ -115,35 +98,35 @@ def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Calla
 
     defaults: of this command, where they are not those of the fields.
     """
-    hints, usual = (
-        get_type_hints(Options, include_extras=True),
-        {field.name: field.default for field in fields(Options)},
-    )
-    chosen = [name for name in usual if name in names] if names else list(usual)
+    kinds = get_type_hints(Options)
+    chosen = [field for field in fields(Options) if not names or field.name in names]
 
-    def parameter(name: str) -> inspect.Parameter:
-        kind, about = get_args(hints[name])
-        if isinstance(about, typer.models.ArgumentInfo):
-            return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        if name in defaults:
-            about = copy.copy(about)
+    def parameter(field: Field[Any]) -> inspect.Parameter:
+        about, default = copy.copy(field.metadata["about"]), defaults.get(field.name, field.default)
+        if field.name in defaults:
             about.show_default = True
-        default = defaults.get(name, usual[name])
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, about]
-        )
+        if isinstance(about, typer.models.ArgumentInfo):  # where a command takes it, it must be given
+            default = inspect.Parameter.empty
+        kind = Annotated[kinds[field.name], about]
+        return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
     def taken(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def command(**words: Any) -> None:
-            function(options=Options(**{name: words.pop(name) for name in chosen}), **words)
-
+        signature = inspect.signature(function, eval_str=True)
         line = [
             part
-            for place in inspect.signature(function, eval_str=True).parameters.values()
+            for place in signature.parameters.values()
             for part in (map(parameter, chosen) if place.name == "options" else [place])
         ]
-        command.__signature__ = inspect.Signature(line)  # type: ignore[attr-defined]
+        seen = signature.replace(parameters=line)
+
+        @functools.wraps(function)
+        def command(**words: Any) -> None:
+            given = seen.bind(**words)
+            given.apply_defaults()
+            options = {field.name: given.arguments.pop(field.name) for field in chosen}
+            function(options=Options(**options), **given.arguments)
+
+        vars(command)["__signature__"] = seen
         command.__annotations__ = {part.name: part.annotation for part in line}
         return command
 
@@ -152,7 +135,7 @@ def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Calla
 
 Strategies = Annotated[
     list[str] | None,
-    option(LEARNED, "as in 'Replay(size=200)', once for each method", "EXPR", autocompletion=complete("strategies")),
+    option(LEARNED, "as in 'Replay(size=200)', once for each method", "EXPR", names="strategies"),
 ]
 Out = Annotated[Path, option(OUTPUT, "folder that the run's folder is made in", "PATH")]
 Json = Annotated[bool, option(OUTPUT, "print what was measured as JSON, and nothing else", "", "--json")]

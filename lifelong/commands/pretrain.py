@@ -17,7 +17,7 @@ def pretrain(
     init: Annotated[str, option(LEARNED, "what learns, as in 'MAML(way=5, shot=1, iterations=2000)'", "EXPR")],
     options: Options,
     validate_every: Annotated[
-        int, option(EVALUATION, "iterations between validations", "N", show_default="a tenth of all")
+        int, option(EVALUATION, "iterations between validations", "N", usual="a tenth of all")
     ] = 0,
     episodes: Annotated[int, option(EVALUATION, "validation episodes", "N")] = 200,
     output: Annotated[Path, option(OUTPUT, "the file to write; a checkpoint lies beside it meanwhile", "PATH")],
@@ -28,7 +28,7 @@ def pretrain(
 
     After a stop, the same command goes on where it was.
 
-    Example: lifelong pretrain split-omniglot --init "ProtoNet()" --output start.safetensors
+    Example: lifelong pretrain split-omniglot --init "MAML()" --output maml.safetensors
     """
     from lifelong.display import console
 

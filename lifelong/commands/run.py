@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from lifelong.commands.completion import complete
 from lifelong.commands.options import LEARNED, OUTPUT, CheckpointEvery, Json, Options, Out, option, takes
 
 
@@ -18,15 +17,13 @@ def run(
             LEARNED,
             "as in 'EWC(strength=100.0) + Replay(size=200)'",
             "EXPR",
-            show_default="FineTuning()",
-            autocompletion=complete("strategies"),
+            usual="FineTuning()",
+            names="strategies",
         ),
     ] = "",
     learner: Annotated[
         str,
-        option(
-            LEARNED, "instead of a strategy, as in 'NearestClassMean()'", "EXPR", autocompletion=complete("learners")
-        ),
+        option(LEARNED, "instead of a strategy, as in 'NearestClassMean()'", "EXPR", names="learners"),
     ] = "",
     baseline: Annotated[str, option(LEARNED, "joint, joint(sampling='uniform') or isolate")] = "",
     options: Options,
@@ -48,11 +45,8 @@ def run(
 
         baseline = baseline or _baseline_of(strategy)
         request = options.request(strategy=strategy, learner=learner, baseline=baseline)
-        if dry_run:
-            words = estimated(request)
-        else:
-            folder = new_folder(request, out, name, checkpoint_every)
-    output.print(words, soft_wrap=True) if dry_run else finish(folder, as_json)
+        made: Any = estimated(request) if dry_run else new_folder(request, out, name, checkpoint_every)
+    output.print(made, soft_wrap=True) if dry_run else finish(made, as_json)
 
 
 def _baseline_of(strategy: str) -> str:
