@@ -227,6 +227,12 @@ WRONG = {
     "paradigms and seeds": (["compare", "split-blobs", "--paradigms", "all", "--order-seed", "3"], "--order-seed does not go"),
     "paradigms and learners": (["compare", "split-blobs", "--paradigms", "all", "--learner", "X()"], "--learner does not go"),
     "meta alone": (["compare", "split-blobs", "--meta", "MAML()"], "goes with --paradigms"),
+    "a path for a name": (["run", "split-blobs", "--name", "../up"], "--out"),
+    "a long name": (["run", "split-blobs", "--name", "a" * 300], "too long"),
+    "shots beyond all rows": (["run", "split-blobs", "--few-shot", "9" * 30], "training rows"),
+    "a number beyond floats": (["run", "split-blobs", "--strategy", "EWC(strength=1e300)"], "float32"),
+    "a device that is not built": (["run", "split-blobs", "--device", "privateuseone"], "try auto or cpu"),
+    "a record that is a folder": (["reproduce", "sines", "--table-only", "--record", "."], "cannot be read"),
     "online words": (["meta-test", "a.safetensors", "--runs", "3"], "--runs goes with --online"),
 }  # fmt: skip
 

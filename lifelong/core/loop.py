@@ -120,7 +120,7 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ScenarioError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu"
         ) from None

@@ -17,8 +17,8 @@ errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def say(line: str) -> None:
-    """A line on standard error, of any length."""
-    sys.stderr.write(line + "\n")
+    """A line on standard error, of any length; what would steer the terminal is shown as it is written in Python."""
+    sys.stderr.write("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) + "\n")
 
 
 def refuse(message: str) -> None:
