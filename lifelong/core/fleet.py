@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from lifelong.core.batch import Batch, Block, FinishedTask, Params
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner, State
-from lifelong.core.playback import Captured, Playback
+from lifelong.core.playback import Captured, Playback, apart
 from lifelong.core.problem import Problem, scaled
 from lifelong.core.recorded import Recording
 from lifelong.notation.varied import Path, differing, with_values
@@ -116,24 +116,6 @@ def unshared(tree: Any, live: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
 
 
-def apart(params: Params) -> Params:
-    """Parameters that can each be updated in place: copies of those that share storage with one before, or with themselves.
-
-    A verb may hand back one tensor under two names, or a constant, which is expanded over the members.
-    """
-    taken: set[int] = set()
-
-    def alone(leaf: Tensor) -> Tensor:
-        place = leaf.untyped_storage().data_ptr()
-        if place in taken or not leaf.is_contiguous():
-            leaf = leaf.clone(memory_format=torch.contiguous_format)
-        if leaf.numel():
-            taken.add(leaf.untyped_storage().data_ptr())
-        return leaf
-
-    return tree_map(alone, params)
-
-
 class MappedFleet:
     """A learner's methods on stacked state: every tensor of it is [S, ...].
 
@@ -225,7 +207,8 @@ class MappedFleet:
         """Record a step, or say once that it stays eager."""
         try:
             rows = next(block.each())
-            recording = Recording(self._learned, state, rows, compiled=self.compiled)
+            owned = 0 if self.compiled else len(tree_leaves(state))
+            recording = Recording(self._played, state, rows, owned=owned, compiled=self.compiled)
             capture = self.problem.device.type == "cuda" and self.learner.rule is not None
             self.playback = Captured(recording, state, block) if capture else Playback(recording)
         except Exception as error:  # a method may raise anything where it meets no values
@@ -236,6 +219,11 @@ class MappedFleet:
     def _learned(self, state: State, rows: Block) -> tuple[State, Tensor]:
         """One step on what the stream shows: the definition of what is recorded."""
         return self.eager_step(state, self._look_up(self.problem.index, rows), rows.progress)
+
+    def _played(self, state: State, rows: Block) -> tuple[State, Tensor]:
+        """One step whose state can be written into by the next."""
+        state, loss = self._learned(state, rows)
+        return apart(state), loss
 
     def step(self, state: State, batch: Batch, progress: Sequence[float]) -> tuple[State, Tensor]:
         """One eager step on a batch [S, B, ...]: the new state, and the losses [S]."""
@@ -282,7 +270,8 @@ class MappedFleet:
         """Consolidate every member."""
         new = self._after_task(state, task)
         # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
-        optimiser = tree_map(torch.clone, self._optimiser_after_task(new))
+        fresh = self._optimiser_after_task(new)
+        optimiser = tree_map(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), fresh)
         params = apart(new.params)
         return State(params, optimiser, unshared(new.memory, params))
 

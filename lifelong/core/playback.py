@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from lifelong.core.batch import Block
 from lifelong.core.recorded import Recording
@@ -15,8 +15,26 @@ from lifelong.core.recorded import Recording
 GRAPH_STEPS = 32  # steps of a captured graph
 
 
+def apart(tree: Any) -> Any:
+    """Tensors that can each be written in place: copies of those that share storage with one before, or with themselves.
+
+    A verb may hand back one tensor under two names, or a constant, which is expanded over the members.
+    """
+    taken: set[int] = set()
+
+    def alone(leaf: Tensor) -> Tensor:
+        place = leaf.untyped_storage().data_ptr()
+        if place in taken or not leaf.is_contiguous():
+            leaf = leaf.clone(memory_format=torch.contiguous_format)
+        if leaf.numel():
+            taken.add(leaf.untyped_storage().data_ptr())
+        return leaf
+
+    return tree_map(alone, tree)
+
+
 class Playback:
-    """Steps played back: (state, block) to (state, losses [S, K]). The state's leaves are flat in between.
+    """Steps played back: (state, block) to (state, losses [S, K]). The state's leaves are flat in between, and written into.
 
     steps: how many it likes in a block, 0 for any number.
     """
@@ -28,7 +46,7 @@ class Playback:
 
     def __call__(self, state: Any, block: Block) -> tuple[Any, Tensor]:
         """The steps of a block."""
-        leaves, form = tree_flatten(state)
+        leaves, form = tree_flatten(apart(state))
         leaves, loss = self._played(leaves, [leaf.unbind(1) for leaf in tree_leaves(block)])
         return tree_unflatten(leaves, form), loss
 
@@ -53,7 +71,7 @@ class Captured(Playback):
 
     def __init__(self, recording: Recording, state: Any, block: Block) -> None:
         super().__init__(recording)
-        self.leaves = [leaf.clone() for leaf in tree_leaves(state)]
+        self.leaves = [leaf.clone() for leaf in tree_leaves(apart(state))]
         self.graphs = {count: self._captured(block, count) for count in (1, GRAPH_STEPS)}
 
     def _captured(self, block: Block, count: int) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
