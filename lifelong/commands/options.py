@@ -65,7 +65,9 @@ class Options:
     start_seed: int = shared(-1, option(SEEDS, "first weights for all seeds", "N", usual=OWN))
     data_seed: int = shared(-1, option(SEEDS, "order of rows, and all draws, for all seeds", "N", usual=OWN))
     iterations: int = shared(0, option(BUDGET, "iterations of each task", "N", usual=USUAL))
-    epochs: float = shared(0.0, option(BUDGET, "instead of iterations: passes over each task", "X", usual=USUAL))
+    epochs: float = shared(
+        0.0, option(BUDGET, "instead of iterations; 1 is exactly one pass over each task", "X", usual=USUAL)
+    )
     batch: int = shared(0, option(BUDGET, "rows of a batch", "N", usual=USUAL))
     repeats: int = shared(0, option(BUDGET, "steps on each batch before the next one comes", "N", usual=USUAL))
     eval_every: int = shared(0, option(EVALUATION, "evaluate also every so many iterations", "N", usual="at task ends"))

@@ -100,8 +100,8 @@ def check(request: Request) -> None:
 
 def new_folder(request: Request, out: Path | str = "runs", name: str = "", every: float = 60.0) -> RunFolder:
     """A new run's folder, made only once the request is known to be sound; named after the request where no name is given."""
-    if name and Path(name).name != name:
-        raise RunError(f"--name {name} is a path: name the run's folder alone, and say with --out where it is made")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise RunError(f"--name {name} leads out of {out}: say with --out where the run's folder is made")
     name_files(request.texts)  # who hands over a request names its files; a folder that is read does not
     check(request)
     out = Path(out)
