@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from scenarios.blurry import blurry
 from scenarios.datasets import load_dataset
@@ -51,10 +51,22 @@ def register(entry: Entry) -> Entry:
     return entry
 
 
-_SMALL = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
-_MNIST = {"budget": Budget(iterations=2000, batch=128)}
-_ONCE = {"budget": Budget(epochs=1, batch=10)}
-_IMAGES = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
+class _Trained(TypedDict):
+    """What entries of one kind share: how long they are trained."""
+
+    budget: Budget
+
+
+class _TrainedOn(_Trained):
+    """The same, and the network."""
+
+    model: str
+
+
+_SMALL: _TrainedOn = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
+_MNIST: _Trained = {"budget": Budget(iterations=2000, batch=128)}
+_ONCE: _Trained = {"budget": Budget(epochs=1, batch=10)}
+_IMAGES: _TrainedOn = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
 for _entry in (
     Entry("split-digits", split, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 5 x 2 classes"),
     Entry("permuted-digits", permuted, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, pixels in a new order in each task"),

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ class Dataset:
             raise ScenarioError(
                 f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
             )
-        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the dataset is not checked again
+        vars(self.y)["checked_classes"] = self.classes  # so that a copy of the dataset is not checked again
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -243,6 +243,12 @@ class Stream:
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self.tasks_of(self.seed))
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Stream: ...
 
     def __getitem__(self, index: int | slice) -> Task | Stream:
         if isinstance(index, slice):

@@ -236,7 +236,6 @@ def starts_silent(subject: Any) -> None:
         return
     assert isinstance(learner, Learner)
     stream = stream_for(subject, first_setting(subject), tasks=2)[:1]
-    assert isinstance(stream, Stream)
     session = Session(learner, stream, [0])
     for event in session.events(session.begin()):
         if isinstance(event, Stepped) and not event.last:
@@ -257,7 +256,8 @@ def _silent(learner: Learner, session: Session, state: TrainingState) -> None:
 
 
 def _parts(subject: Any) -> tuple[Strategy, ...]:
-    return _learner(subject).parts if not _learner(subject).looped and _learner(subject).adapts_by_rule else ()
+    learner = _learner(subject)
+    return learner.parts.parts if isinstance(learner, Learner) else ()
 
 
 def nothing_is_fine_tuning(subject: Any) -> None:
@@ -398,8 +398,8 @@ def killed_is_whole(subject: Any) -> None:
             result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=checkpointer)
         equal(checkpointer.final, whole, f"stopped after {after} steps, and whole")
         for name in ("when", "accuracy", "losses"):
-            seen = (getattr(each, name) for each in (result, measured))
-            equal(*seen, f"stopped after {after} steps, and whole: {name}")
+            seen, expected = (getattr(each, name) for each in (result, measured))
+            equal(seen, expected, f"stopped after {after} steps, and whole: {name}")
 
 
 def stays_finite(subject: Any) -> None:

@@ -58,7 +58,7 @@ def variance_shares(values: Tensor, seeds: Sequence[Seed]) -> dict[str, float]:
     total = values.var(correction=0)
     if not total > 0:
         raise NotMeasured("all values are equal, so there is no variance to divide")
-    shares = {}
+    shares: dict[str, float] = {}
     for i, name in enumerate(names):
         means = [values[[seed[i] == level for seed in seeds]].mean() for level in levels[i]]
         shares[name] = float(torch.stack(means).var(correction=0) / total)

@@ -125,7 +125,7 @@ def guard(maker: type) -> None:
     for name, value in usual.items():
         if name not in dir(maker):
             setattr(maker, name, value)
-    maker.guarded_ = True  # type: ignore[attr-defined]
+    maker.guarded_ = True
 
 
 def _guarded(maker: type, verb: str, method: Callable[..., Any]) -> Callable[..., Any]:

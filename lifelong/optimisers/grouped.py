@@ -21,6 +21,11 @@ class Grouped:
     groups: tuple[tuple[str, Optimiser], ...]
 
     @property
+    def rate(self) -> float:
+        """The network's."""
+        return self.rule.rate
+
+    @property
     def scheduled(self) -> bool:
         """Whether any of their rates depends on progress."""
         return self.rule.scheduled or any(optimiser.scheduled for _, optimiser in self.groups)

@@ -8,12 +8,17 @@ import itertools
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lifelong.runs import user_files
 from lifelong.runs.user_files import UserFile
 from scenarios.machine import most_threads
 from scenarios.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scenarios.stream import Stream
 
 MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
@@ -171,7 +176,7 @@ class Request:
             if word.replace("_", "-") in CATALOGUE:
                 return find(word), options
             if callable(value):
-                return Entry(word, value, "digits"), options
+                return Entry(word, cast("Callable[..., Stream]", value), "digits"), options
             raise ExpressionError(
                 f"{self.scenario}: {word} is neither a scenario entry nor a function that makes a stream"
             )

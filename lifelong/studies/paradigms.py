@@ -92,7 +92,7 @@ class Comparison:
     what: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
-    save: Callable[[], None] = lambda: None
+    save: Callable[[], object] = lambda: None
 
     @property
     def diverged(self) -> bool:
@@ -104,7 +104,6 @@ class Comparison:
         self.stream = with_validation(self.stream, VALIDATION)
         self.count = len(self.stream) - HELD
         self.trained = self.stream[: self.count]
-        assert isinstance(self.trained, Stream)
         for strategy in (FineTuning(), *self.strategies):
             refuse_varied(replace(self.learner, strategy=strategy))
             check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
@@ -309,7 +308,6 @@ class Comparison:
         for t in range(self.count):
             self.say(f"alone: task {t + 1} of {self.count}")
             one = self.trained[t : t + 1]
-            assert isinstance(one, Stream)
             result, state, taken = self._learned(self.learner, one)
             states, seconds = [*states, state], seconds + taken
             scores.append(result.at_task_ends[:, -1, 0])
@@ -318,7 +316,6 @@ class Comparison:
     def _single(self, line: Line) -> tuple[Line, Net | None]:
         """All the data of the task at hand."""
         held = self.stream[self.count :]
-        assert isinstance(held, Stream)
         learned, _, seconds = self._learned(self.learner, isolate(held))
         single = learned.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
         few = single[:, None].expand(-1, len(self.what.shots))
