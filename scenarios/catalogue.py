@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -111,14 +111,20 @@ def find(name: str) -> Entry:
 
 
 def build(
-    entry: Entry,
-    options: dict[str, Any] | None = None,
+    scenario: str | Entry,
+    options: Mapping[str, Any] | None = None,
     setting: str | None = None,
     root: Path | str | None = None,
     budget: Budget | None = None,
+    **more: Any,
 ) -> Stream:
-    """The stream of an entry with the user's options; `data` may name any data set, `.npz` file or image folder."""
-    chosen = {**entry.options, **(options or {})}
+    """The stream of a scenario, by its name or entry, with the user's options, as in `build("split-digits", tasks=2)`.
+
+    options, and whatever is named besides: the scenario's own, and `data`, which may name any data set, `.npz` file or
+    image folder. root: the folder that data sets are kept in. Raises ScenarioError for what is not known or cannot be.
+    """
+    entry = find(scenario) if isinstance(scenario, str) else scenario
+    chosen = {**entry.options, **(options or {}), **more}
     data = chosen.pop("data", entry.data)
     known = [name for name in inspect.signature(entry.make).parameters if name not in ("dataset", "budget", "name")]
     for name in chosen:
