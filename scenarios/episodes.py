@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from scenarios.brief import in_brief
 from scenarios.stream import Dataset, ScenarioError
 
 TURNS = 4  # right angles: each is a class of its own where rotations are wanted
@@ -33,6 +34,7 @@ class Support(NamedTuple):
     y: Tensor
     weight: Any = ()
     about: Any = ()
+    __repr__ = in_brief
 
 
 class Episode(NamedTuple):
@@ -51,6 +53,7 @@ class Episode(NamedTuple):
     support_weight: Any = ()
     query_weight: Any = ()
     about: Any = ()
+    __repr__ = in_brief
 
     @property
     def support(self) -> Support:
@@ -165,6 +168,7 @@ class ClassPool(TaskSource):
     rows: Tensor = field(repr=False)
     count: Tensor = field(repr=False)
     turns: int = 1
+    __repr__ = in_brief
 
     def __len__(self) -> int:
         return len(self.classes) * self.turns

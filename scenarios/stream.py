@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, overload
 import torch
 from torch import Tensor
 
+from scenarios.brief import cut, in_brief
 from scenarios.errors import ConfigurationError
 
 SETTINGS = ("task", "domain", "class")
@@ -81,6 +82,11 @@ class Dataset:
             )
         vars(self.y)["checked_classes"] = self.classes  # so that a copy of the dataset is not checked again
 
+    def __repr__(self) -> str:
+        kind, test = str(self.x.dtype).removeprefix("torch."), len(self.y) - self.train_rows
+        rows = f"{self.train_rows:,} training and {test:,} test rows of {kind}{list(self.shape)}"
+        return cut(f"Dataset({self.name}: {rows}, {self.classes} classes)")
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one row."""
@@ -121,6 +127,11 @@ class Task:
     angle: float = 0.0
     given: Tensor | None = None
     columns: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test rows"
+        asked = f"outputs {self.classes} for numbers" if self.columns else f"classes {self.classes}"
+        return cut(f"Task({self.number}: {rows}, {asked})")
 
     def of_places(self, places: Tensor) -> Task:
         """The task with some of its training rows, by their places among them."""
@@ -163,6 +174,7 @@ class Shown(NamedTuple):
     row: Tensor
     task: Tensor
     first: Tensor
+    __repr__ = in_brief
 
 
 class Schedule(Protocol):
@@ -232,6 +244,11 @@ class Stream:
             raise ScenarioError(f"unknown setting {self.setting!r}: it is one of {', '.join(SETTINGS)}")
         if self.open not in ("all", "seen", "current"):
             raise ScenarioError(f"open={self.open!r} is not known: it is one of all, seen, current")
+
+    def __repr__(self) -> str:
+        words = [f"{self.setting}-incremental", f"{len(self)} tasks", f"{self.classes} classes", self.dataset.name]
+        words += [] if self.paradigm == "continual" else [self.paradigm]
+        return cut(f"Stream({self.name}: {', '.join(words)}, {self.budget!r})")
 
     def tasks_of(self, seed: int) -> list[Task]:
         """The tasks as this seed draws them."""

@@ -44,8 +44,8 @@ def test_learned_kept_and_put_under_a_run(cli, arrays, tmp_path):
     assert done.returncode == 0, done.stderr
     params = load(tmp_path / "a").params
     for seed in range(2):  # a rate of nothing leaves the trunk where the start put it
-        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.meta_of_seed["net"]["layer0.weight"])
-    assert not torch.equal(*params["['net']['head.weight']"])
+        torch.testing.assert_close(params["net.layer0.weight"][seed], start.meta_of_seed["net"]["layer0.weight"])
+    assert not torch.equal(*params["net.head.weight"])
     assert json.loads((tmp_path / "a" / "run.json").read_text())["start"]["made by"].startswith("ProtoNet(")
 
 

@@ -26,6 +26,7 @@ from lifelong.core.strategy import FineTuning
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
+from scenarios.brief import in_brief
 from scenarios.stream import Seed, Stream, Task, generator
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
@@ -131,6 +132,7 @@ class AdaptationJobs(NamedTuple):
     seed: Tensor
     task: Tensor
     rate: Tensor
+    __repr__ = in_brief
 
 
 class FewShotEvaluator:

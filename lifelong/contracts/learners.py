@@ -115,10 +115,16 @@ def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
         raise CheckFailed(f"{what} differ by {gap:.3g}")
 
 
+def on_small_network(learner: AnyLearner) -> AnyLearner:
+    """The learner on a small network; itself where it brings a network of its own."""
+    takes = any(field.name == "model" for field in dataclasses.fields(learner))
+    return dataclasses.replace(learner, model=MLP(8)) if takes else learner
+
+
 def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
     """A strategy on the network that it is to be checked on, or a learner on a small one."""
     if not hasattr(subject, "objective"):  # a learner
-        return subject if subject.looped else dataclasses.replace(subject, model=MLP(8))
+        return subject if subject.looped else on_small_network(subject)
     parts = subject.parts
     return Learner(parts[0].checked_with if parts else MLP(8), subject, optimiser or Adam(0.01))
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 
+from scenarios.brief import in_brief
+
 if TYPE_CHECKING:
     from lifelong.core.problem import Problem
 
@@ -48,6 +50,7 @@ class Batch:
     numbers: Any = ()
     bounds: tuple[int, ...] = ()
     part: int = -1
+    __repr__ = in_brief
 
     @property
     def stream(self) -> slice:
@@ -124,6 +127,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor
     features: Tensor
+    __repr__ = in_brief
 
 
 class Step(NamedTuple):
@@ -139,6 +143,7 @@ class Step(NamedTuple):
     loss: Tensor
     notes: Any = ()
     previous: Any = ()
+    __repr__ = in_brief
 
 
 class FinishedTask(NamedTuple):
@@ -156,6 +161,7 @@ class FinishedTask(NamedTuple):
     validation_valid: Tensor
     classes: Tensor
     draws: Any = ()
+    __repr__ = in_brief
 
 
 def normal(uniforms: Tensor) -> Tensor:

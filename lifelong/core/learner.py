@@ -17,6 +17,7 @@ from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from lifelong.optimisers.grouped import Grouped
+from scenarios.brief import in_brief
 from scenarios.stream import Stream
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class State(NamedTuple):
     params: Params
     optimiser: Any
     memory: Any
+    __repr__ = in_brief
 
 
 class Draws(NamedTuple):

@@ -6,7 +6,7 @@ import ast
 import functools
 import itertools
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -231,6 +231,10 @@ class Request:
             if self.strategy:
                 raise RequestError("a run has a strategy or a learner, not both")
             learner = parse(self.learner, "learners")
+            if "model" not in {field.name for field in fields(learner)}:
+                if self.model:
+                    raise RequestError(f"{learner!r} brings a network of its own: leave --model out")
+                return learner
             return replace(learner, model=model) if self.model or "model=" not in self.learner else learner
         strategy = parse(self.strategy or "FineTuning()", "strategies")
         return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))

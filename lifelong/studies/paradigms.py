@@ -32,6 +32,7 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.models.base import Net
+from scenarios.brief import in_brief
 from scenarios.episodes import Episode, Support, TaskSource, shuffled
 from scenarios.joint import isolate, joint
 from scenarios.split import with_validation
@@ -69,6 +70,7 @@ class Line:
     rate: float = 0.0
     sees: str = ""
     note: str = ""
+    __repr__ = in_brief
 
 
 Learning = Callable[[Line], tuple[Line, Net | None]]

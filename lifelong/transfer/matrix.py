@@ -18,6 +18,7 @@ from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.transfer.pairs import learned
 from lifelong.transfer.rate_choice import GRID, choose_rate
+from scenarios.brief import in_brief
 from scenarios.stream import Stream
 
 
@@ -37,6 +38,7 @@ class TransferMatrix:
     rates: Tensor
     inside: bool
     kept: Tensor
+    __repr__ = in_brief
 
     @property
     def gain(self) -> Tensor:
