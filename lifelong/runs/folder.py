@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.runs import user_files
-from lifelong.core.fleet import PLACE
 from lifelong.core.files import (
     FORMAT,
     RunError,
@@ -29,11 +27,13 @@ from lifelong.core.files import (
     save_tensors,
     write,
 )
+from lifelong.core.fleet import PLACE
 from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
+from lifelong.core.result import Result
 from lifelong.metrics import Estimate, summary
+from lifelong.runs import user_files
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
-from lifelong.core.result import Result
 from scenarios.brief import cut
 
 MEASURED = ("untrained", "losses", "diverged")
@@ -278,7 +278,10 @@ class Loaded:
 
     def __init__(self, path: Path) -> None:
         self.path, self.request = path, read_request(path)
-        self._whole, self._members = self.request, None  # what ran, and which of its members this is about; None for all
+        self._whole, self._members = (
+            self.request,
+            None,
+        )  # what ran, and which of its members this is about; None for all
         if not (path / "results.safetensors").exists():
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
         self.result = load_result(path)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifelong.runs.labels import Described, row_labels
 from lifelong.core.result import Result
 from lifelong.runs.folder import Loaded, load
+from lifelong.runs.labels import Described, row_labels
 from scenarios.errors import ConfigurationError
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lifelong.runs import user_files
 from lifelong.runs.user_files import UserFile
-from scenarios.machine import most_threads
 from scenarios.errors import ConfigurationError
+from scenarios.machine import most_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,8 +205,8 @@ class Request:
 
     def _stream(self) -> Any:
         from lifelong.notation.expression import ExpressionError, make, read_call
-        from scenarios.joint import isolate, joint
         from scenarios.catalogue import build
+        from scenarios.joint import isolate, joint
 
         entry, options = self._entry()
         stream = build(entry, options, self.setting or None, self._place(self.data_root) or None, self._budget(entry))
@@ -222,8 +222,8 @@ class Request:
         return make(functools.partial({"joint": joint, "isolate": isolate}[name], stream), name, [], chosen)
 
     def _learner(self) -> Any:
-        from lifelong.notation.expression import parse
         from lifelong.core.learner import Learner
+        from lifelong.notation.expression import parse
 
         entry, _ = self._entry()
         model = parse(self.model or entry.model, "models")
@@ -240,9 +240,9 @@ class Request:
         return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))
 
     def _start(self, learner: Any, stream: Any) -> Any:
-        from lifelong.notation.expression import parse
         from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
+        from lifelong.notation.expression import parse
         from scenarios.datasets import load_dataset
 
         if self.init.endswith(".safetensors"):

@@ -63,7 +63,7 @@ class TransferMatrix:
 
 
 def sources(learner: Learner, stream: Stream, seeds: Sequence[int], **options: Any) -> tuple[Net, Tensor]:
-    """Networks that learned one task each, by the house's loop: [T x S, ...], tasks outside; and which seeds to keep [S]."""
+    """Networks that learned one task each, by the loop of every run: [T x S, ...], tasks outside; which seeds to keep [S]."""
     nets, kept = [], torch.ones(len(seeds), dtype=torch.bool)
     for s in range(len(stream)):
         one = stream[s : s + 1]
