@@ -423,8 +423,8 @@ def transfer(
     Example: lifelong transfer split-digits --adaptation "FullFineTuning()" --adaptation "LinearProbe()" --shots 1,5,10
     """
     from lifelong.display import terminal
+    from lifelong.display import transfer as tables
     from lifelong.studies.transfer import transfer as measured
-    from lifelong.transfer import terminal as tables
 
     request = _request(
         scenario, seeds, setting=setting, model=model, optimiser=optimiser, iterations=iterations, epochs=epochs,
@@ -453,8 +453,8 @@ def distil(
     Example: lifelong distil runs/split-digits-replay --model "MLP(50)" --share 0.1
     """
     from lifelong.display import terminal
+    from lifelong.display import transfer as tables
     from lifelong.studies.transfer import distil as distilled
-    from lifelong.transfer import terminal as tables
     from lifelong.transfer.distillation import Distillation
 
     results, words = distilled(run, model, share, Distillation(alpha, temperature), optimiser, iterations)

@@ -11,7 +11,7 @@ import math
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scenarios.errors import ConfigurationError
@@ -120,29 +120,14 @@ def clipped(gradients: Any, clip: float, stacked: bool) -> Any:
 LANES = 16  # floats that a processor's widest vector holds
 
 
-class Aligned:
-    """Lists of stacked leaves [S, ...] whose seeds fill whole vectors; what was updated is copied back on exit.
+def seeds_apart(tree: Any) -> list[Tensor]:
+    """The stacked leaves [S, ...] of a tree, those whose seeds do not fill whole vectors as one tensor for each seed.
 
     A kernel treats the last few numbers of a tensor apart, and may round them otherwise. Where a seed's numbers do not
     fill whole vectors, which these are would depend on S, and a seed alone would not equal the same seed in a fleet.
     """
-
-    def __init__(self, *trees: Any) -> None:
-        self.live = [tree_leaves(tree) for tree in trees]
-        self.lists = [[self._padded(leaf) for leaf in leaves] for leaves in self.live]
-
-    @staticmethod
-    def _padded(leaf: Tensor) -> Tensor:
-        over = leaf[0].numel() % LANES
-        if not over or leaf.device.type != "cpu":
-            return leaf
-        return nn.functional.pad(leaf.reshape(len(leaf), -1), (0, LANES - over))
-
-    def __enter__(self) -> list[list[Tensor]]:
-        return self.lists
-
-    def __exit__(self, *error: object) -> None:
-        for live, padded in zip(self.live, self.lists, strict=True):
-            for leaf, own in zip(live, padded, strict=True):
-                if own is not leaf:
-                    leaf.copy_(own[:, : leaf[0].numel()].view(leaf.shape))
+    result: list[Tensor] = []
+    for leaf in tree_leaves(tree):
+        whole = len(leaf) == 1 or leaf[0].numel() % LANES == 0 or leaf.device.type != "cpu"
+        result += [leaf] if whole else leaf.unbind(0)
+    return result

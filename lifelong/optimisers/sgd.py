@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.optimisers.base import Aligned, TaskEnds, check_fields, clipped, rate_now
+from lifelong.optimisers.base import TaskEnds, check_fields, clipped, rate_now
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class SGD(TaskEnds):
 
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet."""
-        rate = rate_now(self, progress)
-        with Aligned(params, state.get("velocity", {})) as (p, v):
-            g = Aligned(clipped(gradients, self.clip, True)).lists[0]
-            if self.weight_decay:
-                g = list(torch._foreach_add(g, p, alpha=self.weight_decay))
-            if self.momentum:
-                torch._foreach_mul_(v, self.momentum)
-                torch._foreach_add_(v, g)
-                g = v
-            torch._foreach_sub_(p, torch._foreach_mul(g, rate))
+        rate, p = rate_now(self, progress), tree_leaves(params)
+        g = tree_leaves(clipped(gradients, self.clip, True))
+        if self.weight_decay:  # the product by itself: a kernel of both may round a tensor's last numbers otherwise
+            g = torch._foreach_add(g, torch._foreach_mul(p, self.weight_decay))
+        if self.momentum:
+            velocity = tree_leaves(state["velocity"])
+            torch._foreach_mul_(velocity, self.momentum)
+            torch._foreach_add_(velocity, g)
+            g = velocity
+        torch._foreach_sub_(p, torch._foreach_mul(g, rate))
