@@ -56,7 +56,7 @@ class Result:
         paradigm = "" if self.paradigm == "continual" else f"{self.paradigm}, "
         words = f"{paradigm}{self.setting}-incremental, {self.tasks} tasks, {_seeds_in_words(self.seeds)}"
         lost = len(self.seeds) - int(self.kept.sum())
-        return ", ".join(filter(None, [words, self._accuracy_in_words, lost and f"{lost} diverged"]))
+        return ", ".join(filter(None, [words, self._accuracy_in_words, f"{lost} diverged" if lost else ""]))
 
     @property
     def _accuracy_in_words(self) -> str:

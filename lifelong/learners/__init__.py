@@ -1,4 +1,4 @@
-"""Learners that descend no gradient of ours, one file each; every public one in here is found by itself."""
+"""Learners of other kinds than gradient descent, one file each; every public one in here is found by itself."""
 
 from __future__ import annotations
 
