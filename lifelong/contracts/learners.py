@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.core.batch import Block, FinishedTask
 from lifelong.core.files import named
-from lifelong.core.fleet import MappedFleet
+from lifelong.core.fleet import MappedFleet, NotRecorded
 from lifelong.core.learner import AnyLearner, Learner, State
 from lifelong.core.loop import (
     Checkpointer,
+    Done,
     Event,
     Session,
     Stepped,
@@ -385,12 +387,42 @@ class _Killed(Checkpointer):
         if within or isinstance(event, TaskEnded):
             self.after -= 1
             if self.after == 0:
-                state, copied = event.state, tree_map(torch.clone, self.final)
-                self.saved = dataclasses.replace(
-                    state, fleet=copied, losses=state.losses.clone(), accuracy=list(state.accuracy),
-                    when=list(state.when), probes={k: list(v) for k, v in state.probes.items()},
-                )  # fmt: skip
+                self.saved = _copied(event.state, self.final)
                 raise Stopped
+
+
+def _copied(state: TrainingState, fleet: Any) -> TrainingState:
+    """A training state that nobody goes on to change, with the tensors of its fleet."""
+    return dataclasses.replace(
+        state, fleet=tree_map(torch.clone, fleet), losses=state.losses.clone(), accuracy=list(state.accuracy),
+        when=list(state.when), probes={k: list(v) for k, v in state.probes.items()},
+    )  # fmt: skip
+
+
+def recorded_is_eager(subject: Any) -> None:
+    """Steps that are recorded and played back, and steps taken operation by operation: to the bit over two tasks, the
+    milestones in them, and a stop with another recording after it. What cannot be recorded is refused with its reason."""
+    learner, stream = _learner(subject), stream_for(subject, first_setting(subject), tasks=2, iterations=8)
+    if learner.looped:
+        return
+    result, eager = learned(Session(learner, stream, [0, 1], eval_every=3, record_after=-1))
+    played = [Session(learner, stream, [0, 1], eval_every=3, record_after=0) for _ in range(2)]
+    kept: TrainingState | None = None
+    ends: list[tuple[str, Result, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotRecorded)
+        try:
+            for event in played[0].events(played[0].begin()):
+                if isinstance(event, Stepped) and (event.state.task, event.state.iteration) == (1, 3):
+                    kept = _copied(event.state, event.state.fleet)
+                if isinstance(event, Done):
+                    ends.append(("recorded", event.result, event.state.fleet))
+            ends.append(("recorded, stopped and recorded again", *learned(played[1], kept)))
+        except NotRecorded as warning:
+            raise CheckFailed(str(warning)) from None
+    for words, measured, state in ends:
+        equal(state, eager, f"{words}, and eager: what is learned")
+        equal((measured.losses, measured.accuracy), (result.losses, result.accuracy), f"{words}, and eager: results")
 
 
 def killed_is_whole(subject: Any) -> None:
@@ -502,6 +534,11 @@ LEARNER_CHECKS = (
         "stopped and resumed it is the same",
         killed_is_whole,
         "Keep what changes in memory, not in the object or the module.",
+    ),
+    Check(
+        "recorded and taken step by step it is the same",
+        recorded_is_eager,
+        "Take no Python decision on a value or on how often a verb was called: use torch.where and memory.",
     ),
     Check("it stays finite", stays_finite, "Look for divisions by 0 and logarithms of 0."),
     Check(

@@ -207,6 +207,7 @@ def run(
     fleet: int = 0,
     compiled: bool = False,
     dtype: torch.dtype = torch.float32,
+    record_after: int = RECORD_AFTER,
     watch: Callable[[Progress], None] | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> Result:
@@ -215,13 +216,14 @@ def run(
     learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
     eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
+    record_after: see `Options`.
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
     check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
     lengths = longest_tasks(stream, seeds)
-    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths)
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record_after)
     results = []
     for chunk, members in enumerate(chunks(learner, seeds, fleet)):
         session = Session.of_members(members, stream, options)
