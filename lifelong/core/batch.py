@@ -135,6 +135,7 @@ class Block(NamedTuple):
     shown: Tensor
     progress: Tensor
     draws: Any
+    __repr__ = in_brief
 
     @property
     def steps(self) -> int:

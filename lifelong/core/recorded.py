@@ -46,7 +46,7 @@ class Recording:
         _tidy(graph)
         _write_into_what_dies(graph, owned)
         self.graph = graph
-        self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward  # type: ignore[assignment]
+        self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward
 
     def fits(self, arguments: Any) -> bool:
         """Whether these arguments have the form and the shapes that were recorded."""
@@ -142,7 +142,7 @@ def _write_into_what_dies(graph: GraphModule, owned: int) -> None:
         for arguments in orders:
             first = arguments[0]
             home = memory[first] if isinstance(first, Node) else None
-            if home not in free or last[home] != place or not _is_same(node, first):
+            if home is None or home not in free or last[home] != place or not _is_same(node, first):
                 continue
             if any(memory[source] is home for source in node.all_input_nodes if source is not first):
                 continue
