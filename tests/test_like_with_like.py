@@ -12,7 +12,7 @@ import pytest
 
 from lifelong.core import storage
 from lifelong.display import page as report
-from lifelong.display.terminal import compare_tables
+from lifelong.display.tables import compare_tables
 from lifelong.runs.execute import execute, new_folder
 from lifelong.runs.folder import load
 from lifelong.runs.groups import csv_of, found, groups_of
@@ -58,7 +58,7 @@ def test_only_like_is_compared_with_like(runs, name):
     sections = page.split("<section>")[1:]
     assert len(sections) == 2 and "Paired differences" in sections[0] and "Paired differences" not in sections[1]
     assert all(group.title.partition(" · ")[0] in section for group, section in zip(groups, sections, strict=True))
-    tables = compare_tables(groups)
+    tables = compare_tables(groups, 80)
     assert [len(table.rows) for table in tables if hasattr(table, "rows")] == [3, 1]
 
 

@@ -10,23 +10,21 @@ from rich.console import Console
 from lifelong.contracts.learners import tiny
 from lifelong.core.learner import Learner
 from lifelong.core.loop import run
-from lifelong.display import terminal
+from lifelong.display.tables import compare_table, difference
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 
 
 @pytest.mark.parametrize("width", [80, 90, 120])
-def test_a_comparison_fits(width, monkeypatch):
+def test_a_comparison_fits(width):
     console = Console(width=width, file=io.StringIO())
-    monkeypatch.setattr(terminal, "output", console)
     names = ("FineTuning()", "EWC(strength=1000.0) + Replay(size=200)", "Replay(size=20) from start.safetensors")
     strategies = [parse(name.partition(" from ")[0], "strategies") for name in names]
     results = {
         name: run(Learner(MLP(8), strategy), tiny(), range(3)) for name, strategy in zip(names, strategies, strict=True)
     }
-    console.print(terminal.compare_table(results))
+    console.print(compare_table(results, width))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= width and "…" not in text
     for name in names[1:]:
-        difference = terminal._difference(results[name], results[names[0]], 2 if width >= 110 else 1)
-        assert difference in text, text
+        assert difference(results[name], results[names[0]], 2 if width >= 110 else 1) in text, text

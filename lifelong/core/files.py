@@ -30,10 +30,6 @@ class RunError(ConfigurationError):
     """A file that cannot be written or read; what was there before is as it was."""
 
 
-class Stopped(Exception):
-    """The work was asked to stop, and what it had is saved."""
-
-
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: temporary file, flush, rename, folder synced."""
     try:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lifelong.core.evaluator import Evaluator
-from lifelong.core.files import Stopped as Stopped
 from lifelong.core.fleet import RECORD_AFTER, fleet_of
 from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
@@ -26,6 +25,7 @@ from lifelong.core.problem import Problem
 from lifelong.core.result import Result, concatenate
 from lifelong.core.sampler import Sampler, padded
 from lifelong.core.settings import Setting, fleets_of_settings
+from lifelong.core.stopped import Stopped as Stopped
 from lifelong.notation.varied import varied_paths
 from scenarios.brief import in_brief
 from scenarios.stream import ScenarioError, Seed, Stream, seed_of, stream_index
@@ -128,7 +128,7 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ScenarioError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu"
         ) from None

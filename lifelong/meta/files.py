@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.core.files import RunError, Stopped, filled, load_tensors, named, save_tensors
+from lifelong.core.files import RunError, filled, load_tensors, named, save_tensors
+from lifelong.core.stopped import Stopped
 from lifelong.meta.pretraining import Event, Stepped, TrainingState
 from scenarios.errors import ConfigurationError
 

@@ -31,6 +31,7 @@ __all__ = [
 LONGEST = 10_000  # characters of an expression
 DEEPEST = 100  # brackets or sums inside one another
 LARGEST = 2**63  # whole numbers from here on fit no tensor
+GREATEST = 3.4e38  # beyond it float32 is infinite
 
 
 class ExpressionError(ConfigurationError):
@@ -150,6 +151,8 @@ def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
         ) from None
     if any(isinstance(item, int) and abs(item) >= LARGEST for item in _items(value)):
         raise ExpressionError(f"{_shown(text)}: a number has too many digits: whole numbers stay below 2**63")
+    if any(isinstance(item, float) and not abs(item) <= GREATEST for item in _items(value)):
+        raise ExpressionError(f"{_shown(text)}: a number is not finite, or beyond what float32 holds, 3.4e38")
     return value
 
 

@@ -111,6 +111,11 @@ def _points() -> EntryPoints:
     return entry_points()  # pyright: ignore[reportReturnType] # Python 3.11 has another name for what selects alike
 
 
+def installed_names(kind: str) -> list[str]:
+    """The names that installed packages offer, without importing any of them."""
+    return [point.name for point in _points().select(group=f"lifelong.{kind}")]
+
+
 def _installed(kind: str, about: Kind) -> Iterator[tuple[str, Any]]:
     """What installed packages offer as `lifelong.KIND`; what is broken is left out, with a warning that names it."""
     for point in _points().select(group=f"lifelong.{kind}"):

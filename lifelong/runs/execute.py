@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-from lifelong.core.files import RunError, Stopped, held_alone, remove_partials
+from lifelong.core.files import RunError, held_alone, remove_partials
 from lifelong.core.footprint import use_threads
 from lifelong.core.loop import Progress, check_request, cost, run
 from lifelong.core.result import Result
+from lifelong.core.stopped import Stopped
 from lifelong.notation.user_code import name_files
 from lifelong.runs.folder import RunFolder
 from lifelong.runs.initialisation_files import learn_for_run
@@ -99,6 +100,8 @@ def check(request: Request) -> None:
 
 def new_folder(request: Request, out: Path | str = "runs", name: str = "", every: float = 60.0) -> RunFolder:
     """A new run's folder, made only once the request is known to be sound; named after the request where no name is given."""
+    if name and Path(name).name != name:
+        raise RunError(f"--name {name} is a path: name the run's folder alone, and say with --out where it is made")
     name_files(request.texts)  # who hands over a request names its files; a folder that is read does not
     check(request)
     out = Path(out)

@@ -6,9 +6,11 @@ import ast
 import copy
 import functools
 import json
+import os
 import platform
 import re
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ class RunFolder:
         """A new folder with its run.json, written before the first step."""
         folder = cls(path, request.with_files(), every)
         folder.resolved = folder.request.resolved()
-        if path.exists():
+        if os.path.exists(path):  # unlike Path.exists it bears a name that is too long, which is refused next
             raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`")
         make_folder(path, new=True)
         folder.describe("running")
@@ -239,6 +241,8 @@ def read_request(path: Path) -> Request:
         unlisted = [name for name in user_files.code_named(request.texts) if name not in listed]
     except (TypeError, KeyError, AttributeError):
         raise RunError(f"{path / 'run.json'} is damaged, or of another version of lifelong") from None
+    if any(unicodedata.category(c) == "Cc" and not c.isspace() for text in request.texts for c in text):
+        raise RunError(f"{path / 'run.json'} is damaged: a word of it would steer the terminal")
     if unlisted:
         raise RunError(f"{path / 'run.json'} names {unlisted[0]} and not what was in it: such code is not executed")
     return request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -376,7 +377,7 @@ def default_folder(out: Path, request: Request) -> Path:
 
     base = f"{request.slug}-{hashlib.sha256(repr(request).encode()).hexdigest()[:6]}"
     number, path = 1, out / base
-    while path.exists():
+    while os.path.exists(path):
         number += 1
         path = out / f"{base}-{number}"
     return path

@@ -15,7 +15,6 @@ from torch import Tensor
 from lifelong.adaptation.few_shot import FewShot
 from lifelong.core.files import (
     RunError,
-    Stopped,
     check_writable,
     held_alone,
     make_folder,
@@ -26,6 +25,7 @@ from lifelong.core.files import (
 from lifelong.core.footprint import use_threads
 from lifelong.core.learner import Learner
 from lifelong.core.loop import device_of
+from lifelong.core.stopped import Stopped
 from lifelong.core.storage import in_bytes
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.metrics import estimate

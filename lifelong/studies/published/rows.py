@@ -93,6 +93,8 @@ def cells_of(record: Path) -> list[Cell]:
         return json.loads(record.read_text())
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ConfigurationError(f"{record} cannot be read ({error.strerror})") from None
     except ValueError:
         raise ConfigurationError(f"{record} is damaged: put back its last good version") from None
 

@@ -1,0 +1,98 @@
+"""`lifelong compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lifelong.commands.options import LEARNED, OUTPUT, Json, Options, Out, Strategies, option, takes
+from scenarios.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lifelong.runs.request import Request
+
+APART = ("init", "eval_every", "fleet", "compile", "order_seed", "start_seed", "data_seed")  # not with --paradigms
+
+
+@takes()
+def compare(
+    *,
+    strategy: Strategies = None,
+    learner: Annotated[
+        list[str] | None,
+        option(LEARNED, "as in 'NearestClassMean()', once for each method", "EXPR", names="learners"),
+    ] = None,
+    baselines: Annotated[str, option(LEARNED, "as in joint,joint(sampling='uniform'),isolate")] = "",
+    paradigms: Annotated[str, option(LEARNED, "instead: one stream read four ways, as in all or multi-task,meta")] = "",
+    meta: Annotated[
+        str, option(LEARNED, "with --paradigms: the stage of the meta paradigm, as in 'MAML(shot=5)'", "EXPR")
+    ] = "",
+    options: Options,
+    out: Out = Path("runs"),
+    report: Annotated[Path | None, option(OUTPUT, "also write the HTML report here", "PATH")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run several methods on the same seeds and data, side by side.
+
+    Example: lifelong compare split-digits --strategy "EWC()" --strategy "Replay(size=200)"
+    """
+    if paradigms:
+        from lifelong.commands.learning import compare_paradigms
+
+        given = [*(["--learner"] if learner else []), *(["--baselines"] if baselines else []), *options.given(*APART)]
+        for word in given:
+            raise ConfigurationError(
+                f"{word} does not go with --paradigms: the paradigms share one learner, start and schedule"
+            )
+        from lifelong.studies.comparison import Asked
+
+        asked = Asked(options.request(), tuple(strategy or ()), paradigms, meta)
+        return compare_paradigms(asked, out, report, as_json)
+    if meta:
+        raise ConfigurationError("--meta is the stage of the meta paradigm: it goes with --paradigms")
+    from lifelong.display.console import waiting
+
+    with waiting(f"reading {options.scenario}"):
+        from lifelong.runs.execute import check
+        from lifelong.runs.request import method_of, read_baselines
+
+        methods = [method_of(text) for text in strategy or ["FineTuning()"]]
+        methods += [{"learner": text} for text in learner or []]
+        methods += [{"baseline": text} for text in read_baselines(baselines)]
+        requests = [options.request(**method) for method in methods]
+        for request in requests:  # all are sound before the first begins
+            check(request)
+    _side_by_side(requests, out, report, as_json)
+
+
+def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_json: bool) -> None:
+    """Run each request, and put those that can be compared side by side."""
+    from lifelong.commands.learning import learn
+    from lifelong.display.console import output, refuse, say
+    from lifelong.display.page import write_report
+    from lifelong.display.tables import compare_tables
+    from lifelong.runs.execute import new_folder
+    from lifelong.runs.folder import load
+    from lifelong.runs.groups import groups_of
+
+    paths = []
+    for number, request in enumerate(requests, 1):
+        folder = new_folder(request, out)
+        learn(folder, quiet=as_json, place=f"{number} of {len(requests)}")
+        paths.append(folder.path)
+    runs = [load(path) for path in paths]
+    groups = groups_of(runs)
+    if as_json:
+        named = [(name, run.path) for group in groups for name, run in group.runs.items()]
+        print(json.dumps({name: json.loads((path / "summary.json").read_text()) for name, path in named}))
+    else:
+        output.print(*compare_tables(groups, output.width))
+    if report:
+        write_report(groups, report)
+        say(f"report: {report}")
+    if not all(bool(run.result.kept.all()) for run in runs):
+        refuse("some seeds diverged and were left out; `lifelong show RUN` says which")
+        raise typer.Exit(1)

@@ -1,0 +1,46 @@
+"""`lifelong transfer`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from lifelong.commands.options import Json, Options, option, takes
+
+ADAPTED = "How targets are learned"
+
+
+@takes(
+    "scenario", "setting", "model", "optimiser", "seeds", "iterations", "epochs", "batch", "device", "threads",
+    "data_root", setting="task",
+)  # fmt: skip
+def transfer(
+    *,
+    adaptation: Annotated[
+        list[str] | None,
+        option(ADAPTED, "as in 'LinearProbe()', once for each method; `lifelong list adaptations`", "EXPR"),
+    ] = None,
+    shots: Annotated[str, option(ADAPTED, "rows of each class of a target", "SHOTS")] = "1,5,10",
+    steps: Annotated[int, option(ADAPTED, "full-batch steps of an adaptation", "N")] = 50,
+    adapt: Annotated[str, option(ADAPTED, "its optimiser; the rate is the middle of the grid", "EXPR")] = "Adam(0.003)",
+    options: Options,
+    as_json: Json = False,
+) -> None:
+    """Learn each task, adapt to each other one, compare with scratch.
+
+    A task is learned as a source, and each target from k rows of each of its classes.
+
+    Example: lifelong transfer split-digits --adaptation "LinearProbe()" --shots 1,5,10
+    """
+    from lifelong.display.console import output, say, waiting
+
+    with waiting(f"reading {options.scenario}"):
+        from lifelong.display import transfer as tables
+        from lifelong.studies.transfer import transfer as measured
+
+        request = options.request(few_shot=shots)
+    matrices = measured(request, adaptation or [], adapt, steps, say if not as_json else lambda line: None)
+    if as_json:
+        print(json.dumps(tables.transfer_json(matrices)))
+    else:
+        tables.show_transfer(matrices, output)

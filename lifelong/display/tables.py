@@ -1,0 +1,106 @@
+"""Tables of results in a terminal: one run's matrix and metrics, several side by side, and plain listings."""
+
+from __future__ import annotations
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lifelong import metrics
+from lifelong.core.result import Result
+from lifelong.runs.groups import RunGroup
+
+
+def accuracy_table(result: Result) -> Table:
+    """Accuracy in percent on each task (columns) after each task (rows), mean over seeds."""
+    table = Table(title="accuracy, %, mean over seeds", title_justify="left")
+    table.add_column("after task", justify="right")
+    shown = min(result.tasks, 12)
+    for t in range(shown):
+        table.add_column(f"{t + 1}", justify="right")
+    kept = result.at_task_ends[result.kept]
+    rows = kept.mean(0) if len(kept) else torch.full((result.tasks, result.tasks), torch.nan)
+    for t, row in enumerate(rows):
+        cells = []
+        for j, a in enumerate(row[:shown].tolist()):
+            style = "bold" if j == t else "dim" if j > t else ""
+            cells.append(Text("–" if a != a else f"{100 * a:.1f}", style=style))
+        table.add_row(f"{t + 1}", *cells)
+    return table
+
+
+def metrics_table(result: Result) -> Table:
+    """Every metric, in points of percent, with its 95 % interval over seeds."""
+    lost = int((~result.kept).sum())
+    used = len(result.seeds) - lost
+    title = f"metrics, %, mean ± half-width of the 95 % interval over {used} seed{'s' * (used != 1)}"
+    table = Table(title=title + (f" ({lost} diverged, left out)" if lost else ""), title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.summary(result).items():
+        table.add_row(name, value.text())
+    return table
+
+
+def compare_tables(groups: list[RunGroup], width: int) -> list[Table | Text]:
+    """A table for each group, under its title where there are several: only runs of one group are subtracted.
+
+    width: of the page, in characters, here and below.
+    """
+    tables: list[Table | Text] = []
+    for group in groups:
+        if len(groups) > 1:
+            tables.append(Text(group.title, style="bold"))
+        tables.append(compare_table(group.results, width))
+    return tables
+
+
+def compare_table(results: dict[str, Result], width: int) -> Table:
+    """One line for each method: final accuracy, forgetting, learning accuracy, the paired difference to the first, seconds."""
+    names = list(results)
+    digits = 2 if width >= 110 else 1
+    title = Text("%, mean ± half-width of the 95 % interval")
+    if len(names) > 1:
+        title.append(f"; difference: paired over seeds, to {names[0]}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold", min_width=20)
+    for column in ("average accuracy", "forgetting", "learning accuracy", "difference"):
+        head = column if width >= 90 else column.replace(" ", "\n")
+        table.add_column(head, justify="right", no_wrap=True)
+    if width >= 90:
+        table.add_column("seconds", justify="right", no_wrap=True)
+    for name, result in results.items():
+        given = metrics.summary(result)
+        shown = ("average_accuracy", "forgetting", "learning_accuracy")
+        cells = [given[m].text(digits) if m in given else "–" for m in shown]
+        cells.append("" if name == names[0] else difference(result, results[names[0]], digits))
+        cells.append(f"{sum(result.seconds.values()):.1f}")
+        table.add_row(Text(name), *cells[: len(table.columns) - 1])
+    return table
+
+
+def difference(a: Result, b: Result, digits: int) -> str:
+    """Average accuracy of a over that of b, paired over seeds, in points of percent; "–" where they share no seed."""
+    try:
+        value = metrics.paired(metrics.average_accuracy, a, b)
+    except metrics.NotMeasured:
+        return "–"
+    return ("+" if value.mean >= 0 else "") + value.text(digits)
+
+
+def show(result: Result, console: Console) -> None:
+    """The matrix and the metrics."""
+    console.print(accuracy_table(result))
+    console.print(metrics_table(result))
+
+
+def listing(title: str, rows: dict[str, str]) -> Table:
+    """Names, and a line on each."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, about in rows.items():
+        table.add_row(name, Text(about))
+    return table
