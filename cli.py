@@ -11,18 +11,16 @@ from lifelong.commands.group import PAGE, PLAIN, AllCommands
 from lifelong.core.stopped import Stopped
 from scenarios.errors import ConfigurationError
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
+# what typer raises for words that it cannot read; it has the methods of BadParameter, and no public name
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_completion": True})
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from scenarios.public import version
 
-        try:
-            typer.echo(f"lifelong {version('lifelong')}")
-        except PackageNotFoundError:
-            raise ConfigurationError("these are files that are not installed, and so of no version") from None
+        typer.echo(f"lifelong {version()}")
         raise typer.Exit
 
 
