@@ -97,7 +97,7 @@ class Server:
         git("worktree", "add", "--detach", str(folder), commit)
         environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
         words = [sys.executable, str(ROOT / "benchmarks" / "step_server.py")]
-        self.commit = commit
+        self.commit, self.without = commit, set[str]()
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
@@ -115,9 +115,12 @@ class Server:
     def seconds(self, request: dict[str, Any]) -> float:
         """Of one step; not a number where this commit cannot take it."""
         assert self.process.stdin
+        if request["name"] in self.without:
+            return float("nan")
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = self._answer()
         if "error" in answer:
+            self.without.add(request["name"])
             print(f"  {self.commit} has no figure of {request['name']}: {answer['error']}", flush=True)
         return answer.get("seconds", float("nan"))
 
