@@ -217,8 +217,8 @@ def test_labels_are_kept_with_the_cached_table(tmp_path, monkeypatch):
         return dataset_from_arrays("mine", ROWS, LABELS * 10)
 
     data = datasets.DatasetSource(read, "", "", "")
-    datasets = [datasets._cached("mine", data, tmp_path) for _ in range(2)]
-    assert len(reads) == 1 and [dataset.labels for dataset in datasets] == [(0, 10, 20)] * 2
+    tables = [datasets._cached("mine", data, tmp_path) for _ in range(2)]
+    assert len(reads) == 1 and [dataset.labels for dataset in tables] == [(0, 10, 20)] * 2
     file = tmp_path / "datasets/mine.safetensors"
     content = file.read_bytes()
     for old, new in ((b'"classes":"3"', b'"classes":"9"'), (b'"train_rows":"9"', b'"train_rows":"0"')):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from lifelong.core import loop
 from lifelong.core.initialisation import Random
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.notation.expression import parse
-from lifelong.studies.published import few_shot, online, rows, sines, split_mnist
+from lifelong.runs import request
+from lifelong.studies.published import few_shot, first_losses, online, rows, sines, split_mnist
 from lifelong.studies.published import reproduce as tables
 from lifelong.studies.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
 from scenarios.catalogue import CATALOGUE, find
 from scenarios.errors import ConfigurationError
+from scenarios.stream import SequentialSchedule
 from scenarios.synthetic import blobs
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -149,7 +153,7 @@ def test_a_commit_says_whether_the_code_differs_from_it_and_names_no_folder(tmp_
     assert commit() == clean
     module.write_text("VERSIONS = {}")
     assert commit() == clean + "+"
-    (tmp_path / "site" / "lifelong" / "published").mkdir(parents=True)
+    (tmp_path / "site" / "lifelong" / "studies" / "published").mkdir(parents=True)
     monkeypatch.setattr(rows, "__file__", str(tmp_path / "site" / "lifelong" / "studies" / "published" / "rows.py"))
     assert commit() == "unknown"  # installed into somebody else's repository
 
@@ -202,7 +206,8 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
 
 
 def split_cells(row, *percent):
-    return [cell_of(row, tuple(range(len(percent))), {"accuracy": [value / 100 for value in percent]})]
+    measured = {"accuracy": [value / 100 for value in percent], "first losses": "0.69 0.61"}
+    return [cell_of(row, tuple(range(len(percent))), measured)]
 
 
 @pytest.mark.parametrize(
@@ -241,30 +246,207 @@ def test_lwf_without_temperature_squared_is_the_comparable_row_in_all_settings()
         assert (paper.strategy, authors.strategy) == ("LwF()", "LwF(strength=0.25)")
     paper = by["lwf", "class"]
     cells = split_cells(paper, 28.0, 29.0)
-    assert paper.gap(cells).verdict == "another formula" and paper.wanted(cells) == 5
+    gap = paper.gap(cells)
+    assert gap and gap.verdict == "another formula" and paper.wanted(cells) == 5
     page = " ".join(split_mnist.page_lines(cells))
     assert "`lwf-authors` leaves temperature² out of the loss, as the authors' code does in all settings" in page
 
 
-def test_a_split_mnist_cell_holds_the_protocol_and_its_iterations(monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
+    """Split-MNIST as 12 iterations on blobs; nothing that an earlier test lost is remembered."""
     table = blobs(10, 12, 20)
     monkeypatch.setattr("scenarios.catalogue.load_dataset", lambda name, root: table)
-    entry = replace(find("split-mnist"), budget=replace(find("split-mnist").budget, iterations=3))
+    entry = replace(find("split-mnist"), budget=replace(find("split-mnist").budget, iterations=12))
     monkeypatch.setitem(CATALOGUE, "split-mnist", entry)
-    for baseline, iterations in (("", 3), ("joint", 15)):
-        row = split_mnist.SplitMnistRow("none", "class", 19.89, 0.02, baseline=baseline)
-        cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
-        assert json.loads(json.dumps(cell)) == cell and cell["iterations"] == iterations
-        assert cell["torch"] == torch.__version__.split("+")[0] and cell["strategy"] == "FineTuning()"
-        paradigm = f", {baseline}" if baseline else ""
-        assert (
-            cell["protocol"]
-            == f"split-mnist(tasks=5){paradigm}, MLP(400, 400), Adam(0.001), 3 iterations of 128 a task"
-        )
-        assert done([cell], row) == {0, 1}
-        monkeypatch.setitem(CATALOGUE, "split-mnist", replace(entry, model="MLP(100)"))
-        assert not done([cell], row)  # the catalogue says another network: the cell is of another protocol
-        monkeypatch.setitem(CATALOGUE, "split-mnist", entry)
+    rows.losses_now.cache_clear()
+    request._built.cache_clear()
+    yield entry
+    rows.losses_now.cache_clear()
+    request._built.cache_clear()
+
+
+@pytest.mark.parametrize(("baseline", "iterations"), [("", 12), ("joint", 60)])
+def test_a_split_mnist_cell_holds_its_request_and_what_it_stands_for(small, monkeypatch, baseline, iterations):
+    row = split_mnist.SplitMnistRow("none", "class", 19.89, 0.02, baseline=baseline)
+    cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
+    assert json.loads(json.dumps(cell)) == cell and cell["iterations"] == iterations and cell["batch"] == 128
+    assert cell["torch"] == torch.__version__.split("+")[0] and cell["strategy"] == "FineTuning()"
+    assert cell["model"].startswith("MLP(400, 400") and cell["optimiser"].startswith("Adam(rate=0.001, ")
+    paradigm = f", {baseline}" if baseline else ""
+    words = f"split-mnist(tasks=5){paradigm}, MLP(400, 400), Adam(0.001), 12 iterations of 128 a task"
+    assert cell["protocol"] == words and cell["commit"] == rows.commit() and "versions" not in cell
+    saved = row.request((0, 1), "", "cpu").as_json()
+    assert cell["request"] == {k: v for k, v in saved.items() if k not in ("seeds", "data_root", "device")}
+    assert cell["request"]["setting"] == "class" and cell["request"]["baseline"] == baseline
+    losses = [float(word) for word in cell["first losses"].split()]
+    assert len(losses) == 20 and all(
+        len(word.replace(".", "").strip("0")) <= 5 for word in cell["first losses"].split()
+    )
+    assert losses[0] == pytest.approx(2.3, abs=0.3)  # ten classes, and nothing is learned yet
+    assert done([cell], row) == {0, 1} == done(rows.checked([cell], row, ""), row)
+    for change in ({"model": "MLP(100)"}, {"optimiser": "Adam(0.002)"}, {"budget": replace(small.budget, batch=64)}):
+        monkeypatch.setitem(CATALOGUE, "split-mnist", replace(small, **change))
+        assert not done([cell], row)  # the catalogue says something else: the cell is of another protocol
+    monkeypatch.setitem(CATALOGUE, "split-mnist", small)
+    assert rows.why_stale({**cell, "commit": "unknown", "versions": {"streams": 0}}, row) == ""  # these decide nothing
+
+
+def test_the_first_losses_are_those_of_a_shortened_run(small):
+    """Another way to the same numbers: runs of 10 iterations a task, whose curve of losses holds every step."""
+    row = split_mnist.SplitMnistRow("ewc", "task", 0.0, 0.0, "EWC(strength=100.0)")
+    asked = replace(row.request((3, 4), "", "cpu"), iterations=10)
+    learner, stream, start = asked.build()
+    curve = loop.run(learner, stream, (3, 4), start, dtype=torch.float64).losses[:, :2]  # each step covers ten points
+    found = [float(word) for word in row.first_losses((3, 4), "").split()]
+    assert found == pytest.approx(curve[..., ::10].mean(0).flatten().tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "verb"), [("EWC(strength=1000.0)", "grads"), ("SI(strength=5000.0)", "grads"), ("LwF()", "penalty")]
+)
+def test_a_method_that_changed_behind_the_same_words_makes_its_cells_stale(small, monkeypatch, strategy, verb):
+    """Its strength is doubled where it is used, so that no word of the cell's request changes."""
+    row = split_mnist.SplitMnistRow("x", "class", 0.0, 0.0, strategy)
+    cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
+    rows.losses_now.cache_clear()
+    assert done(rows.checked([cell], row, ""), row) == {0, 1}
+    method = type(parse(strategy, "strategies"))
+    usual = vars(method)[verb]
+
+    def doubled(self, *arguments):
+        return usual(replace(self, strength=2 * self.strength), *arguments)
+
+    monkeypatch.setattr(method, verb, doubled)
+    rows.losses_now.cache_clear()
+    found = rows.checked([cell], row, "")
+    why = rows.why_stale(found[0], row)
+    assert not done(found, row) and why.startswith("its first losses no longer come back: ")
+    assert int(why.rpartition("at step ")[2]) > 10  # the second task is the first one that a penalty sees
+
+
+def test_other_batches_make_a_cell_stale(small, monkeypatch):
+    row = split_mnist.SplitMnistRow("none", "task", 0.0, 0.0)
+    cell = cell_of(row, (0, 1), row.measure((0, 1), "", "cpu"))
+    shown = SequentialSchedule.shown
+    monkeypatch.setattr(
+        SequentialSchedule, "shown", lambda self, tasks, task, wanted, *seed: shown(self, tasks, task, wanted, 9, *seed)
+    )
+    rows.losses_now.cache_clear()
+    assert "no longer come back" in rows.why_stale(rows.checked([cell], row, "")[0], row)
+
+
+def test_first_losses_come_back_within_a_thousandth_and_no_further():
+    then = "2.3064 0.00012 nan"
+    assert first_losses.difference(then, "2.3046 0.00012 nan") == ""
+    assert first_losses.difference(then, "2.3030 0.00012 nan") == (
+        "its first losses no longer come back: 2.3064 became 2.303 at step 1"
+    )
+    assert "0.00012 became 0.000121 at step 2" in first_losses.difference(then, "2.3064 0.000121 nan")
+    assert "nan became 3 at step 3" in first_losses.difference(then, "2.3064 0.00012 3")
+    assert first_losses.difference(then, "2.3064") == "says 3 first losses, and there are 1"
+
+
+def test_a_request_is_compared_by_what_it_asks_for():
+    row = split_mnist.SplitMnistRow("ewc", "task", 0.0, 0.0, "EWC(strength=2.0)")
+    cell = split_cells(row, 90.0, 91.0)[0]
+    held = cell["request"]
+    assert not {"seeds", "data_root", "device"} & set(held)
+
+    def why(**change):
+        return rows.why_stale({**cell, "request": {**held, **change}}, row)
+
+    assert why() == why(strategy="EWC(2.0, decay=1.0)") == why(gone="") == ""
+    assert why(iterations=10) == "of another request: iterations 10"
+    assert why(strategy="EWC(3.0)") == "of another request: strategy 'EWC(3.0)'"
+    assert why(gone="much") == "of another request: gone 'much'" and why(order_seed=0) != ""
+    assert rows.why_stale({**cell, "request": {k: v for k, v in held.items() if k != "repeats"}}, row) == ""
+    assert "of another request" in rows.why_stale({k: v for k, v in cell.items() if k != "request"}, row)
+    assert rows.why_stale(cell, replace(row, strategy="EWC(strength=4.0)")).startswith("of another strategy")
+    assert not own_cells([{k: v for k, v in cell.items() if k != "first losses"}], row)
+
+
+def test_reproduce_takes_first_losses_once_and_runs_what_does_not_come_back(small, tmp_path, monkeypatch):
+    row = split_mnist.SplitMnistRow("none", "task", 0.0, 0.0)
+    taken = []
+
+    def counted(request):
+        taken.append(request.seeds)
+        return first_losses.first_losses(request)
+
+    monkeypatch.setattr(split_mnist, "first_losses", counted)
+    monkeypatch.setattr(split_mnist, "ROWS", (row,))
+    monkeypatch.setattr(split_mnist.SplitMnistRow, "chunks", lambda self, cells: ((0, 1),))
+    monkeypatch.setattr(tables, "ROWS", (row,))
+    record, page = tmp_path / "record.json", tmp_path / "page.md"
+
+    def again(**options):
+        return list(tables.reproduce("", "", record, page, "cpu", **options))
+
+    again()
+    assert taken == [(0, 1)]
+    again()
+    assert taken == [(0, 1)] and len(cells_of(record)) == 1  # known in this process
+    cell = cells_of(record)[0]
+    losses = cell["first losses"].split()
+    losses[2] = f"{float(losses[2]) * 1.01:.5g}"
+    record.write_text(json.dumps([{**cell, "first losses": " ".join(losses), "accuracy": [0.01, 0.01]}]))
+    rows.losses_now.cache_clear()
+    again(table_only=True)
+    assert len(taken) == 1 and "stale" not in page.read_text().lower()
+    lines = again()
+    assert taken == [(0, 1)] * 2 and lines[0] == "1 cells kept: do their first losses come back?"
+    assert lines[1].startswith("split-mnist-task-none seeds 0, 1: stale: its first losses no longer come back")
+    assert lines[1].endswith("at step 3") and lines[2].startswith("1 cells to run")
+    assert len(cells_of(record)) == 2 and not any("not repeated" in cell for cell in cells_of(record))
+    assert cells_of(record)[1]["accuracy"] == cell["accuracy"] and "1.00 ±" not in page.read_text()
+
+
+def test_first_losses_that_cannot_be_taken_make_a_cell_stale_but_data_that_are_not_there_end_it(small, monkeypatch):
+    row = split_mnist.SplitMnistRow("none", "task", 0.0, 0.0)
+    cells = split_cells(row, 90.0)
+
+    def fails(error):
+        def first(request):
+            raise error
+
+        monkeypatch.setattr(split_mnist, "first_losses", first)
+        return rows.why_stale(rows.checked(cells, row, "")[0], row)
+
+    assert fails(IndexError("too far")) == "its first losses cannot be taken: IndexError: too far"
+    with pytest.raises(ConfigurationError, match="no data"):
+        fails(ConfigurationError("no data"))
+
+
+# --- old cells and new ones ---------------------------------------------------------------------------------------
+
+
+def test_cells_of_two_records_are_compared_by_welch_and_holm(tmp_path):
+    from scipy.stats import t
+
+    task, domain, *_ = split_mnist.ROWS
+    old = [
+        {"setting": "task", "method": "none", "seeds": [0, 1, 2], "accuracy": [0.1, 0.1, 0.1]},  # taken again below
+        {"setting": "task", "method": "none", "seeds": [0, 1, 2], "accuracy": [0.80, 0.82, 0.84]},
+        {"setting": "domain", "method": "none", "seeds": [0, 1], "accuracy": [0.60, 0.62]},
+        {"setting": "class", "method": "none", "seeds": [0], "accuracy": [0.2]},  # one seed: no interval
+    ]
+    new = [*old, *split_cells(task, 90.0, 91.0, 92.0, 93.0), *split_cells(domain, 60.0, 62.0, 61.0)]
+    for record, cells in (("old.json", old), ("new.json", new)):
+        (tmp_path / record).write_text(json.dumps(cells))
+    program = DOCS.parent / "benchmarks" / "compare_cells.py"
+    ran = subprocess.run([sys.executable, program, tmp_path / "old.json", tmp_path / "new.json"],
+                         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(DOCS.parent)})  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    a, b = 4 / 3, (5 / 3) / 4  # variances of the means
+    error, freedom = (a + b) ** 0.5, (a + b) ** 2 / (a**2 / 2 + b**2 / 3)
+    half, p = t.ppf(0.975, freedom) * error, 2 * t.sf(9.5 / error, freedom)
+    assert lines[2] == (
+        f"| split-mnist-task-none | 3 | 4 | +9.50 | [{9.5 - half:+.2f}, {9.5 + half:+.2f}] | {2 * p:.3g} |"
+    )
+    assert lines[3].startswith("| split-mnist-domain-none | 2 | 3 | +0.00 | ") and lines[3].endswith(" | 1 |")
+    assert lines[-1] == "2 rows compared; 1 differ with p < 0.05 after Holm's correction." and len(lines) == 6
 
 
 def test_the_interval_over_episodes_is_that_of_the_cells():

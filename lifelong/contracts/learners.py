@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.core.batch import Batch, FinishedTask
+from lifelong.core.batch import Block, FinishedTask
 from lifelong.core.files import named
 from lifelong.core.fleet import MappedFleet
 from lifelong.core.learner import AnyLearner, Learner, State
@@ -191,9 +191,11 @@ class PureFleet(MappedFleet):
             results.append(getattr(learner, method)(problem, *parts))
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
-    def step(self, state: Any, batch: Batch, progress: Any, through: Any = ()) -> tuple[Any, torch.Tensor]:
-        """One pure step of every member."""
-        return self._each("step", state, batch), batch.weight.new_zeros(len(self.learners))
+    def steps(self, state: Any, block: Block, through: Any = ()) -> tuple[Any, torch.Tensor]:
+        """Pure steps of every member."""
+        for rows in block.each():
+            state = self._each("step", state, self._look_up(self.problem.index, rows))
+        return state, torch.zeros(block.row.shape[:2])
 
     def after_task(self, state: Any, task: FinishedTask) -> Any:
         """Every member by itself."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
 
 if TYPE_CHECKING:
     from lifelong.core.problem import Problem
@@ -117,6 +118,31 @@ register_pytree_node(
     lambda leaves, static: Batch(*leaves, *static),
     serialized_type_name="lifelong.core.batch.Batch",
 )
+
+
+class Block(NamedTuple):
+    """What the stream shows in K steps, before it is looked up; of members [S, ...] in front, of one step without K.
+
+    row, task: int64 [K, B]. first_seen, shown: bool [K, B]. progress: float64 [K]. draws: by part and name, [K, ...].
+    """
+
+    row: Tensor
+    task: Tensor
+    first_seen: Tensor
+    shown: Tensor
+    progress: Tensor
+    draws: Any
+
+    @property
+    def steps(self) -> int:
+        """K, of a block of members [S, K, ...]."""
+        return self.row.shape[1]
+
+    def each(self) -> Iterator[Block]:
+        """Its steps, one after another, without K."""
+        leaves, form = tree_flatten(self)
+        for step in zip(*(leaf.unbind(1) for leaf in leaves), strict=True):
+            yield tree_unflatten(list(step), form)
 
 
 class Outputs(NamedTuple):

@@ -6,6 +6,7 @@ pure functions of tensors, every tensor [S, ...]; looped, member after member, f
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,13 +16,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from lifelong.core.batch import Batch, FinishedTask, Params
+from lifelong.core.batch import Batch, Block, FinishedTask, Params
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner, State
+from lifelong.core.playback import Captured, Playback
 from lifelong.core.problem import Problem, scaled
+from lifelong.core.recorded import Recording
 from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
+RECORD_AFTER = 50  # eager steps: a recording takes about as long as a hundred small ones
+MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them
 PLACE = "tasks and steps done"  # among the named tensors of a looped member
 
 
@@ -36,10 +41,12 @@ class Fleet(Protocol):
         """The state before learning."""
         ...
 
-    def step(
-        self, state: Any, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
-    ) -> tuple[Any, Tensor]:
-        """One step: the new state and the losses [S]. Members in `through` stay as they are."""
+    def steps(self, state: Any, block: Block, through: Sequence[int] = ()) -> tuple[Any, Tensor]:
+        """The steps of a block: the new state and the losses [S, K]. Members in `through` stay as they are."""
+        ...
+
+    def at_once(self) -> int:
+        """How many steps it would like in its next block."""
         ...
 
     def at_milestone(self, state: Any, task: FinishedTask, share: float, members: Sequence[int]) -> Any:
@@ -80,14 +87,18 @@ class Fleet(Protocol):
 
 
 def fleet_of(
-    learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+    learners: Sequence[AnyLearner],
+    problem: Problem,
+    compiled: bool = False,
+    paces: Sequence[Any] = (),
+    record_after: int = RECORD_AFTER,
 ) -> Fleet:
     """The fleet of these members, one learner each, that differ in numbers alone; problem: with index [S, ...].
 
     paces: for each member how many steps it takes of each task; those of one pace count their steps together.
     """
     form = LoopedFleet if learners[0].looped else MappedFleet
-    return form(learners, problem, compiled, paces)
+    return form(learners, problem, compiled, paces, record_after)
 
 
 def number_paths(learners: Sequence[AnyLearner]) -> list[tuple[Path, list[Any]]]:
@@ -126,13 +137,21 @@ def apart(params: Params) -> Params:
 class MappedFleet:
     """A learner's methods on stacked state: every tensor of it is [S, ...].
 
-    compiled: whether the gradient goes through torch.compile. Steps on a CUDA device are captured as a graph.
+    A step is recorded once it is clear that many more will follow, and played back from then on; the numbers are the
+    same to the bit. Where it cannot be recorded it stays eager, with a warning that says so. On a CUDA device what is
+    recorded is captured as a graph, a block of steps at a time. compiled: whether torch.compile takes the recorded step
+    over, at once. record_after: eager steps before the recording, see `Options`; -1 for never.
     """
 
     resumes_within_tasks = True
 
     def __init__(
-        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+        self,
+        learners: Sequence[AnyLearner],
+        problem: Problem,
+        compiled: bool = False,
+        paces: Sequence[Any] = (),
+        record_after: int = RECORD_AFTER,
     ) -> None:
         self.learners, self.learner, self.problem = list(learners), learners[0], problem
         # an optimiser's numbers go to its kernel as Python's, one slice of the fleet after another
@@ -145,12 +164,12 @@ class MappedFleet:
         paces = paces or [()] * len(learners)
         runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
         self.slices = [(members, rule) for members, (rule, _) in runs]
-        self._gradients = self._mapped("gradients")
-        if compiled:
-            self._gradients = torch.compile(self._gradients)
-        self._finish, self._prepare = self._mapped("finish"), self._mapped("prepare")
-        self._after_task, self._captured = self._mapped("after_task"), None
-        self.graphs = self.learner.rule is not None and problem.device.type == "cuda"
+        self._look_up = torch.func.vmap(lambda index, rows: replace(problem, index=index).batch_of(rows))
+        self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish")
+        self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task")
+        self.compiled, self.record_after = compiled, 0 if compiled and record_after >= 0 else record_after
+        self.taken, self.seconds = 0, 0.0  # steps so far, and what the last one took
+        self.playback: Playback | None = None
 
     def _mapped(self, method: str) -> Callable[..., Any]:
         """A method of the learner, over members: of each its index, its numbers, its part of every argument."""
@@ -176,41 +195,54 @@ class MappedFleet:
         leaves = [torch.stack(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
         return tree_unflatten(leaves, flat[0][1])
 
-    def step(
-        self, state: State, batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
-    ) -> tuple[State, Tensor]:
-        """One step of every member. Parameters move in place.
+    def at_once(self) -> int:
+        """One while steps are eager; else as many as take a tenth of a second, or as a graph holds."""
+        if self.playback is None:
+            return 1
+        return self.playback.steps or max(1, min(MOST_STEPS, int(SECONDS / max(self.seconds, 1e-6))))
 
-        On a CUDA device the step is captured once as a graph and replayed; where that is impossible it stays eager,
-        with a warning that says so.
-        """
-        if through:
-            return self._step_of_others(state, batch, progress, list(through))
-        if self.graphs and len(self.slices) == 1 and len(set(progress)) == 1:
-            if self._captured is None:
-                try:
-                    self._captured = CapturedStep(self, state, batch)
-                except RuntimeError as error:
-                    self.graphs = False
-                    warnings.warn(f"no CUDA graph, steps are eager: {str(error).splitlines()[0]}", stacklevel=2)
-                    return self.eager_step(state, batch, progress)
-            return self._captured(state, batch, progress[0])
-        return self.eager_step(state, batch, progress)
+    def steps(self, state: State, block: Block, through: Sequence[int] = ()) -> tuple[State, Tensor]:
+        """The steps of a block. Parameters and the optimiser's state move in place."""
+        began = time.perf_counter()
+        if self.playback is None and 0 <= self.record_after <= self.taken:
+            self._record(state, block)
+        kept = _members_of(state, through) if through else None
+        if self.playback is None:
+            losses = []
+            for rows in block.each():
+                state, loss = self._learned(state, rows)
+                losses.append(loss)
+            loss = torch.stack(losses, 1)
+        else:
+            state, loss = self.playback(state, block)
+        if kept is not None:
+            state = _put_back(state, kept, through)
+        self.taken += block.steps
+        self.seconds = (time.perf_counter() - began) / block.steps
+        return state, loss
 
-    def _step_of_others(
-        self, state: State, batch: Batch, progress: Sequence[float], through: list[int]
-    ) -> tuple[State, Tensor]:
-        """All take the step, and those who are through are put back."""
-        place = torch.tensor(through, device=self.problem.device)
-        left = tree_map(lambda leaf: leaf[place].clone(), state)
-        state, loss = self.eager_step(state, batch, progress)
-        params = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.params, left.params)
-        optimiser = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.optimiser, left.optimiser)
-        memory = tree_map(lambda leaf, old: leaf.index_copy(0, place, old), state.memory, left.memory)
-        return State(params, optimiser, memory), loss
+    def _record(self, state: State, block: Block) -> None:
+        """Record a step, or say once that it stays eager."""
+        try:
+            rows = next(block.each())
+            recording = Recording(self._learned, state, rows, compiled=self.compiled)
+            capture = self.problem.device.type == "cuda" and self.learner.rule is not None
+            self.playback = Captured(recording, state, block) if capture else Playback(recording)
+        except Exception as error:  # a method may raise anything where it meets no values
+            self.record_after = -1
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            warnings.warn(f"steps are not recorded, but taken operation by operation: {reason}", stacklevel=2)
 
-    def eager_step(self, state: State, batch: Batch, progress: Sequence[float] | Tensor) -> tuple[State, Tensor]:
-        """The step itself, operation by operation."""
+    def _learned(self, state: State, rows: Block) -> tuple[State, Tensor]:
+        """One step on what the stream shows: the definition of what is recorded."""
+        return self.eager_step(state, self._look_up(self.problem.index, rows), rows.progress)
+
+    def step(self, state: State, batch: Batch, progress: Sequence[float]) -> tuple[State, Tensor]:
+        """One eager step on a batch [S, B, ...]: the new state, and the losses [S]."""
+        return self.eager_step(state, batch, torch.tensor(progress, dtype=torch.float64, device=batch.weight.device))
+
+    def eager_step(self, state: State, batch: Batch, progress: Tensor) -> tuple[State, Tensor]:
+        """The step itself, operation by operation. progress: float64 [S]."""
         learner = self.learner
         step = self._gradients(state, batch)
         if learner.wants_previous_params:
@@ -222,19 +254,16 @@ class MappedFleet:
             state = State(params, state.optimiser, unshared(finished.memory, params))
         return state, step.loss
 
-    def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Sequence[float] | Tensor) -> None:
+    def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Tensor) -> None:
         """The optimiser's step, in place: for all members at once, or for one run of equal settings after another."""
-        if self.slices[0][1] is None:
-            return
-        if isinstance(progress, Tensor) or (len(self.slices) == 1 and len(set(progress)) == 1):
-            now = progress if isinstance(progress, Tensor) else progress[0]
-            return self.slices[0][1].update_(moving, gradients, optimiser, now)
+        trees = (moving, gradients, optimiser)
         for members, rule in self.slices:
-            parts = _runs(progress[members]) if rule.scheduled else [(slice(0, len(progress[members])), 0.0)]
-            for part, now in parts:
-                here = slice(members.start + part.start, members.start + part.stop)
-                trees = (tree_map(lambda leaf, here=here: leaf[here], tree) for tree in (moving, gradients, optimiser))
-                rule.update_(*trees, now)
+            if rule is None:
+                return
+            part = trees
+            if len(self.slices) > 1:
+                part = tuple(tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
+            rule.update_(*part, progress[members.start])  # members of one pace are as far
 
     def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
         """All turn to the other phase, and those whose turn it is keep it."""
@@ -310,6 +339,20 @@ class MappedFleet:
         return tensors
 
 
+def _members_of(state: State, members: Sequence[int]) -> State:
+    """Copies of some members' tensors."""
+    return tree_map(lambda leaf: leaf[list(members)], state)
+
+
+def _put_back(state: State, kept: State, members: Sequence[int]) -> State:
+    """The state with some members as they were."""
+    place = torch.tensor(list(members), device=tree_leaves(state.params)[0].device)
+    params = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.params, kept.params)
+    optimiser = tree_map(lambda leaf, old: leaf.index_copy_(0, place, old), state.optimiser, kept.optimiser)
+    memory = tree_map(lambda leaf, old: leaf.index_copy(0, place, old), state.memory, kept.memory)
+    return State(params, optimiser, memory)
+
+
 def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Initialisation) -> State:
     """One member's state before learning, its index in the problem."""
     net = learner.model.init(problem.shape, problem.classes, generator(seed.start, "model"))
@@ -338,7 +381,12 @@ class LoopedFleet:
     resumes_within_tasks = False
 
     def __init__(
-        self, learners: Sequence[AnyLearner], problem: Problem, compiled: bool = False, paces: Sequence[Any] = ()
+        self,
+        learners: Sequence[AnyLearner],
+        problem: Problem,
+        compiled: bool = False,
+        paces: Sequence[Any] = (),
+        record_after: int = -1,
     ) -> None:
         self.learners, self.learner, self.problem = list(learners), learners[0], problem
         self.seeds: list[Seed] = []
@@ -364,10 +412,18 @@ class LoopedFleet:
                 members.append(learner.member(self._problem(s), generator(seed.start, "strategy")))
         return members
 
-    def step(
-        self, state: list[Any], batch: Batch, progress: Sequence[float], through: Sequence[int] = ()
-    ) -> tuple[list[Any], Tensor]:
-        """One step of every member that is not through."""
+    def at_once(self) -> int:
+        """One."""
+        return 1
+
+    def steps(self, state: list[Any], block: Block, through: Sequence[int] = ()) -> tuple[list[Any], Tensor]:
+        """The steps of a block, member after member."""
+        look_up = torch.func.vmap(lambda index, rows: replace(self.problem, index=index).batch_of(rows))
+        losses = [self._step(state, look_up(self.problem.index, rows), through) for rows in block.each()]
+        return state, torch.stack(losses, 1)
+
+    def _step(self, state: list[Any], batch: Batch, through: Sequence[int]) -> Tensor:
+        """One step of every member that is not through: losses [S]."""
         losses = batch.weight.new_zeros(len(state))
         with torch.random.fork_rng():
             for s, member in enumerate(state):
@@ -377,7 +433,7 @@ class LoopedFleet:
                 self._place(s, "step", member.task, member.steps)
                 losses[s] = member.step(self._problem(s), own)
                 member.steps += 1
-        return state, losses
+        return losses
 
     def at_milestone(self, state: list[Any], task: FinishedTask, share: float, members: Sequence[int]) -> list[Any]:
         """Some members turn to another phase."""
@@ -436,40 +492,3 @@ class LoopedFleet:
             member.task, member.steps = held.pop(PLACE).tolist()
             member.load(held)
         return state
-
-
-class CapturedStep:
-    """A fleet's step as one CUDA graph: its own state and batch lie still, and a call copies into them and replays.
-
-    The warm-up runs on copies, so nothing is learned and nothing is drawn before the first replay.
-    """
-
-    def __init__(self, fleet: MappedFleet, state: State, batch: Batch) -> None:
-        self.state, self.batch = tree_map(torch.clone, state), tree_map(torch.clone, batch)
-        self.progress = torch.zeros((), dtype=batch.weight.dtype, device=batch.weight.device)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            trial = tree_map(torch.clone, state)
-            for _ in range(3):
-                trial, _ = fleet.eager_step(trial, self.batch, self.progress)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            new, self.loss = fleet.eager_step(self.state, self.batch, self.progress)
-            self._copy(self.state, new)
-
-    @staticmethod
-    def _copy(to: Any, source: Any) -> None:
-        """Copy the leaves that are not the very same tensors."""
-        for still, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
-            if still.data_ptr() != other.data_ptr():
-                still.copy_(other)
-
-    def __call__(self, state: State, batch: Batch, progress: float) -> tuple[State, Tensor]:
-        """Bring in what changed outside (a batch; a state after a task's end), and replay."""
-        self._copy(self.state, state)
-        self._copy(self.batch, batch)
-        self.progress.fill_(progress)
-        self.graph.replay()
-        return self.state, self.loss

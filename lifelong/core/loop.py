@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from lifelong.core.evaluator import Evaluator
 from lifelong.core.files import Stopped as Stopped
-from lifelong.core.fleet import fleet_of
+from lifelong.core.fleet import RECORD_AFTER, fleet_of
 from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner
@@ -57,7 +57,7 @@ class Begun(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """A step was taken; loss [S]; last: whether the task has no more."""
+    """Steps were taken, mostly one, or as many as pass in a moment; loss [S, K]; last: whether the task has no more."""
 
     state: TrainingState
     loss: Tensor
@@ -250,7 +250,7 @@ def _followed(
     told = time.perf_counter()
     for event in session.events(state):
         accuracy = event.accuracy if isinstance(event, Evaluated | TaskEnded) else None
-        loss = event.loss if isinstance(event, Stepped) else None
+        loss = event.loss[:, -1] if isinstance(event, Stepped) else None
         if watch and (accuracy is not None or time.perf_counter() - told > 0.25):
             told = time.perf_counter()
             watch(session.progress(event.state, accuracy, loss))
@@ -282,7 +282,8 @@ class Options:
     """How a session runs, for all members alike; see `run`.
 
     lengths: the steps of each task until all members of the run are through, so that every chunk of them is evaluated
-    at the same iterations; empty: those of the chunk.
+    at the same iterations; empty: those of the chunk. record_after: steps that are taken operation by operation before
+    one is recorded and played back, -1 for all of them.
     """
 
     init: Initialisation = dataclasses.field(default_factory=Random)
@@ -292,6 +293,7 @@ class Options:
     compiled: bool = False
     dtype: torch.dtype = torch.float32
     lengths: tuple[int, ...] = ()
+    record_after: int = RECORD_AFTER
 
 
 class Session:
@@ -308,10 +310,12 @@ class Session:
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
         probes: Sequence[Probe] = (),
+        record_after: int = RECORD_AFTER,
     ) -> None:
         refuse_varied(learner)
         members = [Member(Setting("", learner), seed_of(seed)) for seed in seeds]
-        self._prepare(members, stream, Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype))
+        options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
+        self._prepare(members, stream, dataclasses.replace(options, record_after=record_after))
 
     @classmethod
     def of_members(cls, members: Sequence[Member], stream: Stream, options: Options) -> Session:
@@ -343,7 +347,7 @@ class Session:
         )
         self.sampler = Sampler(stream, self.seeds, problem, learner.draws(problem))
         learners = [member.setting.learner for member in members]
-        self.fleet = fleet_of(learners, problem, options.compiled, self.sampler.paces)
+        self.fleet = fleet_of(learners, problem, options.compiled, self.sampler.paces, options.record_after)
         self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
         self.milestones = learner.schedule
         self.measures = {probe.name: probe.begin(self) for probe in options.probes}
@@ -367,13 +371,13 @@ class Session:
                 self._probe(state, BEFORE_TASK)
             length = self.sampler.length(state.task)
             began = time.perf_counter()
-            for batch in self.sampler.batches(state.task, state.iteration):
+            while state.iteration < length:
                 self._turn(state)
-                through = self._through(state)
-                progress = self.sampler.progress(state.task, state.iteration)
-                state.fleet, loss = self.fleet.step(state.fleet, batch, progress, through)
+                through, most = self._through(state), min(self.fleet.at_once(), self._until_something(state))
+                block = self.sampler.block(state.task, state.iteration, most)
+                state.fleet, loss = self.fleet.steps(state.fleet, block, through)
                 self._note(state, loss, through)
-                state.iteration += 1
+                state.iteration += block.steps
                 state.seconds["training"] += time.perf_counter() - began
                 every = self.options.eval_every
                 due = every and state.iteration % every == 0 and state.iteration < length
@@ -392,6 +396,13 @@ class Session:
             state.task, state.iteration = state.task + 1, 0
             yield TaskEnded(state, accuracy)
         yield Done(state, self._result(state))
+
+    def _until_something(self, state: TrainingState) -> int:
+        """Steps until a task or a member's part of it ends, a milestone is reached, or an evaluation is due."""
+        steps, every = self.sampler.steps[:, state.task].tolist(), self.options.eval_every
+        ends = [*steps, *(round(share * count) for share in self.milestones for count in steps)]
+        ends += [(state.iteration // every + 1) * every] if every else []
+        return min(end for end in ends if end > state.iteration) - state.iteration
 
     def _while_others_go_on(self, state: TrainingState) -> Iterator[Event]:
         """To where the longest task of all chunks ends, with the evaluations on the way there."""
@@ -452,30 +463,31 @@ class Session:
             state.fleet = self.fleet.after_task(state.fleet, self.sampler.finished(state.task))
 
     def _note(self, state: TrainingState, loss: Tensor, through: list[int]) -> None:
-        """Add to the curve of losses; remember where a member's loss stopped being finite."""
+        """Add losses [S, K] to their curves; remember where a member's loss stopped being finite."""
         loss, steps = loss.to(torch.float64), self.sampler.steps[:, state.task].tolist()
         if len(set(steps)) == 1:
-            _add_point(state.losses[:, state.task], loss, state.iteration, steps[0])
+            _add_points(state.losses[:, state.task], loss, state.iteration, steps[0])
         else:
             for s, count in enumerate(steps):
                 if s not in through:
-                    _add_point(state.losses[s, state.task], loss[s], state.iteration, count)
+                    _add_points(state.losses[s, state.task], loss[s], state.iteration, count)
         bad = ~torch.isfinite(loss)
         if through:
             bad[through] = False
         self._flag(state, bad)
 
     def _flag(self, state: TrainingState, bad: Tensor) -> None:
-        ones = torch.ones_like(state.diverged[:, 0])  # filled on the device: a copy from the host would wait for it
-        now = torch.stack([ones * state.task, ones * state.iteration], 1)
-        new = bad & (state.diverged[:, 0] < 0)
+        """Remember the first of some steps, bool [S, K], at which a member was found to have diverged."""
+        at = bad.to(torch.uint8).argmax(1) + state.iteration
+        now = torch.stack([torch.full_like(at, state.task), at], 1)
+        new = bad.any(1) & (state.diverged[:, 0] < 0)
         state.diverged = torch.where(new[:, None], now, state.diverged)
 
     def _evaluate(self, state: TrainingState, full: bool, task_end: bool) -> Tensor:
         """Score every task; learning is not touched."""
         began = time.perf_counter()
         if state.when:
-            self._flag(state, ~self.fleet.finite(state.fleet))
+            self._flag(state, ~self.fleet.finite(state.fleet)[:, None])
         # when a fleet's task ends depends on its longest member, and a member's draws may not
         place = AT_END if task_end else state.iteration
         accuracy, rows = self.evaluator.scores(self._prepared(state, state.fleet, place), full, state.task)
@@ -523,18 +535,20 @@ def _plain(seed: Seed) -> int | Seed:
     return seed.data if seed == seed_of(seed.data) else seed
 
 
-def _add_point(losses: Tensor, loss: Tensor, iteration: int, steps: int) -> None:
-    """Add a loss [...] to a curve [..., P] of means over P equal stretches of `steps` steps.
+def _add_points(losses: Tensor, loss: Tensor, first: int, steps: int) -> None:
+    """Add losses [..., K], from step `first` on, to a curve [..., P] of means over P equal stretches of `steps` steps.
 
     Of fewer steps than stretches, each covers several.
     """
-    points = losses.shape[-1]
+    points, places = losses.shape[-1], range(first, first + loss.shape[-1])
     if steps < points:
-        losses[..., -(-iteration * points // steps) : -(-(iteration + 1) * points // steps)] = loss[..., None]
+        for k, i in enumerate(places):
+            losses[..., -(-i * points // steps) : -(-(i + 1) * points // steps)] = loss[..., k, None]
         return
-    point = iteration * points // steps
-    length = -(-(point + 1) * steps // points) - -(-point * steps // points)
-    losses[..., point] += loss / length
+    stretch = [i * points // steps for i in places]
+    lengths = [-(-(p + 1) * steps // points) - -(-p * steps // points) for p in stretch]
+    share = loss / torch.tensor(lengths, dtype=loss.dtype).to(loss.device)
+    losses.index_add_(-1, torch.tensor(stretch).to(loss.device), share)
 
 
 def prepared_fleet(learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], init: Initialisation) -> Any:
@@ -564,9 +578,9 @@ def cost(
 def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
     """Seconds of training of a session, from its first steps, and the bytes of its tensors."""
     state, times = session.first_state(), []
-    for batch, _ in zip(session.sampler.batches(0), range(steps), strict=False):
+    for i in range(min(steps, session.sampler.length(0))):
         began = time.perf_counter()
-        state, loss = session.fleet.step(state, batch, [0.0] * len(session.seeds))
+        state, loss = session.fleet.steps(state, session.sampler.block(0, i))
         loss.sum().item()  # waits for the device
         times.append(time.perf_counter() - began)
     dataset = session.stream.dataset

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.core.batch import Batch, Outputs, Params
+from lifelong.core.batch import Batch, Block, Outputs, Params
 from lifelong.models.base import Described, Hook, Model
 from scenarios.stream import Dataset
 
@@ -125,6 +125,13 @@ class Problem:
         """Gradient of the weighted loss of some rows [R] with respect to all parameters."""
         batch = self.batch_of_rows(row, task, weight)
         return torch.func.grad(lambda p: self.objective(p, batch)[0])(params)
+
+    def batch_of(self, rows: Block) -> Batch:
+        """What the stream shows in one step, looked up: the rows that count share the weight equally."""
+        share = rows.shown.to(self.dtype)
+        batch = self.batch_of_rows(rows.row, rows.task, share / share.sum().clamp(min=1))
+        progress = rows.progress.to(self.dtype)
+        return batch.replace(first_seen=rows.first_seen, shown=rows.shown, progress=progress, draws=rows.draws)
 
     def batch_of_rows(self, row: Tensor, task: Tensor, weight: Tensor) -> Batch:
         """Rows of the dataset in their tasks as a batch: row, task int64 [R], weight [R]."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.core.batch import Batch, FinishedTask
+from lifelong.core.batch import Batch, Block, FinishedTask
 from lifelong.core.learner import Draws
 from lifelong.core.problem import Problem
 from lifelong.core.row_gradients import ROWS
@@ -41,6 +41,7 @@ class Sampler:
         self.index, self.device = problem.index, problem.device
         self.drawn = [stream.tasks_of(seed.order) for seed in seeds]
         self.steps = torch.tensor([stream.steps(tasks) for tasks in self.drawn])  # [S, T]
+        self._at_hand: _Task | None = None
 
     @property
     def paces(self) -> list[tuple[int, ...]]:
@@ -51,11 +52,11 @@ class Sampler:
         """Steps of a task until all seeds are through."""
         return int(self.steps[:, task].max())
 
-    def progress(self, task: int, iteration: int) -> list[float]:
-        """How much of a task is over for each seed, 0 ... 1; 0 where the stream does not say."""
-        if not self.stream.task_ends:
-            return [0.0] * len(self.seeds)
-        return [min(iteration / steps, 1.0) for steps in self.steps[:, task].tolist()]
+    def progress(self, task: int, first: int, steps: int) -> Tensor:
+        """How much of a task is over before each of some steps, 0 ... 1, float64 [S, K]; 0 where the stream does not say."""
+        here = torch.arange(first, first + steps, dtype=torch.float64)
+        share = (here / self.steps[:, task, None].clamp(min=1)).clamp(max=1)
+        return (share if self.stream.task_ends else torch.zeros_like(share)).to(self.device)
 
     def plan(self, task: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Row, task, first sight and validity of everything that this task will show, each [S, batches x batch]."""
@@ -91,24 +92,20 @@ class Sampler:
             result.append(named)
         return tuple(result)
 
-    def batches(self, task: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of a task from iteration `first` on, every field [S, B, ...]; each for as many steps as repeats."""
-        budget, seeds, dtype = self.stream.budget, len(self.seeds), self.problem.dtype
-        row, number, fresh, shown = self.plan(task)
-        look_up, blocks = torch.func.vmap(self._look_up), _Blocks(self, task)
-        batch, here = None, slice(0)
-        for i in range(first, self.length(task)):
-            if batch is None or i % budget.repeats == 0:
-                here = slice(i // budget.repeats * budget.batch, (i // budget.repeats + 1) * budget.batch)
-                batch = look_up(self.index, row[:, here], number[:, here], shown[:, here].to(dtype))
-            progress = torch.tensor(self.progress(task, i), dtype=dtype).to(self.device)
-            none = torch.zeros(seeds, budget.batch, dtype=torch.bool, device=self.device)
-            seen = fresh[:, here] if i % budget.repeats == 0 else none
-            yield batch.replace(first_seen=seen, shown=shown[:, here], progress=progress, draws=blocks.at(i))
+    def block(self, task: int, first: int, most: int = 1) -> Block:
+        """The next steps of a task from iteration `first` on, at most so many, every field [S, K, ...].
 
-    def _look_up(self, index: dict[str, Tensor], row: Tensor, task: Tensor, shown: Tensor) -> Batch:
-        problem = replace(self.problem, index=index)
-        return problem.batch_of_rows(row, task, shown / shown.sum().clamp(min=1))
+        A batch is shown for as many steps as repeats. A block ends where random numbers must be drawn again.
+        """
+        if self._at_hand is None or self._at_hand.task != task:
+            self._at_hand = _Task(self, task)
+        return self._at_hand.block(first, min(most, self.length(task) - first))
+
+    def batches(self, task: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of a task from iteration `first` on, looked up, every field [S, B, ...]."""
+        look_up = torch.func.vmap(lambda index, rows: replace(self.problem, index=index).batch_of(rows))
+        for i in range(first, self.length(task)):
+            yield look_up(self.index, next(self.block(task, i).each()))
 
     def finished(self, task: int, share: float | None = None) -> FinishedTask:
         """The task that just ended, or that is over by a share, every field [S, ...]."""
@@ -131,25 +128,49 @@ class Sampler:
         return self.random("prepare", [(part.name, part.prepare) for part in self.draws], *where)
 
 
-class _Blocks:
-    """The random numbers of a task's steps, drawn a block of steps at a time."""
+class _Task:
+    """All that one task shows, and the random numbers of its steps, drawn some steps at a time."""
 
     def __init__(self, sampler: Sampler, task: int) -> None:
-        self.sampler, self.task = sampler, task
-        self.held: dict[tuple[int, str], tuple[int, Tensor]] = {}
+        self.sampler, self.task, self.budget = sampler, task, sampler.stream.budget
+        width = (-1, self.budget.batch)
+        self.shown = [values.unflatten(1, width) for values in sampler.plan(task)]  # [S, batches, B]
+        self.drawn: dict[tuple[int, str], tuple[int, Tensor]] = {}
 
-    def at(self, step: int) -> Any:
-        """Those of one step, for each part by name."""
+    def block(self, first: int, steps: int) -> Block:
+        """Steps from `first` on, fewer than asked for where other random numbers begin."""
+        lengths = [self._length(shape) for part in self.sampler.draws for shape in part.step.values()]
+        steps = min([steps, *(length - first % length for length in lengths)])
+        row, task, fresh, shown = self._rows(first, steps)
+        progress = self.sampler.progress(self.task, first, steps)
+        return Block(row, task, fresh, shown, progress, self._draws(first, steps))
+
+    def _rows(self, first: int, steps: int) -> list[Tensor]:
+        """Row, task, first sight and validity, each [S, K, B]."""
+        repeats = self.budget.repeats
+        if repeats == 1:
+            return [values[:, first : first + steps] for values in self.shown]
+        here = torch.arange(first, first + steps, device=self.sampler.device)
+        row, task, fresh, shown = (values[:, here // repeats] for values in self.shown)
+        return [row, task, fresh & (here % repeats == 0)[:, None], shown]
+
+    def _draws(self, first: int, steps: int) -> Any:
+        """The random numbers of some steps, for each part by name, [S, K, *shape]."""
         return tuple(
-            {name: self._numbers(i, part.name, name, shape, step) for name, shape in part.step.items()}
+            {name: self._numbers(i, part.name, name, shape, first, steps) for name, shape in part.step.items()}
             for i, part in enumerate(self.sampler.draws)
         )
 
-    def _numbers(self, part: int, label: str, name: str, shape: tuple[int, ...], step: int) -> Tensor:
-        length = max(1, min(BLOCK, NUMBERS // max(math.prod(shape), 1)))
-        block = step // length
-        if (part, name) not in self.held or self.held[part, name][0] != block:
+    @staticmethod
+    def _length(shape: tuple[int, ...]) -> int:
+        """Steps whose random numbers of this shape are drawn together."""
+        return max(1, min(BLOCK, NUMBERS // max(math.prod(shape), 1)))
+
+    def _numbers(self, part: int, label: str, name: str, shape: tuple[int, ...], first: int, steps: int) -> Tensor:
+        length = self._length(shape)
+        block = first // length
+        if (part, name) not in self.drawn or self.drawn[part, name][0] != block:
             wanted = [(label, {name: shape})]
             drawn = self.sampler.random("step", wanted, self.task, block, block=length)[0][name]
-            self.held[part, name] = block, drawn
-        return self.held[part, name][1][:, step % length]
+            self.drawn[part, name] = block, drawn
+        return self.drawn[part, name][1][:, first % length : first % length + steps]

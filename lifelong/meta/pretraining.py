@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
+from lifelong.core.recorded import recorded
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.testing import scored
@@ -226,27 +226,6 @@ def _over_seeds(
         return compute(meta, tree_map(lambda *leaves: torch.stack(leaves), *drawn), now)
 
     return gradients
-
-
-def recorded(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """A pure function of tensors whose operations are recorded at its first call, and played back from then on.
-
-    The same numbers to the bit for arguments of the same shapes, without the bookkeeping of Python, grad and vmap: a
-    seventh of a MAML iteration of one step.
-    """
-    held: list[tuple[Any, Any]] = []
-
-    def play(*given: Any) -> Any:
-        leaves, spec = tree_flatten(given)
-        if not held:
-            graph = make_fx(lambda *flat: compute(*tree_unflatten(list(flat), spec)))(*leaves)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            held.append((graph, [leaf.shape for leaf in leaves]))
-        graph, shapes = held[0]
-        return graph(*leaves) if [leaf.shape for leaf in leaves] == shapes else compute(*given)
-
-    return play
 
 
 def _validate(

@@ -229,9 +229,9 @@ class Matching(MetaLearner):
 
 
 def test_a_metric_method_is_its_answers_alone():
-    """Nothing but `answers` is said, and the contract holds: the loss is that of the answers."""
+    """Nothing but `query_scores` is said, and the contract holds: the loss is that of the answers."""
     space = {}
     exec(compile(MATCHING, "matching", "exec"), space)
     own = {name for name in vars(space["Matching"]) if not name.startswith("_")}
-    assert own == {"kinds", "sharpness", "answers"}
+    assert own == {"kinds", "sharpness", "query_scores"}
     assert issubclass(space["Matching"], MetaLearner)

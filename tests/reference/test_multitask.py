@@ -123,9 +123,9 @@ def test_mgda_gives_absent_tasks_no_weight():
 # --- the same as parts of a strategy --------------------------------------------------------------------------------
 
 
-def first_steps(strategy, stream, trains: str = "all", dtype=DOUBLE):
+def first_steps(strategy, stream, trainable: str = "all", dtype=DOUBLE):
     """Problem, params, batch and the part's gradients, of seed 0, for some batches at the start."""
-    learner = Learner(MLP(5), strategy, SGD(0.1), trains)
+    learner = Learner(MLP(5), strategy, SGD(0.1), trainable)
     one = Session(learner, stream, [0], dtype=dtype)
     state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], one.first_state())
     problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})

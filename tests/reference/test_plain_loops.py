@@ -54,7 +54,7 @@ def test_a_row_learns_and_answers_as_its_plain_loop(row):
 
     episode = images.draw(1, 5, 1, 15, generator("test"))
     x, y, query = (part[0] for part in (episode.support_x.to(DOUBLE), episode.support_y, episode.query_x.to(DOUBLE)))
-    theirs = plain_few_shot.query_scores(row.method, net, x[:, None], y, query[:, None])
+    theirs = plain_few_shot.answers(row.method, net, x[:, None], y, query[:, None])
     torch.testing.assert_close(
         method.predict(tasks, meta, Support(x, y), query, 5), theirs.detach(), rtol=1e-9, atol=1e-9
     )

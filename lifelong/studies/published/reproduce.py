@@ -12,7 +12,19 @@ from typing import NamedTuple
 from lifelong.core.files import make_folder, write
 from lifelong.notation.expression import suggest
 from lifelong.studies.published import few_shot, online, sines, split_mnist
-from lifelong.studies.published.rows import Cell, Row, append, cell_of, cells_of, commit, done, stale_cells, why_stale
+from lifelong.studies.published.rows import (
+    Cell,
+    Row,
+    append,
+    cell_of,
+    cells_of,
+    checked,
+    commit,
+    done,
+    stale_cells,
+    to_check,
+    why_stale,
+)
 from scenarios.errors import ConfigurationError
 
 TABLES = (split_mnist, few_shot, sines, online)
@@ -40,16 +52,27 @@ def reproduce(
 ) -> Iterator[str]:
     """Run what is missing of the rows that words name, of all where there are none; yield a line for each cell.
 
-    Each cell is written at once, so the work can be cut off and goes on later. A cell that cannot be measured is said,
-    and the others are. Raises a ConfigurationError where a word names no row, and at the end where a cell could not be measured.
+    Cells that are kept count while their first losses come back, which is looked at before anything is run, but not with
+    table_only. Each cell is written at once, so the work can be cut off and goes on later. A cell that cannot be measured
+    is said, and the others are. Raises a ConfigurationError where a word names no row, and at the end where a cell could not be
+    measured.
     """
     rows = chosen(words)
     commit()  # of the code as it is now, before hours go by
     failed: list[Missing] = []
-    if not table_only and (left := missing(cells_of(record), rows)):
-        yield _plan(left)
+
+    def cells() -> list[Cell]:
+        found = cells_of(record)
+        for row in () if table_only else rows:
+            found = checked(found, row, data_root)
+        return found
+
+    if not table_only:
+        yield from _not_repeated(cells_of(record), rows, data_root)
+        if left := missing(cells(), rows):
+            yield _plan(left)
     while not table_only:
-        left = missing(cells_of(record), rows, cheap_first)  # anew: what was measured decides how many seeds are wanted
+        left = missing(cells(), rows, cheap_first)  # anew: what was measured decides how many seeds are wanted
         left = [some for some in left if not any((some.row, some.seeds) == (bad.row, bad.seeds) for bad in failed)]
         if not left:
             break
@@ -60,13 +83,23 @@ def reproduce(
             yield f"{_name(left[0])}: not measured: {_words(error)}"
             continue
         append(record, cell)
-        write_page(cells_of(record), page)
+        write_page(cells(), page)
         yield f"{_name(left[0])}: {left[0].row.shown(cell)} in {cell['seconds']:.0f} s"
-    write_page(cells_of(record), page)
+    write_page(cells(), page)
     for row in rows:
-        yield f"{row.name}: {row.verdict(cells_of(record))}"
+        yield f"{row.name}: {row.verdict(cells())}"
     if failed:
         raise ConfigurationError(f"not measured, for the reasons above: {'; '.join(map(_name, failed))}")
+
+
+def _not_repeated(cells: list[Cell], rows: list[Row], data_root: str) -> Iterator[str]:
+    """Take the first losses of every cell of some rows again; a line before it, and one for each that does not come back."""
+    waiting = [(row, cell) for row in rows for cell in to_check(cells, row)]
+    if waiting:
+        yield f"{len(waiting)} cells kept: do their first losses come back?"
+    for row, cell in waiting:
+        if why := why_stale(checked([cell], row, data_root)[0], row):
+            yield f"{row.name} seeds {', '.join(map(str, cell['seeds']))}: stale: {why}"
 
 
 def chosen(words: str) -> list[Row]:

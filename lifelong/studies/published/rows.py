@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from lifelong.core.files import make_folder, write
-from lifelong.notation.expression import parse
+from lifelong.studies.published.first_losses import built, difference, other_request
 from scenarios.errors import ConfigurationError
 
 # Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
-# learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count.
+# learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count. For
+# rows whose cells say their first losses, these decide instead.
 VERSIONS = {"streams": 2, "episodes": 2}
 CODE = ("lifelong", "scenarios", "cli.py")  # what can change a cell
 Cell = dict[str, Any]  # what some seeds of a row gave: setting, method, seeds, accuracy (fractions of 1), ...
@@ -32,7 +33,8 @@ SEEDS = (0, 1, 2)  # of a row that names no others
 class Row(ABC):
     """A row of a table; its cells are those of its setting and method that are not stale.
 
-    on_request: run only where it is named. rests_on: the entries of `VERSIONS` that its cells depend on.
+    on_request: run only where it is named. rests_on: the entries of `VERSIONS` that its cells depend on; none where they
+    say their first losses.
     """
 
     setting: str
@@ -54,6 +56,15 @@ class Row(ABC):
     def protocol(self) -> str:
         """The rest that a cell depends on, in a line: data, network, budget, test."""
         return ""
+
+    @property
+    def saved_request(self) -> dict[str, Any]:
+        """The run of a cell as a run's folder saves it; empty where a cell is no single run and says no first losses."""
+        return {}
+
+    def first_losses(self, seeds: tuple[int, ...], data_root: str) -> str:
+        """What the code, as it is, loses first in the run of a cell, see `lifelong.studies.published.first_losses`."""
+        raise NotImplementedError(f"{self.name} is no single run")
 
     def chunks(self, cells: list[Cell]) -> tuple[tuple[int, ...], ...]:
         """Seeds that are run, and recorded, together: one at a time. First chunks of all rows come before second ones.
@@ -87,14 +98,15 @@ def cells_of(record: Path) -> list[Cell]:
 
 
 def cell_of(row: Row, seeds: tuple[int, ...], measured: Cell) -> Cell:
-    """What was measured, with all that says how: texts, protocol, versions, the commit of the code."""
+    """What was measured, with all that says how: texts, protocol, request or versions, the commit of the code."""
+    how = {"request": row.saved_request} if row.saved_request else {"versions": _versions(row)}
     return {
         "setting": row.setting,
         "method": row.method,
         "seeds": list(seeds),
-        **{key: _built(kind, text) for key, (kind, text) in row.texts.items()},
+        **{key: built(kind, text) for key, (kind, text) in row.texts.items()},
         "protocol": row.protocol,
-        "versions": _versions(row),
+        **how,
         "commit": commit(),
         **measured,
     }
@@ -106,12 +118,54 @@ def why_stale(cell: Cell, row: Row) -> str:
     Texts are compared as the objects that they build: a new field that stays at its default changes nothing, another
     value or another default does.
     """
-    if cell.get("versions") != _versions(row):
+    if row.saved_request and "first losses" not in cell:
+        return "does not say its first losses"
+    if not row.saved_request and cell.get("versions") != _versions(row):
         return "by an older core" if "versions" in cell else "does not say by which core"
     for key, (kind, text) in row.texts.items():
-        if _built(kind, cell.get(key, "")) != _built(kind, text):
+        if built(kind, cell.get(key, "")) != built(kind, text):
             return f"of another {key}: `{cell.get(key, 'none')}`"
-    return "" if cell.get("protocol") == row.protocol else f"of another protocol: {cell.get('protocol', 'none')}"
+    if cell.get("protocol") != row.protocol:
+        return f"of another protocol: {cell.get('protocol', 'none')}"
+    if row.saved_request and (words := other_request(cell.get("request", {}), row.saved_request)):
+        return f"of another request: {words}"
+    return cell.get("not repeated", "")
+
+
+def checked(cells: list[Cell], row: Row, data_root: str) -> list[Cell]:
+    """The cells, where those of one row that would count, but whose first losses do not come back, say so.
+
+    They say it as "not repeated", which is never saved: with the code as it was, the same cell counts again.
+    """
+    return [
+        {**cell, "not repeated": _not_repeated(cell, row, data_root)} if _to_check(cell, row) else cell
+        for cell in cells
+    ]
+
+
+def to_check(cells: list[Cell], row: Row) -> list[Cell]:
+    """Those of one row that count if their first losses come back."""
+    return [cell for cell in cells if _to_check(cell, row)]
+
+
+def _to_check(cell: Cell, row: Row) -> bool:
+    return bool(row.saved_request and _of([cell], row) and not why_stale(cell, row))
+
+
+def _not_repeated(cell: Cell, row: Row, data_root: str) -> str:
+    """Why the first losses of a cell do not come back; empty where they do. Raises a ConfigurationError, as of data that are not there."""
+    try:
+        return difference(cell["first losses"], losses_now(row, tuple(cell["seeds"]), data_root))
+    except ConfigurationError:
+        raise
+    except Exception as error:  # the code cannot run it any more: the row is measured again, and says so
+        return f"its first losses cannot be taken: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+@functools.cache
+def losses_now(row: Row, seeds: tuple[int, ...], data_root: str) -> str:
+    """A row's first losses, taken once in a process: what it imported does not change."""
+    return row.first_losses(seeds, data_root)
 
 
 def own_cells(cells: list[Cell], row: Row) -> list[Cell]:
@@ -200,12 +254,3 @@ def _of(cells: list[Cell], row: Row) -> list[Cell]:
 
 def _versions(row: Row) -> dict[str, int]:
     return {name: VERSIONS[name] for name in row.rests_on}
-
-
-@functools.cache
-def _built(kind: str, text: str) -> str:
-    """The text of what a text builds, with all its fields; empty where it builds nothing (any more)."""
-    try:
-        return repr(parse(text, kind))
-    except ConfigurationError:
-        return ""

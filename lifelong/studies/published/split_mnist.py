@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from lifelong.core.loop import run
 from lifelong.metrics import average_accuracy, estimate, learning_accuracy
 from lifelong.runs.request import Request
-from lifelong.studies.published.rows import Cell, Row, about_machine, absent, gathered, mean_and_error
+from lifelong.studies.published.first_losses import first_losses, saved
+from lifelong.studies.published.rows import Cell, Row, about_machine, absent, gathered, losses_now, mean_and_error
 from scenarios.catalogue import find
 
 SOURCE = "van de Ven, Tuytelaars and Tolias (2022), Three types of incremental learning, Nature Machine Intelligence 4"
@@ -45,6 +46,7 @@ class SplitMnistRow(Row):
     strategy: str = "FineTuning()"
     baseline: str = ""
     comparable: bool = True
+    rests_on = ()
 
     @property
     def name(self) -> str:
@@ -53,8 +55,10 @@ class SplitMnistRow(Row):
 
     @property
     def texts(self) -> dict[str, tuple[str, str]]:
-        """The strategy."""
-        return {"strategy": ("strategies", self.strategy)}
+        """The strategy, and what the catalogue adds to it: network and optimiser."""
+        entry = find("split-mnist")
+        added = {"model": ("models", entry.model), "optimiser": ("optimisers", entry.optimiser)}
+        return {"strategy": ("strategies", self.strategy), **added}
 
     @property
     def protocol(self) -> str:
@@ -95,12 +99,24 @@ class SplitMnistRow(Row):
             baseline=self.baseline, seeds=seeds, data_root=data_root, device=device,
         )  # fmt: skip
 
+    @property
+    def saved_request(self) -> dict[str, Any]:
+        """The run."""
+        return saved(self.request((), "", ""))
+
+    def first_losses(self, seeds: tuple[int, ...], data_root: str) -> str:
+        """Of 10 iterations in each of the first two tasks."""
+        return first_losses(self.request(seeds, data_root, "cpu"))
+
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
-        """Average accuracy after the last task, and accuracy right after each task."""
+        """Average accuracy after the last task, and accuracy right after each task; before, the first losses."""
+        losses = losses_now(self, seeds, data_root)
         learner, stream, start = self.request(seeds, data_root, device).build()
         result = run(learner, stream, seeds, start, device=device)
         return {
             "iterations": stream.budget.iterations * (len(stream) if self.baseline == "joint" else 1),
+            "batch": stream.budget.batch,
+            "first losses": losses,
             "accuracy": [round(v, 6) for v in average_accuracy(result).tolist()],
             "learning_accuracy": [] if self.baseline else [round(v, 6) for v in learning_accuracy(result).tolist()],
             **about_machine(device),
