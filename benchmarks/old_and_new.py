@@ -1,6 +1,6 @@
 """Two commits beside each other: milliseconds of a step, new over old, and both over the floor, in turn on one thread.
 
-Each commit is checked out into a folder of its own and served by a process that stays alive (`step_server.py`). The
+Milliseconds are of the processor, so that others on the machine count little. Each commit is checked out into a folder of its own and served by a process that stays alive (`step_server.py`). The
 floor of a step has two parts, measured in the same run: its bare matrix products, forward and backward (for replay
 those of its doubled rows), and the memory traffic of the optimiser, 7 numbers of each parameter at the speed of a copy.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,7 @@ def main() -> None:
     words.add_argument("--output", type=Path, help="a record to put the figures into, as docs/speed.json")
     chosen = words.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the commits' folders go also when it is ended
     commits = {
         name: git("rev-parse", "--short=10", f"{text}^{{commit}}")
         for name, text in (("old", chosen.old), ("new", chosen.new))

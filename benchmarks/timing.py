@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+CPU = torch.device("cpu")
 ROUNDS = 5
 WARM = 3  # steps before the first that counts
 ADAM_TRAFFIC = 7  # numbers of each parameter that Adam's step moves: p, g and two moments read, p and moments written
@@ -24,6 +25,13 @@ def wait(device: torch.device) -> None:
     """Until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds: of the processor, where it works alone and on one thread, so that others on the machine do not count."""
+    wait(device)
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time() if alone else time.perf_counter()
 
 
 def products(device: torch.device, seeds: int, batch: int, widths: Sequence[int] = WIDE) -> Callable[[], None]:
@@ -51,14 +59,12 @@ def parameter_copy(device: torch.device, seeds: int, widths: Sequence[int] = WID
     return lambda: torch._foreach_copy_(target, source)
 
 
-def repeated(call: Callable[[], Any], repeats: int, device: torch.device | None = None) -> float:
+def repeated(call: Callable[[], Any], repeats: int, device: torch.device = CPU) -> float:
     """Seconds of one call, mean over some in a row."""
-    began = time.perf_counter()
+    began = clock(device)
     for _ in range(repeats):
         call()
-    if device:
-        wait(device)
-    return (time.perf_counter() - began) / repeats
+    return (clock(device) - began) / repeats
 
 
 class Steps:
@@ -90,12 +96,10 @@ class Steps:
     def seconds(self, steps: int) -> float:
         """Seconds of one step, mean over at least so many in a row. Raises ValueError where no task has as many."""
         for _ in range(3):
-            wait(self.session.device)
-            began = time.perf_counter()
+            began = clock(self.session.device)
             taken = self._advance(steps)
-            wait(self.session.device)
             if taken:
-                return (time.perf_counter() - began) / taken
+                return (clock(self.session.device) - began) / taken
         raise ValueError(f"{steps} steps are to be timed together, and no task has as many")
 
 
