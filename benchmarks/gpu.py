@@ -310,7 +310,7 @@ def meta_iteration(bench: Bench) -> Iterator[Cell]:
             ]
             work["higher"] = by_higher(Torch(meta["net"]).to(bench.device), tasks, steps)
         losses = {key: call() for key, call in work.items()}
-        seconds = interleaved(work, 1 if bench.tiny else 3)
+        seconds = interleaved(work, 1 if bench.tiny else 3, bench.device)
         yield name, "ours, ms", 1e3 * seconds["ours"]
         if "higher" not in work:
             yield name, "higher / ours", "higher is not installed"
@@ -322,10 +322,10 @@ def meta_iteration(bench: Bench) -> Iterator[Cell]:
 PARTS = (
     Part(
         "Contracts on the device",
-        0.2,
+        0.25,
         contracts,
-        "The largest gaps of every method on a stream of milliseconds, in float64: losses beyond 1e-7 of the processor's (at"
-        " most 1e-9) and accuracies (equal); what is learned alone and in a fleet, and as run and eagerly (at most 1e-12).",
+        "The largest gaps of every method on a stream of milliseconds, in float64. Losses may differ from the processor's by"
+        " 1e-7 of them and 1e-9, accuracies not at all; what is learned alone and in a fleet, as run and eagerly, by 1e-12.",
     ),
     Part(
         "The same accuracies as the processor's",
@@ -336,7 +336,7 @@ PARTS = (
     ),
     Part(
         "Steps a second",
-        0.4,
+        0.35,
         speed,
         "Of a whole fleet: times its seeds for steps of single learners. Adam, float32 with torch's own settings, batches"
         " drawn and gathered, losses noted; random rows of MNIST's shape. As run: as a run on this device takes them.",

@@ -1,14 +1,16 @@
 """Two commits beside each other: milliseconds of a step, new over old, and both over the floor, in turn on one thread.
 
-Milliseconds are of the processor, so that others on the machine count little. Each commit is checked out into a folder of its own and served by a process that stays alive (`step_server.py`). The
-floor of a step has two parts, measured in the same run: its bare matrix products, forward and backward (for replay
-those of its doubled rows), and the memory traffic of the optimiser, 7 numbers of each parameter at the speed of a copy.
+Milliseconds are of the processor, so that others on the machine count little. Each commit is checked out into a folder of
+its own and served by a process that stays alive (`step_server.py`). The floor of a step has two parts, measured in the
+same run: its bare matrix products, forward and backward (for replay those of its doubled rows), and the memory traffic of
+the optimiser, 7 numbers of each parameter at the speed of a copy.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -208,7 +210,7 @@ def main() -> None:
             if chosen.only in case.name:
                 seconds = compared(case, servers, chosen.rounds)
                 print(line(case, seconds), flush=True)
-                found |= figures(case, seconds)
+                found |= {name: value for name, value in figures(case, seconds).items() if not math.isnan(value)}
     if chosen.output:
         record(TITLE, NOTE.format(**commits, rounds=chosen.rounds), found, chosen.output)
 

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from by_avalanche import OURS, whole_run
 from page import record
-from timing import ROUNDS, Steps, in_turn, products, repeated
+from timing import ROUNDS, WIDE, Steps, in_turn, products, repeated
 
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, run
@@ -64,73 +65,21 @@ def floor_ratios(stream: Stream, compiled: bool) -> dict[str, float]:
     return ratios
 
 
-def avalanche_seconds(stream: Stream, method: str, iterations: int) -> float:
-    """A whole run of one seed by Avalanche on the same tensors: 5 tasks, with its accuracy and forgetting metrics."""
-    from avalanche.benchmarks import benchmark_from_datasets
-    from avalanche.benchmarks.utils import as_classification_dataset
-    from avalanche.evaluation.metrics import accuracy_metrics, forgetting_metrics
-    from avalanche.training import EWC, Naive, Replay
-    from avalanche.training.plugins import EvaluationPlugin
-    from torch import nn
-    from torch.utils.data import TensorDataset
-
-    x = stream.dataset.x.float() / 255
-    parts = {"train": [], "test": []}
-    for task in stream.tasks_of(0):
-        for part, rows in (("train", task.train[: iterations * BATCH]), ("test", task.test)):
-            repeats = -(-iterations * BATCH // len(rows)) if part == "train" else 1
-            rows = rows.repeat(repeats)[: iterations * BATCH] if part == "train" else rows
-            y = task.label[stream.dataset.y[rows]]
-            data = TensorDataset(x[rows], y)
-            data.targets = y.tolist()
-            parts[part].append(as_classification_dataset(data))
-    benchmark = benchmark_from_datasets(**parts)
-    net = nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 10)
-    )
-    metrics = EvaluationPlugin(
-        accuracy_metrics(epoch=True, experience=True, stream=True), forgetting_metrics(experience=True), loggers=[]
-    )
-    common = {
-        "model": net,
-        "optimizer": torch.optim.Adam(net.parameters(), 1e-3),
-        "criterion": nn.CrossEntropyLoss(),
-        "train_mb_size": BATCH,
-        "train_epochs": 1,
-        "eval_mb_size": 1024,
-        "evaluator": metrics,
-    }
-    maker = {
-        "fine-tuning": lambda: Naive(**common),
-        "EWC": lambda: EWC(ewc_lambda=100.0, **common),
-        "replay": lambda: Replay(mem_size=1000, **common),
-    }
-    strategy = maker[method]()
-    began = time.process_time()
-    for experience in benchmark.train_stream:
-        strategy.train(experience, num_workers=0)
-        strategy.eval(benchmark.test_stream, num_workers=0)
-    return time.process_time() - began
-
-
-OURS = {"fine-tuning": "FineTuning()", "EWC": "EWC(strength=100.0, fisher='batch')", "replay": "Replay(size=1000)"}
-
-
 def against_avalanche(stream: Stream, iterations: int, rounds: int) -> dict[str, float]:
     """Processor seconds per seed of a whole run, theirs over ours, for each method; median over rounds, in turn."""
     ratios: dict[str, float] = {}
     for method, text in OURS.items():
-        own = []
+        found = []
         for _ in range(rounds):
-            theirs = avalanche_seconds(stream, method, iterations)
+            theirs, _ = whole_run(stream, method, WIDE, partial(torch.optim.Adam, lr=1e-3), iterations * BATCH)
             learner = Learner(MLP(400, 400), parse(text, "strategies"), Adam(1e-3))
             began = time.process_time()
             run(learner, stream, range(WHOLE))
             ours = (time.process_time() - began) / WHOLE
-            own.append(theirs / ours)
+            found.append(theirs / ours)
             print(f"  {method}: Avalanche {theirs:.1f} s, ours {ours:.1f} s a seed", flush=True)
-        ratios[method] = statistics.median(own)
-    learner = Learner(MLP(400, 400), parse("EWC(strength=100.0)", "strategies"), Adam(1e-3))
+        ratios[method] = statistics.median(found)
+    learner = Learner(MLP(400, 400), parse("EWC(strength=2.0)", "strategies"), Adam(1e-3))
     began = time.process_time()
     run(learner, stream, range(WHOLE))
     ratios["EWC with the exact Fisher, seconds a seed"] = (time.process_time() - began) / WHOLE

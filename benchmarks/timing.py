@@ -112,8 +112,8 @@ def in_turn(measures: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> d
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-def interleaved(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def interleaved(work: dict[str, Callable[[], Any]], repeats: int, device: torch.device = CPU) -> dict[str, float]:
     """Median over rounds of seconds for one call, all kinds of work in turn in each round."""
     for call in work.values():
-        repeated(call, WARM)
-    return in_turn({name: partial(repeated, call, repeats) for name, call in work.items()})
+        repeated(call, WARM, device)
+    return in_turn({name: partial(repeated, call, repeats, device) for name, call in work.items()})

@@ -67,3 +67,46 @@ def test_what_does_not_hold_fails_its_part_and_what_there_is_no_time_for_is_name
     quick = gpu.run_part(gpu.Part("title", 1.0, lambda bench: iter(()), "note"), bench, 10)
     assert "above" in quick["error"]
     assert gpu.main(["--device", "gpu9"]) == 2
+
+
+def test_steps_are_counted_within_tasks_alone(benchmark):
+    from lifelong.core.learner import Learner
+    from lifelong.core.loop import Session
+    from lifelong.models.perceptron import MLP
+    from scenarios.split import split
+    from scenarios.stream import Budget
+    from scenarios.synthetic import blobs
+
+    timing = benchmark("timing")
+    stream = split(blobs(6, 5, 20), 3, "class", budget=Budget(iterations=8, batch=2))
+    steps = timing.Steps(Session(Learner(MLP(3)), stream, [0]), after=1)
+    assert (steps.state.task, steps.state.iteration) == (1, timing.WARM)
+    assert steps.seconds(5) > 0 and (steps.state.task, steps.state.iteration) == (1, 8)
+    assert steps.seconds(2) > 0 and (steps.state.task, steps.state.iteration) == (2, 2)  # beyond the task's end
+    assert steps.seconds(6) > 0 and steps.seconds(4) > 0 and steps.state.task == 1  # beyond the stream's
+    with pytest.raises(ValueError, match="no task has as many"):
+        steps.seconds(9)
+
+
+def test_a_commit_is_asked_for_a_case_and_compared_with_both_parts_of_the_floor(benchmark):
+    server, beside = benchmark("step_server"), benchmark("old_and_new")
+    case = beside.Case("replay", "Replay(size=20)", (784, 4, 4, 10), 5, 2, 3)
+    assert server.prepared(case.request(1)).seconds(3) > 0
+    found = beside.figures(case, {"old": 0.4, "new": 0.2, "products": 0.05, "traffic": 0.05})
+    assert list(found.values()) == pytest.approx([100.0, 0.5, 4.0, 2.0])
+    assert case.rows == 10 and "replay, 784-4-4, batch 5, 2 seeds: new / old" in found
+    for place in server.PLACES:
+        assert server.found(place)
+
+
+def test_sections_of_the_page_keep_each_other(benchmark, tmp_path):
+    page = benchmark("page")
+    place = tmp_path / "speed.md"
+    page.write_section(place, "gpu", ["first"])
+    page.record("new", "A note.", {"figure": 1.23456}, tmp_path / "speed.json")
+    before = place.read_text()
+    page.write_section(place, "gpu", ["second"])
+    assert "second" in place.read_text() and "first" not in place.read_text()
+    assert "| figure | 1.235 |" in place.read_text() and "A note." in place.read_text()
+    page.write_section(place, "gpu", ["first"])
+    assert place.read_text() == before
