@@ -10,19 +10,19 @@ from torch import Tensor
 WIDTH = 120  # characters of a line
 
 
-def in_brief(record: Any, /) -> str:
+def in_brief(self: Any) -> str:  # a method of the class that it is put into
     """A record in one line of at most 120 characters: write `__repr__ = in_brief` in its class.
 
     Tensors are shown as dtype and shape, trees of them by their number, records inside by their name; what is empty is
     left out.
     """
-    if dataclasses.is_dataclass(record):
-        names = [field.name for field in dataclasses.fields(record) if field.repr]
+    if dataclasses.is_dataclass(self):
+        names = [field.name for field in dataclasses.fields(self) if field.repr]
     else:
-        names = record._fields
-    values = {name: getattr(record, name) for name in names}
+        names = self._fields
+    values = {name: getattr(self, name) for name in names}
     parts = [f"{name}={_shown(value)}" for name, value in values.items() if not _is_empty(value)]
-    return cut(f"{type(record).__name__}({', '.join(parts)})")
+    return cut(f"{type(self).__name__}({', '.join(parts)})")
 
 
 def cut(line: str) -> str:
