@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +11,7 @@ from lifelong.commands.group import PAGE, PLAIN, AllCommands
 from lifelong.core.stopped import Stopped
 from scenarios.errors import ConfigurationError
 
-# what typer raises for words that it cannot read; it has the methods of BadParameter, and no public name
-UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+UsageError: Any = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
 app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_completion": True})
 
 

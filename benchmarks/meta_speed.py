@@ -1,7 +1,7 @@
 """Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher and TorchOpt.
 
 All compute the second-order gradient of the same network and tasks; a first call checks that they agree.
-Prints a dataset, and puts its sections into docs/speed.json.
+Prints its sections, and puts them into docs/speed.json and docs/speed.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from speed import interleaved, record
+from page import record
+from timing import interleaved
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -10,7 +10,7 @@ from torch import Tensor
 WIDTH = 120  # characters of a line
 
 
-def in_brief(self: Any) -> str:
+def in_brief(self: Any) -> str:  # a method of the class that it is put into
     """A record in one line of at most 120 characters: write `__repr__ = in_brief` in its class.
 
     Tensors are shown as dtype and shape, trees of them by their number, records inside by their name; what is empty is
