@@ -291,12 +291,12 @@ def class_pool(
 def class_pool_of_rows(dataset: Dataset, classes: tuple[int, ...], rows: Tensor, rotations: bool = False) -> ClassPool:
     """The pool of some rows of a dataset."""
     y = dataset.y.cpu()[rows]
-    own = [rows[y == c] for c in classes]
-    if any(not len(r) for r in own):
+    rows_by_class = [rows[y == c] for c in classes]
+    if any(not len(r) for r in rows_by_class):
         raise ScenarioError(f"a class of {dataset.name} has no rows here, so no episode can show it")
-    padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True)
+    padded = torch.nn.utils.rnn.pad_sequence(rows_by_class, batch_first=True)
     device = dataset.x.device
-    count = torch.tensor([len(r) for r in own])
+    count = torch.tensor([len(r) for r in rows_by_class])
     return ClassPool(dataset, tuple(classes), padded.to(device), count.to(device), TURNS if rotations else 1)
 
 

@@ -329,10 +329,10 @@ def stream_index(stream: Stream, seeds: list[int], device: torch.device | str = 
         for tasks in drawn:
             rows = torch.zeros(len(tasks), max(longest, 1), dtype=torch.int64)
             for t, task in enumerate(tasks):
-                own = getattr(task, part)
-                if len(own):
-                    rows[t] = own[0]  # padding repeats a row of the task, so that its label exists
-                    rows[t, : len(own)] = own
+                numbers = getattr(task, part)
+                if len(numbers):
+                    rows[t] = numbers[0]  # padding repeats a row of the task, so that its label exists
+                    rows[t, : len(numbers)] = numbers
             put(f"rows_{part}", rows)
             put(f"count_{part}", torch.tensor([len(getattr(task, part)) for task in tasks]))
     for tasks in drawn:

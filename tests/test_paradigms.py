@@ -120,7 +120,7 @@ def test_what_is_kept_is_what_was_shown(whole, tmp_path):
 def test_a_stage_that_a_reading_cannot_honour_is_refused_before_anything_is_learned(stage, said):
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match=said):
-        Comparison(stream, LEARNER, [0], stage=stage, what=WHAT)
+        Comparison(stream, LEARNER, [0], stage=stage, protocol=WHAT)
 
 
 def test_tasks_of_unequal_numbers_of_classes_are_refused():
@@ -134,7 +134,7 @@ def test_tasks_of_unequal_numbers_of_classes_are_refused():
 
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match="1 to 2"):
-        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], what=WHAT)
+        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=WHAT)
 
 
 def test_where_nothing_is_held_out_a_tenth_is(whole):
@@ -163,7 +163,7 @@ def test_the_readings_begin_from_the_same_draw():
 def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     wild = replace(LEARNER, optimiser=SGD(1e30))
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
-    one = Comparison(stream, wild, [0, 1], what=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
+    one = Comparison(stream, wild, [0, 1], protocol=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
     lines = one.learn()
     assert one.diverged
     lost = [line for line in lines if "2 of 2 seeds diverged" in line.note]

@@ -110,11 +110,11 @@ def largest_gap(a: Any, b: Any) -> float:
     return max(gaps)
 
 
-def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
+def equal(a: Any, b: Any, words: str, tolerance: float = 0.0) -> None:
     """Raise CheckFailed unless two trees agree."""
     gap = largest_gap(a, b)
     if not gap <= tolerance:
-        raise CheckFailed(f"{what} differ by {gap:.3g}")
+        raise CheckFailed(f"{words} differ by {gap:.3g}")
 
 
 def on_small_network(learner: AnyLearner) -> AnyLearner:

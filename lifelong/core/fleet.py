@@ -263,9 +263,9 @@ class MappedFleet:
     def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
         """All turn to the other phase, and those whose turn it is keep it."""
 
-        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], member: State, seen: FinishedTask) -> State:
             learner, problem = self._member(index, values)
-            return learner.at_milestone(problem, own, seen, share)
+            return learner.at_milestone(problem, member, seen, share)
 
         new = torch.func.vmap(alone)(self.problem.index, self.values, state, task)
         turned = torch.zeros(len(self.learners), dtype=torch.bool, device=self.problem.device)
@@ -303,8 +303,8 @@ class MappedFleet:
         parts = []
         for members, rule in self.slices:
             trees = (self.learner.trained(new.params), new.optimiser)
-            own = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
-            parts.append(torch.func.vmap(rule.after_task)(*own))
+            slices = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
+            parts.append(torch.func.vmap(rule.after_task)(*slices))
         return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
     def prepare(self, state: State, draws: Any) -> State:
@@ -316,18 +316,18 @@ class MappedFleet:
         x = scaled(x, self.problem.dtype)
         task = torch.full((len(x),), told, device=x.device)
 
-        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], member: State) -> Tensor:
             learner, problem = self._member(index, values)
-            return learner.predict(problem, own, x, task)
+            return learner.predict(problem, member, x, task)
 
         return torch.func.vmap(alone)(self.problem.index, self.values, state)
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 
-        def alone(index: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+        def alone(index: Any, values: Any, member: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             learner, problem = self._member(index, values)
-            return learner.predict(problem, own, problem.x(r, t), shown)
+            return learner.predict(problem, member, problem.x(r, t), shown)
 
         return torch.func.vmap(alone)(self.problem.index, self.values, state, row, task, told)
 
@@ -444,9 +444,9 @@ class LoopedFleet:
             for s, member in enumerate(state):
                 if s in through:
                     continue
-                own = tree_map(lambda leaf, s=s: leaf[s], batch)
+                rows = tree_map(lambda leaf, s=s: leaf[s], batch)
                 self._place(s, "step", member.task, member.steps)
-                losses[s] = member.step(self._problem(s), own)
+                losses[s] = member.step(self._problem(s), rows)
                 member.steps += 1
         return losses
 

@@ -237,8 +237,8 @@ def _validate(
 ) -> Tensor:
     """Score of every seed on the same validation episodes [S, E]."""
     alone = [tree_map(lambda leaf, s=s: leaf[s], meta) for s in range(count)]
-    found = [scored(method, distribution, one, distribution.validation, episodes=episodes) for one in alone]
-    return torch.stack([one.scores for one in found])
+    found = [scored(method, distribution, own_meta, distribution.validation, episodes=episodes) for own_meta in alone]
+    return torch.stack([of_seed.scores for of_seed in found])
 
 
 def with_trunk(net: Net, given: Net) -> Net:

@@ -191,8 +191,8 @@ class RunFolder:
 
     def _chunk_result(self, path: Path) -> Result:
         tensors, about = load_tensors(path)
-        own = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
-        return Result.of(own, about)
+        measured = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
+        return Result.of(measured, about)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

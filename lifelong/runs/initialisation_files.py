@@ -35,7 +35,7 @@ from scenarios.episodes import NAMED_SOURCES, class_pool
 Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
 
 
-def _silent(what: str, done: int, wanted: int) -> None:
+def _silent(words: str, done: int, wanted: int) -> None:
     """Nobody watches."""
 
 

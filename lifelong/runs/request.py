@@ -274,8 +274,12 @@ class Request:
     @property
     def method(self) -> str:
         """What learns, in a word or two."""
-        what = self.learner or self.strategy
-        return f"{self.baseline}, {what}" if self.baseline and what else self.baseline or what or "FineTuning()"
+        method_words = self.learner or self.strategy
+        return (
+            f"{self.baseline}, {method_words}"
+            if self.baseline and method_words
+            else self.baseline or method_words or "FineTuning()"
+        )
 
     @property
     def slug(self) -> str:
@@ -331,7 +335,7 @@ def read_baselines(text: str) -> list[str]:
         listed = ast.parse(f"[{text}]", mode="eval").body
     except SyntaxError:
         raise RequestError(f"--baselines {text!r} cannot be read: write joint,joint(sampling='uniform')") from None
-    return [ast.unparse(one) for one in getattr(listed, "elts", [listed])]
+    return [ast.unparse(element) for element in getattr(listed, "elts", [listed])]
 
 
 def method_of(strategy: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params
 
     backward = torch.func.vjp(losses, moving)[1]
     each_task = torch.eye(problem.tasks, dtype=share.dtype, device=share.device)
-    return torch.func.vmap(lambda one: backward(one)[0])(each_task)
+    return torch.func.vmap(lambda cotangent: backward(cotangent)[0])(each_task)
 
 
 def gramian(each: Net) -> Tensor:
