@@ -54,10 +54,12 @@ def test_the_verbs_are_all_there_in_order():
     assert tuple(row[0].strip("`") for row in table(PAGE, "verb")) == VERBS
 
 
-def test_places_where_things_are_added_exist():
-    for place in re.findall(r"`((?:lifelong|scenarios|tests|docs)/[\w/.]*)", PAGE):
-        where = ROOT / place.replace("FAMILY/", "").replace("name.py", "")
-        assert where.exists(), place
+def test_places_that_the_docs_name_exist():
+    """FAMILY and name.py stand for what a reader chooses."""
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for place in re.findall(r"`((?:lifelong|scenarios|tests|docs|benchmarks)/[\w/.-]*)", page.read_text()):
+            where = ROOT / place.replace("FAMILY/", "").replace("name.py", "")
+            assert where.exists(), f"{page.name}: {place}"
 
 
 def test_the_glossary_is_short():

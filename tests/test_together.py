@@ -56,6 +56,7 @@ def test_explain_says_what_it_needs(cli):
         1
     ]
     assert "replaces the loss" in out and "--baseline joint" in out
+    assert "20 B" in out  # its own parameters, a logarithm for each of 5 tasks
     assert "backward pass for each task" in cli("explain", "PCGrad()", "--scenario", "split-blobs")[1]
 
 

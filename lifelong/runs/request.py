@@ -19,7 +19,9 @@ from scenarios.machine import most_threads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scenarios.stream import Stream
+    from lifelong.core.initialisation import Initialisation
+    from lifelong.core.learner import AnyLearner
+    from scenarios.stream import Seed, Stream
 
 MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
@@ -67,7 +69,7 @@ class Request:
     data_root: str = ""
     files: tuple[UserFile, ...] = field(default=(), repr=False)
 
-    def build(self) -> tuple[Any, Any, Any]:
+    def build(self) -> tuple[AnyLearner, Stream, Initialisation]:
         """The learner, the stream and the initialisation. Raises a ConfigurationError for what cannot be built."""
         for file in self.files:  # before any of them is read or executed
             file.check()
@@ -137,7 +139,7 @@ class Request:
             return {words[request._learner()]: request for request in chosen}
 
     @property
-    def members(self) -> list[Any]:
+    def members(self) -> list[int | Seed]:
         """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
 
         Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
@@ -313,7 +315,7 @@ def _described(entry: Any, options: dict[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _built(request: Request) -> tuple[Any, Any, Any]:
+def _built(request: Request) -> tuple[AnyLearner, Stream, Initialisation]:
     """Paradigm data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
     return learner, stream, request._start(learner, stream)

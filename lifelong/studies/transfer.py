@@ -30,6 +30,8 @@ def transfer(
     made = [parse(text, "adaptations") for text in methods or METHODS]
     protocol = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
     learner, stream, _ = request.build()
+    if not isinstance(learner, Learner):
+        raise TransferError(f"{learner!r} descends no gradient, and a source is a network that did: name a strategy")
     use_threads(request.threads)
     return transfer_matrices(learner, stream, request.seeds, made, protocol, request.device, tell=tell)
 
