@@ -48,7 +48,8 @@ ALSO = {  # words of a command, and what it needs besides
 
 def blocks(language: str, text: str = README) -> list[str]:
     """The fenced blocks of a language, "" where none is named."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if name == language]
 
 
 def commands() -> list[str]:
