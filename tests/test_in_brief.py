@@ -118,8 +118,8 @@ class Nested(Strategy):
     start: float = 1.0
 
     def init(self, problem, params, generator):
-        own = {"encoder": {"weight": torch.full((3, 2), self.start), "bias": torch.zeros(2)}, "scale": torch.ones(())}
-        return {**params, "own": own}, {}
+        tree = {"encoder": {"weight": torch.full((3, 2), self.start), "bias": torch.zeros(2)}, "scale": torch.ones(())}
+        return {**params, "own": tree}, {}
 
     def penalty(self, problem, params, memory, batch, outputs):
         return params["own"]["encoder"]["weight"].square().sum() + params["own"]["scale"]
@@ -146,7 +146,7 @@ def test_parameters_have_plain_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("nested.py").write_text(NESTED)
     finished = learned(tmp_path, strategy="nested.py:Nested() + nested.py:Nested(2.0)", seeds=(0, 1, 2), fleet=2)
-    own = {f"{part}.{name}": shape for part in ("Nested", "Nested/1") for name, shape in
+    part_shapes = {f"{part}.{name}": shape for part in ("Nested", "Nested/1") for name, shape in
            (("encoder.weight", (3, 3, 2)), ("encoder.bias", (3, 2)), ("scale", (3,)))}  # fmt: skip
     net = {
         "net.layer0.weight": (3, 20, 8),
@@ -154,7 +154,7 @@ def test_parameters_have_plain_names(tmp_path, monkeypatch):
         "net.head.weight": (3, 8, 10),
         "net.head.bias": (3, 10),
     }
-    assert {name: tuple(value.shape) for name, value in finished.params.items()} == own | net
+    assert {name: tuple(value.shape) for name, value in finished.params.items()} == part_shapes | net
     gap = finished.params["Nested/1.encoder.weight"] - finished.params["Nested.encoder.weight"]
     assert gap.min() > 0.9  # each part has its own
     state = finished.sessions()[0][1]

@@ -82,8 +82,8 @@ def test_public_names_of_small_rooms_are_whole(package):
             continue
         file = f"{package}.{path.stem}"
         for name, value in vars(importlib.import_module(file)).items():
-            own = (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == file
-            if own and not name.startswith("_") and name not in inner:
+            definition = (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == file
+            if definition and not name.startswith("_") and name not in inner:
                 assert getattr(module, name, None) is value, f"add to {package}: from {file} import {name}"
                 assert name in module.__all__, f"add {name!r} to {package}.__all__"
     assert dir(module) == sorted(module.__all__)

@@ -41,7 +41,7 @@ class Recording:
             return results
 
         with torch.no_grad():
-            graph = make_fx(flat)(*(leaf.clone() for leaf in leaves))
+            graph = make_fx(flat)(*(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves))
         self.result = made[0]
         _tidy(graph)
         _write_into_what_dies(graph, owned)
@@ -54,13 +54,13 @@ class Recording:
         return form == self.form and [leaf.shape for leaf in leaves] == self.shapes
 
     def play(self, *leaves: Tensor) -> list[Tensor]:
-        """The leaves of the function's result, from those of its arguments."""
+        """The leaves of the function's result, from those of its arguments, which are contiguous as the recorded ones."""
         with torch.no_grad():
             return self._run(*leaves)
 
     def __call__(self, *arguments: Any) -> Any:
         """As the function itself, on arguments that fit."""
-        return tree_unflatten(self.play(*tree_leaves(arguments)), self.result)
+        return tree_unflatten(self.play(*(leaf.contiguous() for leaf in tree_leaves(arguments))), self.result)
 
 
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
