@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
+OLD ?= 18d3d41
 DEMO := --strategy "FineTuning()" --strategy "EWC(strength=1000.0)" --strategy "SI(strength=10.0)" \
 	--strategy "LwF()" --strategy "Replay(size=200)" --learner "NearestClassMean()" --baselines joint \
 	--seeds 5 --eval-every 20 --eval-rows 300
 
-.PHONY: install demo test lint reference bench clean
+.PHONY: install demo test lint reference bench gpu clean
 
 install: .venv/installed
 
@@ -34,6 +35,12 @@ bench: install
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/meta_speed.py
+	$(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/old_and_new.py $(OLD) --output docs/speed.json
+
+# on a machine with a GPU; installs nothing, so that it runs where nothing can be downloaded
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 clean:
 	rm -rf .venv runs report-*.html

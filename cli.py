@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,18 +11,15 @@ from lifelong.commands.group import PAGE, PLAIN, AllCommands
 from lifelong.core.stopped import Stopped
 from scenarios.errors import ConfigurationError
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
+UsageError: Any = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
 app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_completion": True})
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from scenarios.public import version
 
-        try:
-            typer.echo(f"lifelong {version('lifelong')}")
-        except PackageNotFoundError:
-            raise ConfigurationError("these are files that are not installed, and so of no version") from None
+        typer.echo(f"lifelong {version()}")
         raise typer.Exit
 
 

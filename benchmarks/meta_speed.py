@@ -1,7 +1,7 @@
 """Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher and TorchOpt.
 
 All compute the second-order gradient of the same network and tasks; a first call checks that they agree.
-Prints a dataset, and puts its sections into docs/speed.json.
+Prints its sections, and puts them into docs/speed.json and docs/speed.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from speed import interleaved, record
+from page import record
+from timing import interleaved
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,10 +68,10 @@ def by_higher(net: Torch, tasks: list[tuple[Tensor, ...]], steps: int) -> Callab
         net.zero_grad()
         total = 0.0
         for x, y, query, target in tasks:
-            with higher.innerloop_ctx(net, inner, copy_initial_weights=False) as (own, optimiser):
+            with higher.innerloop_ctx(net, inner, copy_initial_weights=False) as (learner, optimiser):
                 for _ in range(steps):
-                    optimiser.step(F.cross_entropy(own(x), y))
-                loss = F.cross_entropy(own(query), target) / len(tasks)
+                    optimiser.step(F.cross_entropy(learner(x), y))
+                loss = F.cross_entropy(learner(query), target) / len(tasks)
                 loss.backward()
             total += float(loss.detach())
         return total
@@ -125,8 +126,8 @@ def against_peers(images: ClassPool) -> dict[str, float]:
         for name, net in (("higher", higher), ("TorchOpt", torchopt)):
             assert abs(work[name]() - float(loss)) < 1e-5, name
             theirs = dict(net.named_parameters())["head.weight"].grad
-            own = gradient["net"]["head.weight"]
-            gap = float((theirs.T - own).norm() / own.norm())
+            head_gradient = gradient["net"]["head.weight"]
+            gap = float((theirs.T - head_gradient).norm() / head_gradient.norm())
             print(f"  {name}, {steps} inner steps: relative gap of the gradients {gap:.1e}", flush=True)
             assert gap < 1e-2, name
         seconds = interleaved(work, 3)
@@ -145,9 +146,9 @@ def parts(images: ClassPool) -> dict[str, float]:
     work = {"episodes": partial(stage.draw, study, chance), "MAML": partial(maml, meta, drawn, PROGRESS)}
     for kind, fields in {"OML": {}, "OML's inner loop": {"query": 1, "remember": 1}}.items():
         for cached in (True, False):
-            own = OML(way=20, shot=5, cached=cached, **fields)
-            first, line = own.init(grouped, generator(0)), own.draw(grouped, generator(1))
-            plain = partial(own.gradient, grouped)
+            method = OML(way=20, shot=5, cached=cached, **fields)
+            first, line = method.init(grouped, generator(0)), method.draw(grouped, generator(1))
+            plain = partial(method.gradient, grouped)
             for way, call in (("called", plain), ("recorded", recorded(plain))):
                 work[f"{kind}, {way}, {cached}"] = partial(call, first, line, PROGRESS)
     seconds = interleaved(work, 3)

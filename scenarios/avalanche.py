@@ -106,8 +106,8 @@ def stream_of(benchmark: Any, setting: str = "", name: str = "avalanche", budget
         int(experience.task_label) if len(set(experience.task_labels)) == 1 else 0
         for experience in benchmark.train_stream
     ]
-    own = [sorted(set(y.tolist())) for _, y in train]
-    shared = any(set(a) & set(b) for i, a in enumerate(own) for b in own[i + 1 :])
+    classes_of = [sorted(set(y.tolist())) for _, y in train]
+    shared = any(set(a) & set(b) for i, a in enumerate(classes_of) for b in classes_of[i + 1 :])
     multi = len(set(labels)) > 1
     setting = setting or ("task" if multi else "domain" if shared else "class")
     x = torch.from_numpy(np.concatenate([x for x, _ in train + test]))
@@ -117,7 +117,7 @@ def stream_of(benchmark: Any, setting: str = "", name: str = "avalanche", budget
     starts = np.cumsum([0, *sizes])
     heads = shared and setting == "task"  # each task its own outputs
     tasks = []
-    for t, classes in enumerate(own):
+    for t, classes in enumerate(classes_of):
         label = torch.full((total,), -1, dtype=torch.int64)
         numbers = torch.tensor(classes) + (t * total if heads else 0)
         label[torch.tensor(classes)] = numbers

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from scenarios.blurry import blurry
 from scenarios.datasets import load_dataset
@@ -51,10 +51,22 @@ def register(entry: Entry) -> Entry:
     return entry
 
 
-_SMALL = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
-_MNIST = {"budget": Budget(iterations=2000, batch=128)}
-_ONCE = {"budget": Budget(epochs=1, batch=10)}
-_IMAGES = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
+class _Trained(TypedDict):
+    """What entries of one kind share: how long they are trained."""
+
+    budget: Budget
+
+
+class _TrainedOn(_Trained):
+    """The same, and the network."""
+
+    model: str
+
+
+_SMALL: _TrainedOn = {"model": "MLP(100, 100)", "budget": Budget(iterations=200, batch=32)}
+_MNIST: _Trained = {"budget": Budget(iterations=2000, batch=128)}
+_ONCE: _Trained = {"budget": Budget(epochs=1, batch=10)}
+_IMAGES: _TrainedOn = {"model": "Conv4(32)", "budget": Budget(iterations=2000, batch=64)}
 for _entry in (
     Entry("split-digits", split, "digits", "class", {"tasks": 5}, **_SMALL, about="the embedded digits, 5 x 2 classes"),
     Entry("permuted-digits", permuted, "digits", "domain", {"tasks": 5}, **_SMALL, about="the embedded digits, pixels in a new order in each task"),
@@ -99,14 +111,20 @@ def find(name: str) -> Entry:
 
 
 def build(
-    entry: Entry,
-    options: dict[str, Any] | None = None,
+    scenario: str | Entry,
+    options: Mapping[str, Any] | None = None,
     setting: str | None = None,
     root: Path | str | None = None,
     budget: Budget | None = None,
+    **more: Any,
 ) -> Stream:
-    """The stream of an entry with the user's options; `data` may name any data set, `.npz` file or image folder."""
-    chosen = {**entry.options, **(options or {})}
+    """The stream of a scenario, by its name or entry, with the user's options, as in `build("split-digits", tasks=2)`.
+
+    options, and whatever is named besides: the scenario's own, and `data`, which may name any data set, `.npz` file or
+    image folder. root: the folder that data sets are kept in. Raises ScenarioError for what is not known or cannot be.
+    """
+    entry = find(scenario) if isinstance(scenario, str) else scenario
+    chosen = {**entry.options, **(options or {}), **more}
     data = chosen.pop("data", entry.data)
     known = [name for name in inspect.signature(entry.make).parameters if name not in ("dataset", "budget", "name")]
     for name in chosen:

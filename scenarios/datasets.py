@@ -33,7 +33,7 @@ def default_root() -> Path:
 
 
 def dataset_from_arrays(
-    name: str, x: Any, y: Any, x_test: Any = None, y_test: Any = None, test_share: float = 0.2
+    name: str, x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, test_share: float = 0.2
 ) -> Dataset:
     """A dataset from a user's own arrays or tensors; classes are renumbered 0 ... C - 1 in the order of their labels.
 
@@ -271,7 +271,7 @@ def _digits(root: Path) -> Dataset:
     """Handwritten digits, 8 x 8, 1,797 images: scikit-learn's bundled copy of the UCI test set (Alpaydin, 1998)."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()  # scikit-learn does not say which of its two returns this is
     images = np.round(data.images * (255 / 16)).astype(np.uint8)
     return dataset_from_arrays("digits", images, data.target)
 

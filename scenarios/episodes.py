@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from scenarios.brief import in_brief
 from scenarios.stream import Dataset, ScenarioError
 
 TURNS = 4  # right angles: each is a class of its own where rotations are wanted
@@ -33,6 +34,7 @@ class Support(NamedTuple):
     y: Tensor
     weight: Any = ()
     about: Any = ()
+    __repr__ = in_brief
 
 
 class Episode(NamedTuple):
@@ -51,6 +53,7 @@ class Episode(NamedTuple):
     support_weight: Any = ()
     query_weight: Any = ()
     about: Any = ()
+    __repr__ = in_brief
 
     @property
     def support(self) -> Support:
@@ -165,6 +168,7 @@ class ClassPool(TaskSource):
     rows: Tensor = field(repr=False)
     count: Tensor = field(repr=False)
     turns: int = 1
+    __repr__ = in_brief
 
     def __len__(self) -> int:
         return len(self.classes) * self.turns
@@ -287,12 +291,12 @@ def class_pool(
 def class_pool_of_rows(dataset: Dataset, classes: tuple[int, ...], rows: Tensor, rotations: bool = False) -> ClassPool:
     """The pool of some rows of a dataset."""
     y = dataset.y.cpu()[rows]
-    own = [rows[y == c] for c in classes]
-    if any(not len(r) for r in own):
+    rows_by_class = [rows[y == c] for c in classes]
+    if any(not len(r) for r in rows_by_class):
         raise ScenarioError(f"a class of {dataset.name} has no rows here, so no episode can show it")
-    padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True)
+    padded = torch.nn.utils.rnn.pad_sequence(rows_by_class, batch_first=True)
     device = dataset.x.device
-    count = torch.tensor([len(r) for r in own])
+    count = torch.tensor([len(r) for r in rows_by_class])
     return ClassPool(dataset, tuple(classes), padded.to(device), count.to(device), TURNS if rotations else 1)
 
 

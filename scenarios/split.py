@@ -73,10 +73,10 @@ class SplitTasks:
         return [self._task(dataset, seed, t, order) for t in range(self.count)]
 
     def _task(self, dataset: Dataset, seed: int, t: int, order: Tensor) -> Task:
-        own = order[t * self.per_task : (t + 1) * self.per_task]
+        classes = order[t * self.per_task : (t + 1) * self.per_task]
         numbers = torch.arange(self.per_task) + (0 if self.setting == "domain" else t * self.per_task)
         label = torch.full((dataset.classes,), -1, dtype=torch.int64)
-        label[own] = numbers
+        label[classes] = numbers
         inside = (label >= 0)[dataset.y.cpu()]
         train, validation = hold_out(
             torch.nonzero(inside[: dataset.train_rows])[:, 0], self.validation, seed, "validation", t
@@ -136,15 +136,15 @@ class ClassByClassTasks:
         """One class a task, drawn and ordered by the seed."""
         order = torch.randperm(dataset.classes, generator=generator(seed, "class order"))[: self.count]
         y, tasks = dataset.y.cpu(), []
-        for t, own in enumerate(order.tolist()):
+        for t, label in enumerate(order.tolist()):
             label = torch.full((dataset.classes,), -1, dtype=torch.int64)
-            label[own] = t
-            rows = torch.nonzero(y == own)[:, 0]
+            label[label] = t
+            rows = torch.nonzero(y == label)[:, 0]
             train, test = rows[rows < dataset.train_rows], rows[rows >= dataset.train_rows]
             if self.rehearsal:
                 if len(train) < 2:
                     raise ScenarioError(
-                        f"class {own} of {dataset.name} has {len(train)} training rows: rehearsals need 2"
+                        f"class {label} of {dataset.name} has {len(train)} training rows: rehearsals need 2"
                     )
                 train, test = hold_out(train, max(self.rehearsal, 1 / len(train)), seed, "rehearsal", t)
             tasks.append(Task(t, train, train[:0], test, label, (t,)))

@@ -10,11 +10,12 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 
+from scenarios.brief import cut, in_brief
 from scenarios.errors import ConfigurationError
 
 SETTINGS = ("task", "domain", "class")
@@ -79,7 +80,12 @@ class Dataset:
             raise ScenarioError(
                 f"{self.name}: row {row} has the label {int(self.y[row])}, and classes are 0 to {self.classes - 1}"
             )
-        self.y.checked_classes = self.classes  # type: ignore[attr-defined] # so that a copy of the dataset is not checked again
+        vars(self.y)["checked_classes"] = self.classes  # so that a copy of the dataset is not checked again
+
+    def __repr__(self) -> str:
+        kind, test = str(self.x.dtype).removeprefix("torch."), len(self.y) - self.train_rows
+        rows = f"{self.train_rows:,} training and {test:,} test rows of {kind}{list(self.shape)}"
+        return cut(f"Dataset({self.name}: {rows}, {self.classes} classes)")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,6 +128,11 @@ class Task:
     given: Tensor | None = None
     columns: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        rows = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test rows"
+        asked = f"outputs {self.classes} for numbers" if self.columns else f"classes {self.classes}"
+        return cut(f"Task({self.number}: {rows}, {asked})")
+
     def of_places(self, places: Tensor) -> Task:
         """The task with some of its training rows, by their places among them."""
         given = None if self.given is None else self.given[places]
@@ -163,6 +174,7 @@ class Shown(NamedTuple):
     row: Tensor
     task: Tensor
     first: Tensor
+    __repr__ = in_brief
 
 
 class Schedule(Protocol):
@@ -233,6 +245,11 @@ class Stream:
         if self.open not in ("all", "seen", "current"):
             raise ScenarioError(f"open={self.open!r} is not known: it is one of all, seen, current")
 
+    def __repr__(self) -> str:
+        words = [f"{self.setting}-incremental", f"{len(self)} tasks", f"{self.classes} classes", self.dataset.name]
+        words += [] if self.paradigm == "continual" else [self.paradigm]
+        return cut(f"Stream({self.name}: {', '.join(words)}, {self.budget!r})")
+
     def tasks_of(self, seed: int) -> list[Task]:
         """The tasks as this seed draws them."""
         tasks = self.task_generator.tasks(self.dataset, seed)
@@ -243,6 +260,12 @@ class Stream:
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self.tasks_of(self.seed))
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Stream: ...
 
     def __getitem__(self, index: int | slice) -> Task | Stream:
         if isinstance(index, slice):
@@ -306,10 +329,10 @@ def stream_index(stream: Stream, seeds: list[int], device: torch.device | str = 
         for tasks in drawn:
             rows = torch.zeros(len(tasks), max(longest, 1), dtype=torch.int64)
             for t, task in enumerate(tasks):
-                own = getattr(task, part)
-                if len(own):
-                    rows[t] = own[0]  # padding repeats a row of the task, so that its label exists
-                    rows[t, : len(own)] = own
+                numbers = getattr(task, part)
+                if len(numbers):
+                    rows[t] = numbers[0]  # padding repeats a row of the task, so that its label exists
+                    rows[t, : len(numbers)] = numbers
             put(f"rows_{part}", rows)
             put(f"count_{part}", torch.tensor([len(getattr(task, part)) for task in tasks]))
     for tasks in drawn:

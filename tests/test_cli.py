@@ -114,7 +114,7 @@ def test_load_gives_everything_back(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = load("runs/kept")
     assert run.predict(torch.zeros(3, 20)).shape == (2, 3, 10)
-    assert run.result.accuracy.shape[0] == 2 and run.params["['net']['head.bias']"].shape == (2, 10)
+    assert run.result.accuracy.shape[0] == 2 and run.params["net.head.bias"].shape == (2, 10)
 
 
 BAD = {

@@ -157,8 +157,8 @@ def test_a_command_is_imported_when_it_is_used():
     shared = {f"lifelong.commands.{name}" for name in ("options", "completion")}
     assert found.pop("--help") == [[], []]
     for words, (modules, heavy) in found.items():
-        own = f"lifelong.commands.{words.removesuffix(' --help').replace('-', '_')}"
-        assert set(modules) - shared == {own} and not heavy, (words, modules, heavy)
+        command_module = f"lifelong.commands.{words.removesuffix(' --help').replace('-', '_')}"
+        assert set(modules) - shared == {command_module} and not heavy, (words, modules, heavy)
 
 
 def version() -> str:

@@ -21,8 +21,8 @@ IMAGES = Dataset(
 )
 
 
-def drawn(own, *size):
-    return own.draw(*size, generator("draw"))
+def drawn(pool, *size):
+    return pool.draw(*size, generator("draw"))
 
 
 def test_support_and_query_share_no_row():
@@ -48,9 +48,9 @@ def test_every_class_is_drawn_as_often_as_any_other():
 
 
 def test_right_angles_are_classes_of_their_own():
-    own = class_pool(IMAGES, rotations=True)
-    assert len(own) == 24
-    episode = drawn(own, 20, 10, 1, 1)
+    pool = class_pool(IMAGES, rotations=True)
+    assert len(pool) == 24
+    episode = drawn(pool, 20, 10, 1, 1)
     shown = episode.classes.gather(1, episode.support_y)
     for x, c in zip(episode.support_x.flatten(0, 1), shown.flatten().tolist(), strict=True):
         candidates = torch.rot90(IMAGES.x[IMAGES.y == c % 6], c // 6, (1, 2))

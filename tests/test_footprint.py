@@ -56,11 +56,11 @@ def nine(monkeypatch):
     monkeypatch.setattr(weighing, "free_memory", lambda: 9 * GIGABYTE)
 
 
-@pytest.mark.parametrize("what, budget, hint", HUGE.values(), ids=HUGE.keys())
-def test_what_is_too_large_is_refused_at_once(nine, what, budget, hint):
+@pytest.mark.parametrize("subject, budget, hint", HUGE.values(), ids=HUGE.keys())
+def test_what_is_too_large_is_refused_at_once(nine, subject, budget, hint):
     began = time.process_time()
     with pytest.raises(ResourceError, match=hint) as error:
-        check_request(what, digits(**budget), list(range(5)), "cpu")
+        check_request(subject, digits(**budget), list(range(5)), "cpu")
     assert "\n" not in str(error.value) and time.process_time() - began < 10
 
 
@@ -89,9 +89,9 @@ def test_a_fleet_that_fits_is_not_refused(nine):
 def test_every_strategy_is_weighed_as_it_is(text):
     """What is found without values is what there is with values."""
     stream = tiny()
-    own = learner(text, "MLP(8)")
-    found = estimate_memory(own, stream, [0, 1, 2])
-    state = Session(own, stream, [0, 1, 2]).first_state()
+    subject = learner(text, "MLP(8)")
+    found = estimate_memory(subject, stream, [0, 1, 2])
+    state = Session(subject, stream, [0, 1, 2]).first_state()
     parts = {
         "the network and its optimiser": (state.params, state.optimiser),
         "the memory of the strategy": state.memory,
@@ -103,8 +103,8 @@ def test_every_strategy_is_weighed_as_it_is(text):
 
 @pytest.mark.parametrize("text", ["MLP(8)", "Conv4(8, 2)", "NearestClassMean()"])
 def test_models_and_learners_are_weighed(text):
-    own = learner(model=text) if text in ("MLP(8)", "Conv4(8, 2)") else parse(text, "learners")
-    assert estimate_memory(own, digits(), [0])["the network and its optimiser"] > 0
+    subject = learner(model=text) if text in ("MLP(8)", "Conv4(8, 2)") else parse(text, "learners")
+    assert estimate_memory(subject, digits(), [0])["the network and its optimiser"] > 0
 
 
 def test_weighing_takes_no_memory_and_no_random_number():

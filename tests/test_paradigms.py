@@ -36,8 +36,8 @@ TABLE = blobs(10, 6, 40)
 def compared(dataset=TABLE, seeds=(0, 4), **fields):
     stream = split(dataset, 5, "task", order=tuple(range(10)), validation=0.2, budget=Budget(iterations=12, batch=10))
     fields = {"strategies": (Replay(10),), "what": WHAT, **fields}
-    one = Comparison(stream, LEARNER, list(seeds), **fields)
-    return one, one.learn()
+    comparison = Comparison(stream, LEARNER, list(seeds), **fields)
+    return comparison, comparison.learn()
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_every_reading_stands_between_floors_and_ceilings(whole):
 
 def test_every_reading_passes_the_same_examples(whole):
     """N = trained tasks x iterations x batch; an episode's images are counted, those of two derivatives twice."""
-    one, lines = whole
-    assert one.budget == 3 * 12 * 10
+    comparison, lines = whole
+    assert comparison.budget == 3 * 12 * 10
     passes = {line.method if line.paradigm == "continual" else line.paradigm: line.passes for line in lines}
     rows = 3 * 2 * 24  # of 40 of each class, 10 test and a fifth of the others validate
     images = 4 * 2 * (5 * 1 * 2 + 5)  # MAML: tasks x way x (shot x steps x order + query)
-    assert passes.pop("meta") == pytest.approx(one.budget // images * images / rows)
+    assert passes.pop("meta") == pytest.approx(comparison.budget // images * images / rows)
     assert all(value == pytest.approx(360 / rows) for name, value in passes.items() if name not in ("floor", "ceiling"))
 
 
@@ -95,8 +95,8 @@ def test_a_stage_can_be_named(whole):
 
 
 def test_what_is_kept_is_what_was_shown(whole, tmp_path):
-    one, lines = whole
-    about = side_by_side.as_json(one, side_by_side.Asked(Request("split-blobs")))
+    comparison, lines = whole
+    about = side_by_side.as_json(comparison, side_by_side.Asked(Request("split-blobs")))
     path = side_by_side.save(about, tmp_path / "kept")
     again, loaded = side_by_side.load_lines(path.parent)
     assert again == json.loads(json.dumps(about))
@@ -120,7 +120,7 @@ def test_what_is_kept_is_what_was_shown(whole, tmp_path):
 def test_a_stage_that_a_reading_cannot_honour_is_refused_before_anything_is_learned(stage, said):
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match=said):
-        Comparison(stream, LEARNER, [0], stage=stage, what=WHAT)
+        Comparison(stream, LEARNER, [0], stage=stage, protocol=WHAT)
 
 
 def test_tasks_of_unequal_numbers_of_classes_are_refused():
@@ -134,7 +134,7 @@ def test_tasks_of_unequal_numbers_of_classes_are_refused():
 
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match="1 to 2"):
-        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], what=WHAT)
+        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=WHAT)
 
 
 def test_where_nothing_is_held_out_a_tenth_is(whole):
@@ -146,9 +146,9 @@ def test_where_nothing_is_held_out_a_tenth_is(whole):
             assert len(after.validation) == len(before.train) // 10
             assert torch.equal(torch.cat([after.train, after.validation]).sort().values, before.train.sort().values)
             assert not torch.isin(after.validation, everything).any()
-    one, _ = whole
+    comparison, _ = whole
     assert (
-        one.stream.tasks_of(0)[0].validation.tolist()
+        comparison.stream.tasks_of(0)[0].validation.tolist()
         == split(TABLE, 5, "task", order=tuple(range(10)), validation=0.2).tasks_of(0)[0].validation.tolist()
     )
 
@@ -163,12 +163,12 @@ def test_the_readings_begin_from_the_same_draw():
 def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     wild = replace(LEARNER, optimiser=SGD(1e30))
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
-    one = Comparison(stream, wild, [0, 1], what=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
-    lines = one.learn()
-    assert one.diverged
+    comparison = Comparison(stream, wild, [0, 1], protocol=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
+    lines = comparison.learn()
+    assert comparison.diverged
     lost = [line for line in lines if "2 of 2 seeds diverged" in line.note]
     assert {"multi-task", "transfer", "meta", "continual"} <= {line.paradigm for line in lost}
-    about = side_by_side.as_json(one, side_by_side.Asked(Request("split-blobs")))
+    about = side_by_side.as_json(comparison, side_by_side.Asked(Request("split-blobs")))
     assert "NaN" not in json.dumps(about)
     side_by_side.save(about, tmp_path / "kept")
     _, again = side_by_side.load_lines(tmp_path / "kept")

@@ -26,12 +26,12 @@ def learned(tmp_path, **words):
 def answered(run, stream, told: bool):
     """Final accuracy [S, T], by the raw test rows of each task of each seed, and `predict` alone."""
     dataset, seeds = stream.dataset, run.result.seeds
-    own = stream_index(stream, list(seeds))
+    index = stream_index(stream, list(seeds))
     accuracy = torch.zeros(len(seeds), len(stream), dtype=torch.float64)
     labels = np.asarray(dataset.labels or range(dataset.classes))
     for t in range(len(stream)):
         for s in range(len(seeds)):
-            rows = own["rows_test"][s, t, : own["count_test"][s, t]]
+            rows = index["rows_test"][s, t, : index["count_test"][s, t]]
             if told:
                 found = run.predict_labels(dataset.x[rows].numpy(), task=t)[s]
             else:

@@ -8,6 +8,7 @@ not run, as it would install; its commands are read by `make -n`, and those of t
 from __future__ import annotations
 
 import glob
+import json
 import re
 import shlex
 import shutil
@@ -45,9 +46,10 @@ ALSO = {  # words of a command, and what it needs besides
 }
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The fenced blocks of a language, "" where none is named."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if name == language]
 
 
 def commands() -> list[str]:
@@ -111,18 +113,52 @@ def test_every_python_block_works_as_it_stands(readers_folder, capsys):
     shown = blocks("python")
     assert len(shown) == 2
     short = {  # what the README says, and the same with a small budget
-        'build(find("split-digits"))': 'build(find("split-digits"), budget=Budget(iterations=2, batch=8))',
-        "range(20)": "range(2)",
+        'build("split-digits")': 'build("split-digits", budget=Budget(iterations=2, batch=8))',
+        "range(5)": "range(2)",
         'Request("split-digits", ': 'Request("split-digits", iterations=60, ',
     }
     assert all(README.count(words) == 1 for words in short)
     for block in shown:
         for words, fewer in short.items():
             block = block.replace(words, fewer)
-        exec(compile(block, "README.md", "exec"), {"Budget": Budget})
+        exec(compile(block, "README.md", "exec", dont_inherit=True), {"Budget": Budget})
     last = capsys.readouterr().out.splitlines()[-1]
     accuracy = [float(word) for word in last.strip("[]").split()]
     assert len(accuracy) == 3 and min(accuracy) > 0.8, last  # mostly rows that it learned, answered in their own labels
+
+
+def test_python_stands_before_the_tables():
+    """Who looks for a library sees one before anything else."""
+    assert README.index("```python") < README.index("## What you see")
+
+
+def test_every_python_block_of_the_docs_works(readers_folder, capsys):
+    shown = [block for page in sorted(ROOT.glob("docs/*.md")) for block in blocks("python", page.read_text())]
+    assert shown
+    for block in shown:
+        exec(compile(block, "docs", "exec", dont_inherit=True), {"__name__": "__main__"})
+    assert "Result(class-incremental, 5 tasks, seeds 0 ... 2, average accuracy" in capsys.readouterr().out
+
+
+def test_every_python_block_is_right_for_a_type_checker(tmp_path):
+    """As a user's own file; and a block with a plain mistake is not."""
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    shown = [block for page in pages for block in blocks("python", page.read_text())]
+    assert len(shown) >= 3
+    for i, block in enumerate(shown):
+        (tmp_path / f"block{i}.py").write_text(block)
+    (tmp_path / "wrong.py").write_text(
+        'from lifelong import Lerner, Learner, build, run\nrun(Learner(strategy="EWC()"), build("split-blobs"))\n'
+    )
+    rules = ("ArgumentType", "CallIssue", "ReturnType", "AttributeAccessIssue", "IndexIssue")
+    settings = {"typeCheckingMode": "basic", "extraPaths": [str(ROOT)], **{f"report{rule}": "error" for rule in rules}}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    words = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    seen = [(Path(found["file"]).name, found["message"]) for found in json.loads(done.stdout)["generalDiagnostics"]]
+    assert [words for words in seen if words[0] != "wrong.py"] == []
+    mistakes = [message for file, message in seen if file == "wrong.py"]
+    assert len(mistakes) == 2 and "Lerner" in mistakes[0] and "Strategy" in mistakes[1], mistakes
 
 
 def test_every_make_target_is_there_and_its_commands_can_be_run(readers_folder, monkeypatch, capsys):

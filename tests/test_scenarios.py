@@ -60,8 +60,10 @@ def test_allowed_classes_by_setting():
 
 def test_permuted_rows_are_permuted_and_tasks_differ():
     stream = permuted(load_dataset("digits"), 3)
-    one = Session(Learner(MLP(4)), stream, [0, 1])
-    problem = dataclasses.replace(one.fleet.problem, index={k: v[1] for k, v in one.fleet.problem.index.items()})
+    session = Session(Learner(MLP(4)), stream, [0, 1])
+    problem = dataclasses.replace(
+        session.fleet.problem, index={k: v[1] for k, v in session.fleet.problem.index.items()}
+    )
     row = torch.arange(5)
     seen = [problem.x(row, torch.full_like(row, t)).flatten(1) for t in range(3)]
     plain = stream.dataset.x[row].flatten(1) / 255
@@ -79,10 +81,10 @@ def test_rotation_by_quarter_turns_is_exact():
 
 def test_batches_show_every_row_once_in_an_epoch():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(epochs=3, batch=7))
-    one = Session(Learner(MLP(2)), stream, [0, 4])
-    count = int(one.fleet.problem.index["count_train"][1, 0])
-    assert one.sampler.steps[1, 0] == -(-3 * count // 7)
-    batches = list(one.sampler.batches(0))
+    session = Session(Learner(MLP(2)), stream, [0, 4])
+    count = int(session.fleet.problem.index["count_train"][1, 0])
+    assert session.sampler.steps[1, 0] == -(-3 * count // 7)
+    batches = list(session.sampler.batches(0))
     shown = torch.cat([batch.row[1][batch.shown[1]] for batch in batches])
     assert len(shown) == 3 * count and torch.bincount(shown)[stream.tasks_of(4)[0].train].tolist() == [3] * count
     assert all(batch.weight[1].sum() == pytest.approx(1) for batch in batches)
@@ -97,8 +99,8 @@ def test_uniforms_do_not_depend_on_other_parts_or_seeds():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(iterations=5, batch=4))
 
     def uniforms(strategy, seeds, place):
-        one = Session(Learner(MLP(2), strategy), stream, seeds)
-        return next(iter(one.sampler.batches(1, 3))).draws[place]
+        session = Session(Learner(MLP(2), strategy), stream, seeds)
+        return next(iter(session.sampler.batches(1, 3))).draws[place]
 
     alone = uniforms(Replay(5), [7], 0)["ticket"]
     together = uniforms(ClassReplay(2) + Replay(5), [1, 7], 1)["ticket"]
@@ -218,8 +220,8 @@ def test_a_rehearsal_shows_no_test_row():
     for per_class in (40, 4):
         dataset = blobs(6, 3, per_class)
         plain, rehearsal = (class_by_class(dataset, 4, rehearsal=share).tasks_of(2) for share in (0.0, 0.2))
-        for task, own in zip(plain, rehearsal, strict=True):
-            assert len(own.test) == max(1, len(task.train) // 5) and not torch.isin(own.test, task.test).any()
-            assert torch.equal(torch.cat([own.train, own.test]).sort().values, task.train)
+        for task, trial in zip(plain, rehearsal, strict=True):
+            assert len(trial.test) == max(1, len(task.train) // 5) and not torch.isin(trial.test, task.test).any()
+            assert torch.equal(torch.cat([trial.train, trial.test]).sort().values, task.train)
     with pytest.raises(ScenarioError, match="rehearsals need 2"):
         class_by_class(blobs(3, 3, 2), 2, rehearsal=0.2).tasks_of(0)

@@ -44,8 +44,8 @@ def test_learned_kept_and_put_under_a_run(cli, arrays, tmp_path):
     assert done.returncode == 0, done.stderr
     params = load(tmp_path / "a").params
     for seed in range(2):  # a rate of nothing leaves the trunk where the start put it
-        torch.testing.assert_close(params["['net']['layer0.weight']"][seed], start.meta_of_seed["net"]["layer0.weight"])
-    assert not torch.equal(*params["['net']['head.weight']"])
+        torch.testing.assert_close(params["net.layer0.weight"][seed], start.meta_of_seed["net"]["layer0.weight"])
+    assert not torch.equal(*params["net.head.weight"])
     assert json.loads((tmp_path / "a" / "run.json").read_text())["start"]["made by"].startswith("ProtoNet(")
 
 
@@ -54,8 +54,8 @@ def test_a_stage_in_the_run_is_the_same_as_its_file(cli, arrays, tmp_path):
     cli("pretrain", "split-digits", "--init", STAGE.format(arrays), *MODEL, "--output", str(tmp_path / "s.safetensors"))
     cli("run", *common, "--name", "file", "--init", str(tmp_path / "s.safetensors"))
     cli("run", *common, "--name", "stage", "--init", STAGE.format(arrays))
-    one, other = (load(tmp_path / name).params for name in ("file", "stage"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    file_params, stage_params = (load(tmp_path / name).params for name in ("file", "stage"))
+    assert all(torch.equal(file_params[name], stage_params[name]) for name in file_params)
 
 
 def test_a_file_that_saw_the_streams_rows_is_refused_whatever_the_data_is_called(cli, arrays, tmp_path):
@@ -179,8 +179,8 @@ class Deep(ProtoNet):
 
     def init(self, distribution, generator):
         number = {shape}
-        own = {{"first": {{"second": {{"third": [number, (number + 1, {{"fourth": number + 2}})]}}}}, "none": ()}}
-        return {{**super().init(distribution, generator), "own": own}}
+        tree = {{"first": {{"second": {{"third": [number, (number + 1, {{"fourth": number + 2}})]}}}}, "none": ()}}
+        return {{**super().init(distribution, generator), "own": tree}}
 
     def query_scores(self, distribution, meta, support, query, way):
         scale = meta["own"]["first"]["second"]["third"][1][1]["fourth"].sum()
@@ -194,9 +194,9 @@ def test_what_is_learned_beside_the_network_is_kept_at_any_depth(cli, arrays, tm
     init, file = f"deep.py:Deep(way=2, query=2, iterations=4, data='{arrays}')", tmp_path / "deep.safetensors"
     made = cli("pretrain", "split-digits", "--init", init, *MODEL, "--output", str(file), "--checkpoint-every", "0")
     assert made.returncode == 0, made.stderr
-    own = load_learned(file).meta["own"]
-    assert isinstance(own["first"]["second"]["third"], list) and own["none"] == ()
-    number, (after, deepest) = own["first"]["second"]["third"]
+    tree = load_learned(file).meta["own"]
+    assert isinstance(tree["first"]["second"]["third"], list) and tree["none"] == ()
+    number, (after, deepest) = tree["first"]["second"]["third"]
     assert number.shape == after.shape == deepest["fourth"].shape == (1,)
     tested = cli("meta-test", str(file), "--episodes", "5")  # a start file never loads code
     assert tested.returncode == 2 and "deep.py" in tested.stderr and tested.stderr.count("\n") == 1

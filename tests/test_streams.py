@@ -61,9 +61,9 @@ def test_a_gradual_stream_shows_each_row_as_often_as_the_plain_one(width, epochs
     phases, wanted = shown(stream)
     assert [len(phase.row) for phase in phases] == wanted
     row, task, first = (torch.cat(parts) for parts in zip(*phases, strict=True))
-    for t, own in enumerate(stream.tasks_of(0)):
-        assert torch.isin(row[task == t], own.train).all() and int((task == t).sum()) == wanted[t]
-        times = torch.bincount(row, minlength=len(stream.dataset.y))[own.train]
+    for t, source in enumerate(stream.tasks_of(0)):
+        assert torch.isin(row[task == t], source.train).all() and int((task == t).sum()) == wanted[t]
+        times = torch.bincount(row, minlength=len(stream.dataset.y))[source.train]
         assert times.min() == math.floor(epochs) and times.max() == math.ceil(epochs)
     # first: each row once, at its earliest showing
     assert int(first.sum()) == len(row.unique())
@@ -140,19 +140,19 @@ def test_isolate_takes_a_gradual_stream_apart():
 def test_blurry30_has_thirty_percent_from_each_of_the_others_evenly(setting):
     stream = digits("blurry", setting=setting)
     plain = digits("split", setting=setting)
-    own, mixed_ = plain.tasks_of(3), stream.tasks_of(3)
+    split_tasks, mixed_ = plain.tasks_of(3), stream.tasks_of(3)
     rows = torch.cat([task.train for task in mixed_])
     assert sorted(rows.tolist()) == list(range(stream.dataset.train_rows)), "every row is in one task"
     for t, task in enumerate(mixed_):
-        came = [int(torch.isin(task.train, other.train).sum()) for other in own]
-        assert came[t] == len(own[t].train) - int(0.3 * len(own[t].train))
-        for u, other in enumerate(own):
+        came = [int(torch.isin(task.train, other.train).sum()) for other in split_tasks]
+        assert came[t] == len(split_tasks[t].train) - int(0.3 * len(split_tasks[t].train))
+        for u, other in enumerate(split_tasks):
             assert u == t or came[u] in (int(0.3 * len(other.train)) // 4, int(0.3 * len(other.train)) // 4 + 1)
         assert abs(1 - came[t] / len(task.train) - 0.3) < 0.01
-        assert torch.equal(task.test, own[t].test)
+        assert torch.equal(task.test, split_tasks[t].test)
         labels = task.label[stream.dataset.y[task.train]]
         assert labels.min() >= 0 and set(labels.tolist()) == set(task.classes)
-        assert torch.equal(task.label[stream.dataset.y[task.test]], own[t].label[stream.dataset.y[task.test]])
+        assert torch.equal(task.label[stream.dataset.y[task.test]], split_tasks[t].label[stream.dataset.y[task.test]])
 
 
 def test_the_published_lists_of_blurry30_are_a_share_of_24_percent():
@@ -161,8 +161,8 @@ def test_the_published_lists_of_blurry30_are_a_share_of_24_percent():
     stream = blurred(split(dataset, 5), 0.24)
     for task in stream.tasks_of(0):
         assert len(task.train) == 9750
-    own = split(dataset, 5).tasks_of(0)[0]
-    major = int(torch.isin(stream.tasks_of(0)[0].train, own.train).sum())
+    split_task = split(dataset, 5).tasks_of(0)[0]
+    major = int(torch.isin(stream.tasks_of(0)[0].train, split_task.train).sum())
     assert abs(major - 7413) < 15
 
 
@@ -213,14 +213,14 @@ def test_tasks_of_the_same_rows_keep_the_same_ones():
 def test_labels_are_wrong_for_the_share_that_was_asked_and_evenly():
     dataset = Dataset("many", torch.zeros(40_000, 1), torch.arange(10).repeat(4000), 36_000, 10)
     task = noisy_labels(split(dataset, 2), 0.4).tasks_of(0)[0]
-    true, own = dataset.y[task.train], torch.nonzero(task.label >= 0)[:, 0]
-    assert torch.isin(task.given, own).all(), "a wrong label is a class of the task"
+    true, classes = dataset.y[task.train], torch.nonzero(task.label >= 0)[:, 0]
+    assert torch.isin(task.given, classes).all(), "a wrong label is a class of the task"
     wrong = task.given != true
     n = len(true)
     assert abs(float(wrong.float().mean()) - 0.4) < 4 * math.sqrt(0.4 * 0.6 / n)
-    for c in own.tolist():
+    for c in classes.tolist():
         here = wrong & (true == c)
-        for other in own.tolist():
+        for other in classes.tolist():
             share = float((task.given[here] == other).float().mean())
             assert share == 0 if other == c else abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / int(here.sum()))
 

@@ -56,6 +56,7 @@ def test_explain_says_what_it_needs(cli):
         1
     ]
     assert "replaces the loss" in out and "--baseline joint" in out
+    assert "20 B" in out  # its own parameters, a logarithm for each of 5 tasks
     assert "backward pass for each task" in cli("explain", "PCGrad()", "--scenario", "split-blobs")[1]
 
 
@@ -75,8 +76,8 @@ def test_own_parameters_survive_a_stop(tmp_path):
     again.complete(run(learner, stream, request.seeds, start, checkpointer=again))
     a, b = (load_file(tmp_path / name / "learner-0.safetensors") for name in ("whole", "cut"))
     assert a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
-    own = [value for name, value in load(tmp_path / "cut").params.items() if "log_variance" in name]
-    assert len(own) == 1 and own[0].shape == (2, 5) and own[0].abs().min() > 0
+    log_variances = [value for name, value in load(tmp_path / "cut").params.items() if "log_variance" in name]
+    assert len(log_variances) == 1 and log_variances[0].shape == (2, 5) and log_variances[0].abs().min() > 0
     assert load(tmp_path / "cut").predict(stream.dataset.x[:3]).shape == (2, 3, 10)
 
 

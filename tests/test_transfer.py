@@ -120,14 +120,16 @@ def test_bad_shots_are_one_line(cli, tmp_path, words, hint):
 
 
 def test_shots_are_nested_and_a_function_of_place():
-    one = Session(LEARNER, tiny(), [0, 3])
-    small, large = (FewShotEvaluator(one.stream, [0, 3], one.fleet.problem, FewShot(shots)) for shots in ((2,), (2, 5)))
+    session = Session(LEARNER, tiny(), [0, 3])
+    small, large = (
+        FewShotEvaluator(session.stream, [0, 3], session.fleet.problem, FewShot(shots)) for shots in ((2,), (2, 5))
+    )
     assert torch.equal(large.support[..., :2], small.support)
     alone = Session(LEARNER, tiny(), [3])
     again = FewShotEvaluator(alone.stream, [3], alone.fleet.problem, FewShot((2,)))
     assert torch.equal(again.support[0], small.support[1])
     for s in range(2):
-        for t, task in enumerate(one.stream.tasks_of([0, 3][s])):
+        for t, task in enumerate(session.stream.tasks_of([0, 3][s])):
             assert set(large.support[s, t].flatten().tolist()) <= set(task.train.tolist())
             spare = large._answer_rows("validation")[0][s, t].tolist()
             assert not set(spare) & (set(large.support[s, t].flatten().tolist()) | set(task.test.tolist()))
@@ -191,9 +193,9 @@ def test_learning_speed_by_hand():
     result = dataset(MATRIX, START, between=half)
     alone = dataset(ALONE, START, "isolate", between=alone_half)
     # areas: half of the first stretch, half of the second; alone begins at the start, not at the task before
-    own = [(0.5 + 2 * 0.6 + 0.7) / 4, (0.6 + 2 * 0.7 + 0.8) / 4]
-    other = [(0.4 + 2 * 0.5 + 0.6) / 4, (0.3 + 2 * 0.6 + 0.9) / 4]
-    expected = sum((a - b) / (1 - b) for a, b in zip(own, other, strict=True)) / 2
+    areas = [(0.5 + 2 * 0.6 + 0.7) / 4, (0.6 + 2 * 0.7 + 0.8) / 4]
+    alone_areas = [(0.4 + 2 * 0.5 + 0.6) / 4, (0.3 + 2 * 0.6 + 0.9) / 4]
+    expected = sum((a - b) / (1 - b) for a, b in zip(areas, alone_areas, strict=True)) / 2
     assert float(metrics.learning_speed(result, alone)) == pytest.approx(expected)
     with pytest.raises(metrics.NotMeasured, match="--eval-every"):
         metrics.learning_speed(dataset(MATRIX, START), dataset(ALONE, START, "isolate"))
@@ -251,16 +253,16 @@ def test_a_rate_is_chosen_on_the_other_tasks_and_the_grid_grows_to_hold_it():
 
 def test_a_matrix_is_made_of_adaptations():
     stream, learner, seeds = tiny("task"), Learner(MLP(8), optimiser=Adam(0.01)), [0, 4]
-    what = FewShot((1, 3), optimiser=Adam(0.03), steps=5)
-    scratch, full = transfer_matrices(learner, stream, seeds, [Scratch(), FullFineTuning()], what)
+    protocol = FewShot((1, 3), optimiser=Adam(0.03), steps=5)
+    scratch, full = transfer_matrices(learner, stream, seeds, [Scratch(), FullFineTuning()], protocol)
     assert full.accuracy.shape == (2, 3, 3, 2) and not scratch.gain.any()
     _, state = learned(learner, stream[1:2], seeds)
-    one = Session(learner, stream, seeds)
-    bench = FewShotEvaluator(stream, seeds, one.fleet.problem, what)
+    session = Session(learner, stream, seeds)
+    bench = FewShotEvaluator(stream, seeds, session.fleet.problem, protocol)
     for k in range(2):
         rate = Adam(float(full.rates[2, k]))
-        own = few_shot_accuracy(bench, state.params["net"], dataclasses.replace(what, optimiser=rate))
-        torch.testing.assert_close(full.accuracy[:, 1, 2, k], own[:, 2, k])
+        accuracy = few_shot_accuracy(bench, state.params["net"], dataclasses.replace(protocol, optimiser=rate))
+        torch.testing.assert_close(full.accuracy[:, 1, 2, k], accuracy[:, 2, k])
     cell = full.cell(0, 2, 3)
     assert cell.mean == pytest.approx(float((full.accuracy[:, 0, 2, 1] - full.scratch[:, 2, 1]).mean()))
     pairs = [full.accuracy[:, s, t, 0] for s in range(3) for t in range(3) if s != t]
@@ -268,11 +270,11 @@ def test_a_matrix_is_made_of_adaptations():
 
 
 def test_what_has_no_matrix_is_refused():
-    learner, what = Learner(MLP(8)), FewShot((1,), steps=1)
+    learner, protocol = Learner(MLP(8)), FewShot((1,), steps=1)
     with pytest.raises(TransferError, match="at least 2 tasks"):
-        transfer_matrices(learner, tiny(tasks=1), [0], [FullFineTuning()], what)
+        transfer_matrices(learner, tiny(tasks=1), [0], [FullFineTuning()], protocol)
     with pytest.raises(ConfigurationError, match="layer7"):
-        transfer_matrices(learner, tiny(), [0], [Block("layer7")], what)
+        transfer_matrices(learner, tiny(), [0], [Block("layer7")], protocol)
 
 
 def test_wide_matrices_fit_narrow_pages():
@@ -293,8 +295,8 @@ def test_wide_matrices_fit_narrow_pages():
 
 
 def teacher_of(stream, learner, seeds):
-    one = Session(learner, stream, seeds)
-    return one, learned(learner, stream, seeds)[1]
+    session = Session(learner, stream, seeds)
+    return session, learned(learner, stream, seeds)[1]
 
 
 @pytest.mark.parametrize("setting", ["task", "domain", "class"])

@@ -129,16 +129,16 @@ def test_a_width_may_be_varied(net):
 def test_a_hook_sees_the_layers_of_a_module(net):
     for text, last in ((PLAIN, "head"), (METHODS, "head.last")):
         model = net(text)
-        own = model.init((6,), 4, torch.Generator())
+        params = model.init((6,), 4, torch.Generator())
         seen = {}
 
         def at(name, entering, leaving, seen=seen):
             seen[name] = (tuple(entering.shape), tuple(leaving.shape))
             return leaving * 0
 
-        scores = model.head(own, model.features(own, torch.rand(3, 6), at), at)
+        scores = model.head(params, model.features(params, torch.rand(3, 6), at), at)
         assert seen == {"inside": ((3, 6), (3, 8)), last: ((3, 8), (3, 4))} and not scores.any()
-        assert all(f"{name}.weight" in own for name in seen)
+        assert all(f"{name}.weight" in params for name in seen)
 
 
 # --- those that break -------------------------------------------------------------------------------------------------

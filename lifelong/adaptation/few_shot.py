@@ -26,6 +26,7 @@ from lifelong.core.strategy import FineTuning
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
+from scenarios.brief import in_brief
 from scenarios.stream import Seed, Stream, Task, generator
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
@@ -58,19 +59,19 @@ class FewShotProbe:
     Its tensor is [S, T, 2, K]: adapted from the state before the task, and from a random draw, on the same rows.
     """
 
-    what: FewShot = field(default_factory=FewShot)
+    protocol: FewShot = field(default_factory=FewShot)
 
     @property
     def name(self) -> str:
         """It says the numbers of rows."""
-        return FEW_SHOT + ",".join(map(str, self.what.shots))
+        return FEW_SHOT + ",".join(map(str, self.protocol.shots))
 
     def check(self, stream: Stream, seeds: Sequence[Seed]) -> None:
         """Raise TransferError where a class has too few rows, or a task asks for numbers."""
         if stream.asks_numbers:
             raise TransferError("few-shot accuracy is of classes, and a task of this stream asks for numbers")
         if stream.paradigm == "continual":
-            support(stream, [seed.order for seed in seeds], self.what.shots[-1])
+            support(stream, [seed.order for seed in seeds], self.protocol.shots[-1])
 
     def begin(self, session: Session) -> Measure:
         """Measures before each task; nothing of other paradigms, which learn no task after another."""
@@ -78,10 +79,10 @@ class FewShotProbe:
             return lambda state, moment: None
         seeds = [seed.data for seed in session.seeds]
         orders, starts = [seed.order for seed in session.seeds], [seed.start for seed in session.seeds]
-        bench = FewShotEvaluator(session.stream, seeds, session.fleet.problem, self.what, orders, starts)
+        evaluator = FewShotEvaluator(session.stream, seeds, session.fleet.problem, self.protocol, orders, starts)
 
         def measure(state: TrainingState, moment: str) -> Tensor | None:
-            return bench.before_task(session, state.fleet, state.task) if moment == BEFORE_TASK else None
+            return evaluator.before_task(session, state.fleet, state.task) if moment == BEFORE_TASK else None
 
         return measure
 
@@ -117,12 +118,12 @@ def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Te
             rows[s, t] = task.train[0]
             labels = task.label[y[task.train]]
             for w, c in enumerate(task.classes):
-                own = task.train[labels == c]
-                if len(own) < most:
-                    where = f"class {c} of task {t + 1} has {len(own)} training rows (seed {seed})"
+                candidates = task.train[labels == c]
+                if len(candidates) < most:
+                    where = f"class {c} of task {t + 1} has {len(candidates)} training rows (seed {seed})"
                     raise TransferError(f"{most} shots were asked for, and {where}: ask for fewer")
-                order = torch.randperm(len(own), generator=generator(seed, "few-shot rows", task.number, c))
-                rows[s, t, w], filled[s, t, w] = own[order[:most]], True
+                order = torch.randperm(len(candidates), generator=generator(seed, "few-shot rows", task.number, c))
+                rows[s, t, w], filled[s, t, w] = candidates[order[:most]], True
     return rows, filled
 
 
@@ -133,6 +134,7 @@ class AdaptationJobs(NamedTuple):
     seed: Tensor
     task: Tensor
     rate: Tensor
+    __repr__ = in_brief
 
 
 class FewShotEvaluator:
@@ -146,15 +148,15 @@ class FewShotEvaluator:
         stream: Stream,
         seeds: list[int],
         problem: Problem,
-        what: FewShot,
+        protocol: FewShot,
         orders: Sequence[int] = (),
         starts: Sequence[int] = (),
     ) -> None:
-        self.stream, self.seeds, self.problem, self.what = stream, seeds, problem, what
+        self.stream, self.seeds, self.problem, self.protocol = stream, seeds, problem, protocol
         orders = orders or seeds
         self.drawn = [stream.tasks_of(order) for order in orders]
         self.tasks, self.device = len(self.drawn[0]), stream.dataset.x.device
-        self.support, self.filled = (value.to(self.device) for value in support(stream, orders, what.shots[-1]))
+        self.support, self.filled = (value.to(self.device) for value in support(stream, orders, protocol.shots[-1]))
         heads = self._draws("few-shot head", seeds)
         self.heads = {name: value for name, value in heads.items() if name.startswith("head.")}
         self.random = self._draws("model", starts or seeds)  # the very draw that a run of this seed starts from
@@ -185,57 +187,59 @@ class FewShotEvaluator:
         for s, (seed, tasks) in enumerate(zip(self.seeds, self.drawn, strict=True)):
             for t, task in enumerate(tasks):
                 rows[s, t] = task.train[0]
-                own = held[s, t, : int(count[s, t])].cpu()
-                if not len(own):
-                    own = self._unshown(seed, task, self.support[s, t].cpu())
-                rows[s, t, : len(own)], count[s, t] = own, len(own)
+                held_rows = held[s, t, : int(count[s, t])].cpu()
+                if not len(held_rows):
+                    held_rows = self._unshown(seed, task, self.support[s, t].cpu())
+                rows[s, t, : len(held_rows)], count[s, t] = held_rows, len(held_rows)
         return rows[:, :, : max(int(count.max()), 1)].to(self.device), count.to(self.device)
 
     def _unshown(self, seed: int, task: Task, shown: Tensor) -> Tensor:
-        own = task.train[~torch.isin(task.train, shown)]
-        order = torch.randperm(len(own), generator=generator(seed, "few-shot validation", task.number))
-        return own[order[:SPARE]]
+        spare = task.train[~torch.isin(task.train, shown)]
+        order = torch.randperm(len(spare), generator=generator(seed, "few-shot validation", task.number))
+        return spare[order[:SPARE]]
 
     def accuracy(
-        self, nets: Net, cases: AdaptationJobs, shot: int, what: FewShot | None = None, part: str = "test"
+        self, nets: Net, jobs: AdaptationJobs, shot: int, protocol: FewShot | None = None, part: str = "test"
     ) -> Tensor:
         """Share of right answers after adapting with `shot` rows of each class, float64 [N].
 
-        nets: stacked [G, ...], from which `cases.start` chooses; their heads are replaced by each seed's fresh one.
+        nets: stacked [G, ...], from which `jobs.start` chooses; their heads are replaced by each seed's fresh one.
         Only the task's own classes compete, in training and in answers. Scratch() starts from the seed's random draw.
         """
-        what, (rows, _) = what or self.what, self._answer_rows(part)
-        if isinstance(what.method, Scratch):
-            nets, cases = self.random, cases._replace(start=cases.seed)
+        protocol, (rows, _) = protocol or self.protocol, self._answer_rows(part)
+        if isinstance(protocol.method, Scratch):
+            nets, jobs = self.random, jobs._replace(start=jobs.seed)
         held = COPIES * sum(value[0].numel() for value in self.random.values())
         held += (rows.shape[2] + shot * self.support.shape[2]) * self.stream.dataset.x[0].numel()
         size = max(1, FLOATS // held)
-        pieces = zip(*(value.split(size) for value in cases), strict=True)
-        return torch.cat([self._piece(nets, AdaptationJobs(*piece), shot, what, part) for piece in pieces])
+        pieces = zip(*(value.split(size) for value in jobs), strict=True)
+        return torch.cat([self._piece(nets, AdaptationJobs(*piece), shot, protocol, part) for piece in pieces])
 
-    def _piece(self, nets: Net, cases: AdaptationJobs, shot: int, what: FewShot, part: str) -> Tensor:
-        rows, valid = (value[cases.seed, cases.task] for value in self._answer_rows(part))
-        shown = self.support[cases.seed, cases.task, :, :shot].flatten(1)
-        weight = self._weight(self.filled[cases.seed, cases.task], shot)
-        allowed = self.problem.index["classes_of"][cases.seed, cases.task]
-        net = {name: value[cases.start] for name, value in nets.items()}
-        net |= {name: value[cases.seed] for name, value in self.heads.items()}
-        own = {n: v[cases.seed] for n, v in self.problem.index.items() if not n.startswith(("rows_", "count_"))}
+    def _piece(self, nets: Net, jobs: AdaptationJobs, shot: int, protocol: FewShot, part: str) -> Tensor:
+        rows, valid = (value[jobs.seed, jobs.task] for value in self._answer_rows(part))
+        shown = self.support[jobs.seed, jobs.task, :, :shot].flatten(1)
+        weight = self._weight(self.filled[jobs.seed, jobs.task], shot)
+        allowed = self.problem.index["classes_of"][jobs.seed, jobs.task]
+        net = {name: value[jobs.start] for name, value in nets.items()}
+        net |= {name: value[jobs.seed] for name, value in self.heads.items()}
+        index_of_job = {n: v[jobs.seed] for n, v in self.problem.index.items() if not n.startswith(("rows_", "count_"))}
 
-        def one(
+        def right_of_job(
             index: dict[str, Tensor], net: Net, rate: Tensor, task: Tensor, weight: Tensor, allowed: Tensor,
             shown: Tensor, rows: Tensor, valid: Tensor,
         ) -> Tensor:  # fmt: skip
             problem = replace(self.problem, index=index)
             batch = self._batch(problem, shown, task, weight, allowed)
-            learner = Learner(problem.model, FineTuning(), replace(what.optimiser, rate=rate))
-            net = adapted_net(what.method.phases(learner, what.steps), problem, net, batch)
+            learner = Learner(problem.model, FineTuning(), replace(protocol.optimiser, rate=rate))
+            net = adapted_net(protocol.method.phases(learner, protocol.steps), problem, net, batch)
             asked = task.expand(rows.shape[0])
             scores = problem.logits({"net": net}, problem.x(rows, asked)).masked_fill(~allowed, -torch.inf)
             right = (scores.argmax(1) == problem.y(rows, asked)) & valid
             return right.sum() / valid.sum().to(torch.float64)
 
-        return torch.func.vmap(one)(own, net, cases.rate, cases.task, weight, allowed, shown, rows, valid)
+        return torch.func.vmap(right_of_job)(
+            index_of_job, net, jobs.rate, jobs.task, weight, allowed, shown, rows, valid
+        )
 
     def _batch(self, problem: Problem, row: Tensor, task: Tensor, weight: Tensor, allowed: Tensor) -> Batch:
         """Some rows of one task as a batch in which the task's own classes compete."""
@@ -245,7 +249,7 @@ class FewShotEvaluator:
         return batch.replace(row=row, task=asked, weight=weight, allowed=mask, first_seen=weight > 0)
 
     def grid(self, nets: Net, rates: Sequence[float]) -> AdaptationJobs:
-        """Every start of every seed on every task at every rate: N = R x G x T cases, in this order.
+        """Every start of every seed on every task at every rate: N = R x G x T jobs, in this order.
 
         nets [G, ...] with G = starts x S: the seeds of the first start, those of the second, and so on.
         """
@@ -262,14 +266,14 @@ class FewShotEvaluator:
         """
         if not session.fleet.learner.adapts_by_rule:
             states = (state, session.first_state(Random()))
-            each = [torch.stack([self._own_step(session, s, task, k) for k in self.what.shots], 1) for s in states]
+            each = [torch.stack([self._own_step(session, s, task, k) for k in self.protocol.shots], 1) for s in states]
             return torch.stack(each, 1)
         count = len(self.seeds)
         both = {name: torch.cat([value, self.random[name]]) for name, value in state.params["net"].items()}
         start = torch.arange(2 * count, device=self.device)
-        rate = torch.full((2 * count,), self.what.optimiser.rate, dtype=self.problem.dtype, device=self.device)
-        cases = AdaptationJobs(start, start % count, torch.full_like(start, task), rate)
-        scores = torch.stack([self.accuracy(both, cases, shot) for shot in self.what.shots], 1)  # [2 S, K]
+        rate = torch.full((2 * count,), self.protocol.optimiser.rate, dtype=self.problem.dtype, device=self.device)
+        jobs = AdaptationJobs(start, start % count, torch.full_like(start, task), rate)
+        scores = torch.stack([self.accuracy(both, jobs, shot) for shot in self.protocol.shots], 1)  # [2 S, K]
         return scores.view(2, count, -1).transpose(0, 1)
 
     def _own_step(self, session: Session, state: Any, task: int, shot: int) -> Tensor:
@@ -280,7 +284,7 @@ class FewShotEvaluator:
         weight = self._weight(self.filled[:, task], shot)
         draws = session.sampler.prepared(task, shot)
 
-        def one(
+        def right_of_member(
             index: dict[str, Tensor], state: State, shown: Tensor, weight: Tensor, rows: Tensor, draws: Any
         ) -> Tensor:
             problem, number = replace(self.problem, index=index), torch.full_like(rows[0], task)
@@ -291,7 +295,7 @@ class FewShotEvaluator:
             scores = learner.predict(problem, ready, problem.x(rows, told), told)
             return scores.masked_fill(~allowed, -torch.inf).argmax(1) == problem.y(rows, told)
 
-        right = torch.func.vmap(one)(index, state, shown, weight, rows, draws) & valid
+        right = torch.func.vmap(right_of_member)(index, state, shown, weight, rows, draws) & valid
         return right.sum(1) / valid.sum(1).to(torch.float64)
 
     def _weight(self, filled: Tensor, shot: int) -> Tensor:
@@ -300,12 +304,14 @@ class FewShotEvaluator:
         return held / held.sum(1, keepdim=True)
 
 
-def few_shot_accuracy(bench: FewShotEvaluator, nets: Net, what: FewShot | None = None, part: str = "test") -> Tensor:
+def few_shot_accuracy(
+    evaluator: FewShotEvaluator, nets: Net, protocol: FewShot | None = None, part: str = "test"
+) -> Tensor:
     """Accuracy on every task after adapting networks [G, ...] with each number of rows of each class: [G, T, K].
 
     nets: G = starts x S, the seeds of the first start, then those of the second, and so on.
     """
-    what = what or bench.what
-    cases = bench.grid(nets, [what.optimiser.rate])
-    scores = [bench.accuracy(nets, cases, shot, what, part) for shot in what.shots]
-    return torch.stack(scores, 1).view(-1, bench.tasks, len(what.shots))
+    protocol = protocol or evaluator.protocol
+    jobs = evaluator.grid(nets, [protocol.optimiser.rate])
+    scores = [evaluator.accuracy(nets, jobs, shot, protocol, part) for shot in protocol.shots]
+    return torch.stack(scores, 1).view(-1, evaluator.tasks, len(protocol.shots))

@@ -1,7 +1,7 @@
 """Rules of adaptation: what of a network is trained on a new task, in which order, and what holds it back.
 
-A method is a frozen record that divides some steps over the house's own learners; `adapted_net` takes them. `L2SP`, a
-strategy, is a method as well. The head is always fresh, since the new task has classes of its own.
+A method is a frozen record that divides some steps over learners that it makes of a plain one; `adapted_net` takes them.
+`L2SP`, a strategy, is a method as well. The head is always fresh, since the new task has classes of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TransferError(ConfigurationError):
 
 
 class AdaptationMethod(Protocol):
-    """What the house needs of a method."""
+    """What an adaptation needs of a method."""
 
     def phases(self, learner: Learner, steps: int) -> Phases:
         """The learners that take the steps, one after another, and how many each; made from a plain one."""
@@ -99,7 +99,7 @@ METHODS = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, Block)
 
 
 def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net:
-    """The network after a method's steps on one batch, each a full-batch step of the house's learner.
+    """The network after a method's steps on one batch, each a full-batch step of `Learner`.
 
     One network, no seeds: map it. Where the head alone is trained, the rows pass through the trunk once.
     """

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scenarios.brief import in_brief
+
 STEP = 10**0.5  # from one rate to the next where a grid grows
 TIED = 1e-9  # scores that are equal as sums may differ in the last bits
 
@@ -21,6 +23,7 @@ class SelectedRates:
     grid: tuple[float, ...]
     scores: Tensor
     inside: bool
+    __repr__ = in_brief
 
 
 def select_rate(score: Callable[[Sequence[float]], Tensor], grid: Sequence[float], widenings: int = 0) -> SelectedRates:

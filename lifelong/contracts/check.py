@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from lifelong.contracts.initialisations import check_initialisation
-from lifelong.contracts.learners import check_learner, classes_of, first_setting, states, stream_for
+from lifelong.contracts.learners import check_learner, classes_of, first_setting, on_small_network, states, stream_for
 from lifelong.contracts.models import check_model, is_model
 from lifelong.contracts.streams import check_stream
-from lifelong.core.learner import AnyLearner
+from lifelong.core.learner import AnyLearner, Learner
 from lifelong.core.strategy import VERBS, Strategy
 from lifelong.meta.initialisation_learner import InitialisationLearner
-from lifelong.models.perceptron import MLP
 from lifelong.notation import expression
 from lifelong.notation.user_code import file_of, misspelt_verbs, user_line, words_of
 from scenarios.catalogue import CATALOGUE, build
@@ -26,8 +25,8 @@ DECLARED = ("draws", "task_draws", "prepare_draws", "notes")
 
 def try_out(learner: AnyLearner, tasks: int = 2) -> None:
     """A few steps of a learner that a user's file has a part in; raises a ConfigurationError in one line where it breaks."""
-    small = dataclasses.replace(learner, model=MLP(8))
-    subject = small.strategy if small.adapts_by_rule else small
+    small = on_small_network(learner)
+    subject = small.strategy if isinstance(small, Learner) else small
     try:
         stream = stream_for(subject, first_setting(subject), tasks=tasks, classes=2 * tasks)
         states(small, dataclasses.replace(stream, budget=Budget(iterations=1, batch=4)), [0])

@@ -123,8 +123,11 @@ def order_leaks_nothing(subject: InitialisationLearner) -> None:
         order = torch.randperm(count, generator=generator("contract", "order", part))
         for name in (f"{part}_x", f"{part}_y", f"{part}_weight"):
             parts[name] = tree_map(lambda leaf, order=order: leaf[:, order], getattr(drawn, name))
-    losses = [small.loss(tasks, meta, given, _half()) for given in (drawn, drawn._replace(**parts))]
-    equal(*losses, "losses of the same episodes with their rows in another order", ROUNDING * _size(losses[0]))
+    straight = small.loss(tasks, meta, drawn, _half())
+    permuted = small.loss(tasks, meta, drawn._replace(**parts), _half())
+    equal(
+        straight, permuted, "losses of the same episodes with their rows in another order", ROUNDING * _size(straight)
+    )
 
 
 def alone_is_fleet(subject: InitialisationLearner) -> None:
@@ -153,7 +156,7 @@ def gradient_is_the_losss(subject: InitialisationLearner) -> None:
             shift = torch.zeros_like(leaf).flatten()
             shift[at] = STEP
             moved = [[*leaves[:place], leaf + sign * shift.view(leaf.shape), *leaves[place + 1 :]] for sign in (1, -1)]
-            ends = [float(small.loss(tasks, tree_unflatten(own, spec), drawn, _half())) for own in moved]
+            ends = [float(small.loss(tasks, tree_unflatten(leaves, spec), drawn, _half())) for leaves in moved]
             numeric, exact = (ends[0] - ends[1]) / (2 * STEP), float(slope.flatten()[at])
             if not abs(numeric - exact) <= 1e-6 * max(1.0, abs(exact)):
                 raise CheckFailed(f"its gradient says {exact:.6g} where its loss has the slope {numeric:.6g}")

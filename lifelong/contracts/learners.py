@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.core.batch import Block, FinishedTask
 from lifelong.core.files import named
-from lifelong.core.fleet import MappedFleet
+from lifelong.core.fleet import MappedFleet, NotRecorded
 from lifelong.core.learner import AnyLearner, Learner, State
 from lifelong.core.loop import (
     Checkpointer,
+    Done,
     Event,
     Session,
     Stepped,
@@ -108,17 +110,23 @@ def largest_gap(a: Any, b: Any) -> float:
     return max(gaps)
 
 
-def equal(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
+def equal(a: Any, b: Any, words: str, tolerance: float = 0.0) -> None:
     """Raise CheckFailed unless two trees agree."""
     gap = largest_gap(a, b)
     if not gap <= tolerance:
-        raise CheckFailed(f"{what} differ by {gap:.3g}")
+        raise CheckFailed(f"{words} differ by {gap:.3g}")
+
+
+def on_small_network(learner: AnyLearner) -> AnyLearner:
+    """The learner on a small network; itself where it brings a network of its own."""
+    takes = any(field.name == "model" for field in dataclasses.fields(learner))
+    return dataclasses.replace(learner, model=MLP(8)) if takes else learner
 
 
 def _learner(subject: Any, optimiser: Any = None) -> AnyLearner:
     """A strategy on the network that it is to be checked on, or a learner on a small one."""
     if not hasattr(subject, "objective"):  # a learner
-        return subject if subject.looped else dataclasses.replace(subject, model=MLP(8))
+        return subject if subject.looped else on_small_network(subject)
     parts = subject.parts
     return Learner(parts[0].checked_with if parts else MLP(8), subject, optimiser or Adam(0.01))
 
@@ -238,7 +246,6 @@ def starts_silent(subject: Any) -> None:
         return
     assert isinstance(learner, Learner)
     stream = stream_for(subject, first_setting(subject), tasks=2)[:1]
-    assert isinstance(stream, Stream)
     session = Session(learner, stream, [0])
     for event in session.events(session.begin()):
         if isinstance(event, Stepped) and not event.last:
@@ -259,7 +266,8 @@ def _silent(learner: Learner, session: Session, state: TrainingState) -> None:
 
 
 def _parts(subject: Any) -> tuple[Strategy, ...]:
-    return _learner(subject).parts if not _learner(subject).looped and _learner(subject).adapts_by_rule else ()
+    learner = _learner(subject)
+    return learner.parts.parts if isinstance(learner, Learner) else ()
 
 
 def nothing_is_fine_tuning(subject: Any) -> None:
@@ -379,12 +387,42 @@ class _Killed(Checkpointer):
         if within or isinstance(event, TaskEnded):
             self.after -= 1
             if self.after == 0:
-                state, copied = event.state, tree_map(torch.clone, self.final)
-                self.saved = dataclasses.replace(
-                    state, fleet=copied, losses=state.losses.clone(), accuracy=list(state.accuracy),
-                    when=list(state.when), probes={k: list(v) for k, v in state.probes.items()},
-                )  # fmt: skip
+                self.saved = _copied(event.state, self.final)
                 raise Stopped
+
+
+def _copied(state: TrainingState, fleet: Any) -> TrainingState:
+    """A training state that nobody goes on to change, with the tensors of its fleet."""
+    return dataclasses.replace(
+        state, fleet=tree_map(torch.clone, fleet), losses=state.losses.clone(), accuracy=list(state.accuracy),
+        when=list(state.when), probes={k: list(v) for k, v in state.probes.items()},
+    )  # fmt: skip
+
+
+def recorded_is_eager(subject: Any) -> None:
+    """Steps that are recorded and played back, and steps taken operation by operation: to the bit over two tasks, the
+    milestones in them, and a stop with another recording after it. What cannot be recorded is refused with its reason."""
+    learner, stream = _learner(subject), stream_for(subject, first_setting(subject), tasks=2, iterations=8)
+    if learner.looped:
+        return
+    result, eager = learned(Session(learner, stream, [0, 1], eval_every=3, record_after=-1))
+    played = [Session(learner, stream, [0, 1], eval_every=3, record_after=0) for _ in range(2)]
+    kept: TrainingState | None = None
+    ends: list[tuple[str, Result, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotRecorded)
+        try:
+            for event in played[0].events(played[0].begin()):
+                if isinstance(event, Stepped) and (event.state.task, event.state.iteration) == (1, 3):
+                    kept = _copied(event.state, event.state.fleet)
+                if isinstance(event, Done):
+                    ends.append(("recorded", event.result, event.state.fleet))
+            ends.append(("recorded, stopped and recorded again", *learned(played[1], kept)))
+        except NotRecorded as warning:
+            raise CheckFailed(str(warning)) from None
+    for words, measured, state in ends:
+        equal(state, eager, f"{words}, and eager: what is learned")
+        equal((measured.losses, measured.accuracy), (result.losses, result.accuracy), f"{words}, and eager: results")
 
 
 def killed_is_whole(subject: Any) -> None:
@@ -400,8 +438,8 @@ def killed_is_whole(subject: Any) -> None:
             result = run(_learner(subject), stream, [0, 1], eval_every=2, checkpointer=checkpointer)
         equal(checkpointer.final, whole, f"stopped after {after} steps, and whole")
         for name in ("when", "accuracy", "losses"):
-            seen = (getattr(each, name) for each in (result, measured))
-            equal(*seen, f"stopped after {after} steps, and whole: {name}")
+            seen, expected = (getattr(each, name) for each in (result, measured))
+            equal(seen, expected, f"stopped after {after} steps, and whole: {name}")
 
 
 def stays_finite(subject: Any) -> None:
@@ -496,6 +534,11 @@ LEARNER_CHECKS = (
         "stopped and resumed it is the same",
         killed_is_whole,
         "Keep what changes in memory, not in the object or the module.",
+    ),
+    Check(
+        "recorded and taken step by step it is the same",
+        recorded_is_eager,
+        "Take no Python decision on a value or on how often a verb was called: use torch.where and memory.",
     ),
     Check("it stays finite", stays_finite, "Look for divisions by 0 and logarithms of 0."),
     Check(

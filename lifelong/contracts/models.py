@@ -81,7 +81,7 @@ def fleet_is_alone(model: Any) -> None:
     x = _rows(shape_of(model))
 
     def both(net: Net) -> tuple[Tensor, Net]:
-        gradient = torch.func.grad(lambda own: _scores(model, own, x).logsumexp(1).sum())(net)
+        gradient = torch.func.grad(lambda params: _scores(model, params, x).logsumexp(1).sum())(net)
         return _scores(model, net, x), gradient
 
     nets = [_net(model, seed) for seed in (0, 1, 2)]

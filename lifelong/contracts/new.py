@@ -40,8 +40,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scenarios.catalogue import Entry, register
-from scenarios.stream import Budget, Stream, Task, generator
+from scenarios import Budget, Entry, Stream, Task, generator, register
 
 
 @dataclass(frozen=True)

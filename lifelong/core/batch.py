@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
 
+from scenarios.brief import in_brief
+
 if TYPE_CHECKING:
     from lifelong.core.problem import Problem
 
@@ -49,6 +51,7 @@ class Batch:
     numbers: Any = ()
     bounds: tuple[int, ...] = ()
     part: int = -1
+    __repr__ = in_brief
 
     @property
     def stream(self) -> slice:
@@ -132,6 +135,7 @@ class Block(NamedTuple):
     shown: Tensor
     progress: Tensor
     draws: Any
+    __repr__ = in_brief
 
     @property
     def steps(self) -> int:
@@ -150,6 +154,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor
     features: Tensor
+    __repr__ = in_brief
 
 
 class Step(NamedTuple):
@@ -165,6 +170,7 @@ class Step(NamedTuple):
     loss: Tensor
     notes: Any = ()
     previous: Any = ()
+    __repr__ = in_brief
 
 
 class FinishedTask(NamedTuple):
@@ -182,6 +188,7 @@ class FinishedTask(NamedTuple):
     validation_valid: Tensor
     classes: Tensor
     draws: Any = ()
+    __repr__ = in_brief
 
 
 def normal(uniforms: Tensor) -> Tensor:

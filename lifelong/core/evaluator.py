@@ -85,8 +85,8 @@ class Evaluator:
             spread[s, t, c] = asked[~asked.isnan()].var(correction=0).clamp(min=1e-12)
         return spread
 
-    def _labels(self, own: dict[str, Tensor], row: Tensor, task: Tensor) -> Tensor:
-        return own["label"][task, self.stream.dataset.y[row]]
+    def _labels(self, index: dict[str, Tensor], row: Tensor, task: Tensor) -> Tensor:
+        return index["label"][task, self.stream.dataset.y[row]]
 
     def _explained(
         self, points: Tensor, valid: Tensor, scores: Tensor, row: Tensor, task: Tensor

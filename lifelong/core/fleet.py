@@ -6,6 +6,7 @@ pure functions of tensors, every tensor [S, ...]; looped, member after member, f
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,8 +27,13 @@ from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
 RECORD_AFTER = 50  # eager steps: a recording takes about as long as a hundred small ones
+RECORD_TASKS_AFTER = 32  # ends of tasks: a recording takes as long as thirty, and few streams have so many
 MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them
 PLACE = "tasks and steps done"  # among the named tensors of a looped member
+
+
+class NotRecorded(UserWarning):
+    """Steps that cannot be recorded; they are eager, and their numbers are the same."""
 
 
 class Fleet(Protocol):
@@ -149,9 +155,12 @@ class MappedFleet:
         self._look_up = torch.func.vmap(lambda index, rows: replace(problem, index=index).batch_of(rows))
         self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish")
         self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task")
-        self.compiled, self.record_after = compiled, 0 if compiled and record_after >= 0 else record_after
+        # where eager steps are dear, on a GPU, it is recorded at once; and what is to be compiled is
+        at_once = record_after >= 0 and (compiled or problem.device.type == "cuda")
+        self.compiled, self.record_after = compiled, 0 if at_once else record_after
         self.taken, self.seconds = 0, 0.0  # steps so far, and what the last one took
         self.playback: Playback | None = None
+        self.ended, self.consolidation = 0, None  # ends of tasks so far, and what was recorded of one
 
     def _mapped(self, method: str) -> Callable[..., Any]:
         """A method of the learner, over members: of each its index, its numbers, its part of every argument."""
@@ -205,16 +214,14 @@ class MappedFleet:
 
     def _record(self, state: State, block: Block) -> None:
         """Record a step, or say once that it stays eager."""
+        owned = 0 if self.compiled else len(tree_leaves(state))
         try:
-            rows = next(block.each())
-            owned = 0 if self.compiled else len(tree_leaves(state))
-            recording = Recording(self._played, state, rows, owned=owned, compiled=self.compiled)
+            recording = Recording(self._played, state, next(block.each()), owned=owned, compiled=self.compiled)
             capture = self.problem.device.type == "cuda" and self.learner.rule is not None
             self.playback = Captured(recording, state, block) if capture else Playback(recording)
         except Exception as error:  # a method may raise anything where it meets no values
             self.record_after = -1
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            warnings.warn(f"steps are not recorded, but taken operation by operation: {reason}", stacklevel=2)
+            _warn_not_recorded("steps", error)
 
     def _learned(self, state: State, rows: Block) -> tuple[State, Tensor]:
         """One step on what the stream shows: the definition of what is recorded."""
@@ -256,9 +263,9 @@ class MappedFleet:
     def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
         """All turn to the other phase, and those whose turn it is keep it."""
 
-        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State, seen: FinishedTask) -> State:
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], member: State, seen: FinishedTask) -> State:
             learner, problem = self._member(index, values)
-            return learner.at_milestone(problem, own, seen, share)
+            return learner.at_milestone(problem, member, seen, share)
 
         new = torch.func.vmap(alone)(self.problem.index, self.values, state, task)
         turned = torch.zeros(len(self.learners), dtype=torch.bool, device=self.problem.device)
@@ -268,12 +275,26 @@ class MappedFleet:
 
     def after_task(self, state: State, task: FinishedTask) -> State:
         """Consolidate every member."""
-        new = self._after_task(state, task)
+        new = self._consolidated(state, task)
         # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
         fresh = self._optimiser_after_task(new)
         optimiser = tree_map(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), fresh)
         params = apart(new.params)
         return State(params, optimiser, unshared(new.memory, params))
+
+    def _consolidated(self, state: State, task: FinishedTask) -> State:
+        """The members' `after_task`, recorded too once so many tasks ended that this pays."""
+        ripe = self.record_after == 0 or self.ended >= RECORD_TASKS_AFTER
+        if self.consolidation is None and ripe and self.record_after >= 0:
+            try:
+                self.consolidation = Recording(self._after_task, state, task)
+            except Exception as error:
+                self.ended = -sys.maxsize
+                _warn_not_recorded("ends of tasks", error)
+        self.ended += 1
+        if self.consolidation is None or not self.consolidation.fits((state, task)):
+            return self._after_task(state, task)
+        return self.consolidation(state, task)
 
     def _optimiser_after_task(self, new: State) -> Any:
         """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
@@ -282,8 +303,8 @@ class MappedFleet:
         parts = []
         for members, rule in self.slices:
             trees = (self.learner.trained(new.params), new.optimiser)
-            own = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
-            parts.append(torch.func.vmap(rule.after_task)(*own))
+            slices = (tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
+            parts.append(torch.func.vmap(rule.after_task)(*slices))
         return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
     def prepare(self, state: State, draws: Any) -> State:
@@ -295,18 +316,18 @@ class MappedFleet:
         x = scaled(x, self.problem.dtype)
         task = torch.full((len(x),), told, device=x.device)
 
-        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], own: State) -> Tensor:
+        def alone(index: dict[str, Tensor], values: dict[Path, Tensor], member: State) -> Tensor:
             learner, problem = self._member(index, values)
-            return learner.predict(problem, own, x, task)
+            return learner.predict(problem, member, x, task)
 
         return torch.func.vmap(alone)(self.problem.index, self.values, state)
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 
-        def alone(index: Any, values: Any, own: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+        def alone(index: Any, values: Any, member: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             learner, problem = self._member(index, values)
-            return learner.predict(problem, own, problem.x(r, t), shown)
+            return learner.predict(problem, member, problem.x(r, t), shown)
 
         return torch.func.vmap(alone)(self.problem.index, self.values, state, row, task, told)
 
@@ -326,6 +347,11 @@ class MappedFleet:
     def restored(self, state: State, tensors: State) -> State:
         """The tree itself."""
         return tensors
+
+
+def _warn_not_recorded(of: str, error: Exception) -> None:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    warnings.warn(f"{of} are not recorded, but taken operation by operation: {reason}", NotRecorded, stacklevel=3)
 
 
 def _members_of(state: State, members: Sequence[int]) -> State:
@@ -418,9 +444,9 @@ class LoopedFleet:
             for s, member in enumerate(state):
                 if s in through:
                     continue
-                own = tree_map(lambda leaf, s=s: leaf[s], batch)
+                rows = tree_map(lambda leaf, s=s: leaf[s], batch)
                 self._place(s, "step", member.task, member.steps)
-                losses[s] = member.step(self._problem(s), own)
+                losses[s] = member.step(self._problem(s), rows)
                 member.steps += 1
         return losses
 

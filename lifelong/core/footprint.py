@@ -66,7 +66,7 @@ def estimate_memory(
     if not math.isfinite(budget.epochs):
         raise ResourceError(f"--epochs {budget.epochs}: it must be a finite number")
     settings = fleets_of_settings(learner)
-    together = max(min(fleet or len(own) * len(seeds), len(own) * len(seeds)) for own in settings)
+    together = max(min(fleet or len(alike) * len(seeds), len(alike) * len(seeds)) for alike in settings)
     if together > MOST_MEMBERS:
         raise ResourceError(
             f"{together:,} seeds and settings together are more than {MOST_MEMBERS:,}: learn them in turn, with --fleet 1000"
@@ -80,9 +80,9 @@ def estimate_memory(
         "the plan of what is shown": together * PLAN * shown,
     }
     _refuse_above(room, parts, together)
-    for own in settings:
-        alone = _of_member(own[0].learner, stream, drawn, seed_of(seeds[0]))
-        members = min(together, len(own) * len(seeds))
+    for alike in settings:
+        alone = _of_member(alike[0].learner, stream, drawn, seed_of(seeds[0]))
+        members = min(together, len(alike) * len(seeds))
         _refuse_above(room, parts | {name: members * size for name, size in alone.items()}, members)
         for name, size in alone.items():
             parts[name] = max(parts.get(name, 0), members * size)

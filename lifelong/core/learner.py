@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,11 @@ from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from lifelong.optimisers.grouped import Grouped
+from scenarios.brief import in_brief
 from scenarios.stream import Stream
+
+if TYPE_CHECKING:
+    from lifelong.core.looped import LoopedMember
 
 
 class State(NamedTuple):
@@ -26,6 +30,7 @@ class State(NamedTuple):
     params: Params
     optimiser: Any
     memory: Any
+    __repr__ = in_brief
 
 
 class Draws(NamedTuple):
@@ -45,7 +50,8 @@ class AnyLearner:
     `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part.
     """
 
-    model: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # for type checkers: every learner is a frozen dataclass
+    model: Model
     looped: ClassVar[bool] = False
     off: ClassVar[Mapping[str, Any]] = {}
     acts_at_once: ClassVar[bool] = True
@@ -124,6 +130,10 @@ class AnyLearner:
         """Scores [B, C]; never learns."""
         raise NotImplementedError
 
+    def member(self, problem: Problem, generator: torch.Generator) -> LoopedMember:
+        """One member of a looped fleet; others have none."""
+        raise NotImplementedError
+
 
 def merged(params: Params, moving: Params) -> Params:
     """All parameters, those that move taken from `moving`."""
@@ -170,7 +180,7 @@ class Learner(AnyLearner):
 
     def at_rate(self, rate: float) -> Learner:
         """The same at another learning rate."""
-        return replace(self, optimiser=replace(self.optimiser, rate=rate))  # type: ignore[type-var]
+        return replace(self, optimiser=replace(self.optimiser, rate=rate))
 
     @property
     def finishes(self) -> bool:

@@ -27,6 +27,7 @@ from lifelong.core.sampler import Sampler, padded
 from lifelong.core.settings import Setting, fleets_of_settings
 from lifelong.core.stopped import Stopped as Stopped
 from lifelong.notation.varied import varied_paths
+from scenarios.brief import in_brief
 from scenarios.stream import ScenarioError, Seed, Stream, seed_of, stream_index
 
 POINTS = 100  # stretches of a task over which the training loss is averaged
@@ -48,12 +49,14 @@ class TrainingState:
     when: list[tuple[int, int, int, int]] = field(default_factory=list)
     probes: dict[str, list[Tensor]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    __repr__ = in_brief
 
 
 class Begun(NamedTuple):
     """Nothing is learned yet, and all was evaluated."""
 
     state: TrainingState
+    __repr__ = in_brief
 
 
 class Stepped(NamedTuple):
@@ -62,6 +65,7 @@ class Stepped(NamedTuple):
     state: TrainingState
     loss: Tensor
     last: bool
+    __repr__ = in_brief
 
 
 class Evaluated(NamedTuple):
@@ -69,6 +73,7 @@ class Evaluated(NamedTuple):
 
     state: TrainingState
     accuracy: Tensor
+    __repr__ = in_brief
 
 
 class TaskEnded(NamedTuple):
@@ -76,6 +81,7 @@ class TaskEnded(NamedTuple):
 
     state: TrainingState
     accuracy: Tensor
+    __repr__ = in_brief
 
 
 class Done(NamedTuple):
@@ -83,6 +89,7 @@ class Done(NamedTuple):
 
     state: TrainingState
     result: Result
+    __repr__ = in_brief
 
 
 Event = Begun | Stepped | Evaluated | TaskEnded | Done
@@ -111,6 +118,7 @@ class Progress:
     seeds: tuple[int, ...]
     accuracy: Tensor | None = None
     loss: Tensor | None = None
+    __repr__ = in_brief
 
 
 def device_of(name: str) -> torch.device:
@@ -199,6 +207,7 @@ def run(
     fleet: int = 0,
     compiled: bool = False,
     dtype: torch.dtype = torch.float32,
+    record_after: int = RECORD_AFTER,
     watch: Callable[[Progress], None] | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> Result:
@@ -207,13 +216,14 @@ def run(
     learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
     eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
+    record_after: see `Options`.
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
     check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
     lengths = longest_tasks(stream, seeds)
-    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths)
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record_after)
     results = []
     for chunk, members in enumerate(chunks(learner, seeds, fleet)):
         session = Session.of_members(members, stream, options)

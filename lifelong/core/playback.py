@@ -47,7 +47,7 @@ class Playback:
     def __call__(self, state: Any, block: Block) -> tuple[Any, Tensor]:
         """The steps of a block."""
         leaves, form = tree_flatten(apart(state))
-        leaves, loss = self._played(leaves, [leaf.unbind(1) for leaf in tree_leaves(block)])
+        leaves, loss = self._played(leaves, _by_steps(block))
         return tree_unflatten(leaves, form), loss
 
     def _played(self, leaves: Sequence[Tensor], columns: Sequence[Sequence[Tensor]]) -> tuple[list[Tensor], Tensor]:
@@ -76,8 +76,9 @@ class Captured(Playback):
 
     def _captured(self, block: Block, count: int) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
         """A graph of so many steps, the block that it reads, and the losses that it writes."""
-        held = [leaf[:, :1].expand(-1, count, *leaf.shape[2:]).clone() for leaf in tree_leaves(block)]
-        columns = [leaf.unbind(1) for leaf in held]
+        first = [leaf.transpose(0, 1)[:1] for leaf in tree_leaves(block)]
+        held = [leaf.expand(count, *leaf.shape[1:]).clone() for leaf in first]  # [K, S, ...]
+        columns = [leaf.unbind(0) for leaf in held]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -94,14 +95,20 @@ class Captured(Playback):
         """Bring in what changed outside (rows; a state after a task's end), and replay."""
         leaves, form = tree_flatten(state)
         _copy(self.leaves, leaves)
-        pieces = [leaf.split(GRAPH_STEPS if block.steps % GRAPH_STEPS == 0 else 1, 1) for leaf in tree_leaves(block)]
+        size = GRAPH_STEPS if block.steps % GRAPH_STEPS == 0 else 1
+        pieces = [leaf.transpose(0, 1).split(size) for leaf in tree_leaves(block)]
         losses = []
         for piece in zip(*pieces, strict=True):
-            graph, held, loss = self.graphs[piece[0].shape[1]]
+            graph, held, loss = self.graphs[size]
             _copy(held, piece)
             graph.replay()
             losses.append(loss.clone())
         return tree_unflatten(list(self.leaves), form), torch.cat(losses, 1)
+
+
+def _by_steps(block: Block) -> list[Sequence[Tensor]]:
+    """Each leaf of a block [S, K, ...] as K contiguous ones."""
+    return [leaf.transpose(0, 1).contiguous().unbind(0) for leaf in tree_leaves(block)]
 
 
 def _copy(to: Sequence[Tensor], source: Sequence[Tensor]) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lifelong.core.batch import Batch, Block, Outputs, Params
 from lifelong.models.base import Described, Hook, Model
+from scenarios.brief import in_brief
 from scenarios.stream import Dataset
 
 
@@ -34,6 +35,7 @@ class Problem:
     task_rows: int = 0
     validation_rows: int = 0
     task_ends: bool = True
+    __repr__ = in_brief
 
     @property
     def device(self) -> torch.device:

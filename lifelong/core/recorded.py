@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 aten = torch.ops.aten
 # operations that hand on what they were given, where neither shape nor strides change
@@ -41,27 +41,26 @@ class Recording:
             return results
 
         with torch.no_grad():
-            graph = make_fx(flat)(*(leaf.clone() for leaf in leaves))
+            graph = make_fx(flat)(*(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves))
         self.result = made[0]
         _tidy(graph)
         _write_into_what_dies(graph, owned)
         self.graph = graph
-        self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward  # type: ignore[assignment]
+        self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward
 
-    def fits(self, leaves: Sequence[Tensor]) -> bool:
-        """Whether these leaves have the shapes that were recorded."""
-        return [leaf.shape for leaf in leaves] == self.shapes
+    def fits(self, arguments: Any) -> bool:
+        """Whether these arguments have the form and the shapes that were recorded."""
+        leaves, form = tree_flatten(arguments)
+        return form == self.form and [leaf.shape for leaf in leaves] == self.shapes
 
     def play(self, *leaves: Tensor) -> list[Tensor]:
-        """The leaves of the function's result, from those of its arguments."""
+        """The leaves of the function's result, from those of its arguments, which are contiguous as the recorded ones."""
         with torch.no_grad():
             return self._run(*leaves)
 
     def __call__(self, *arguments: Any) -> Any:
-        """As the function itself; arguments of another form are refused by an assertion."""
-        leaves, form = tree_flatten(arguments)
-        assert form == self.form and self.fits(leaves), "played back on arguments of another form"
-        return tree_unflatten(self.play(*leaves), self.result)
+        """As the function itself, on arguments that fit."""
+        return tree_unflatten(self.play(*(leaf.contiguous() for leaf in tree_leaves(arguments))), self.result)
 
 
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,10 +73,7 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     def play(*arguments: Any) -> Any:
         if not held:
             held.append(Recording(function, *arguments))
-        leaves, form = tree_flatten(arguments)
-        if form != held[0].form or not held[0].fits(leaves):
-            return function(*arguments)
-        return tree_unflatten(held[0].play(*leaves), held[0].result)
+        return held[0](*arguments) if held[0].fits(arguments) else function(*arguments)
 
     return play
 
@@ -146,7 +142,7 @@ def _write_into_what_dies(graph: GraphModule, owned: int) -> None:
         for arguments in orders:
             first = arguments[0]
             home = memory[first] if isinstance(first, Node) else None
-            if home not in free or last[home] != place or not _is_same(node, first):
+            if home is None or home not in free or last[home] != place or not _is_same(node, first):
                 continue
             if any(memory[source] is home for source in node.all_input_nodes if source is not first):
                 continue

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scenarios.brief import cut
 from scenarios.stream import Seed
 
 BY_MEMBER = ("accuracy", "untrained", "losses", "diverged")
@@ -45,6 +46,28 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
     probes: dict[str, Tensor] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return cut(f"Result({self.in_words})")
+
+    @property
+    def in_words(self) -> str:
+        """What it is of and how well it went, in a few words; the metrics say the rest."""
+        paradigm = "" if self.paradigm == "continual" else f"{self.paradigm}, "
+        words = f"{paradigm}{self.setting}-incremental, {self.tasks} tasks, {_seeds_in_words(self.seeds)}"
+        lost = len(self.seeds) - int(self.kept.sum())
+        return ", ".join(filter(None, [words, self._accuracy_in_words, f"{lost} diverged" if lost else ""]))
+
+    @property
+    def _accuracy_in_words(self) -> str:
+        """Average accuracy after the last task, the mean over seeds and their range; nothing where there is no mean."""
+        if len(set(self.settings)) > 1:
+            return f"{len(set(self.settings))} settings: see by_setting()"
+        if not bool(self.kept.any()) or not len(self.at_task_ends[0]) or 0 < len(self.numbers) < self.tasks:
+            return ""
+        each = 100 * self.at_task_ends[self.kept, -1].mean(1)
+        spread = f" ({each.min():.1f} ... {each.max():.1f})" if len(each) > 1 else ""
+        return f"average accuracy {each.mean():.1f} %{spread}"
 
     @property
     def tasks(self) -> int:
@@ -131,6 +154,16 @@ class Result:
                     line = [seed, e, learned, iteration, end, t, f"{self.accuracy[s, e, t].item():.6g}"]
                     write([self.settings[s], *line] if varied else line)
         return text.getvalue()
+
+
+def _seeds_in_words(seeds: tuple[int | Seed, ...]) -> str:
+    """As in "seed 3", "seeds 0 ... 4" or "20 members", where a seed is learned in several settings."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    plain = [seed for seed in seeds if isinstance(seed, int)]
+    if plain == list(range(plain[0], plain[0] + len(seeds))) if plain else False:
+        return f"seeds {seeds[0]} ... {seeds[-1]}"
+    return f"{len(seeds)} {'seeds' if len(set(seeds)) == len(seeds) else 'members'}"
 
 
 def concatenate(results: list[Result]) -> Result:

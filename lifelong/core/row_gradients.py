@@ -57,7 +57,7 @@ def row_sums(
 
     sums: Net = {}
     if probes:
-        _, backward, entered = torch.func.vjp(probed, probes, has_aux=True)  # type: ignore[misc]
+        _, backward, entered = torch.func.vjp(probed, probes, has_aux=True)  # pyright: ignore[reportAssignmentType] # torch has one type for both its forms
         unit = torch.eye(weight.shape[1], dtype=x.dtype, device=x.device)
         slopes = torch.func.vmap(lambda k: backward(k.expand(len(x), -1))[0])(unit)  # each [K, b, ...]
         for name in probes:

@@ -71,7 +71,8 @@ class Sampler:
             numbers.append(torch.cat([found.task, more[1]]))
             firsts.append(torch.cat([found.first, torch.zeros(length - count, dtype=torch.bool)]))
             shown.append(torch.arange(length) < count)
-        return tuple(torch.stack(values).to(self.device) for values in (rows, numbers, firsts, shown))  # type: ignore[return-value]
+        row, number, first, valid = (torch.stack(values).to(self.device) for values in (rows, numbers, firsts, shown))
+        return row, number, first, valid
 
     def random(self, purpose: str, wanted: list[tuple[str, Shapes]], *where: object, block: int = 0) -> Any:
         """Numbers in (0, 1) for each part by name, each [S, *shape], or [S, block, *shape] for a block of steps.

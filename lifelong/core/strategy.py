@@ -32,10 +32,10 @@ class StrategyError(ConfigurationError):
     """A setting or a sum that no strategy can honour; its message is one line."""
 
 
-def require(record: Any, condition: bool, what: str) -> None:
+def require(record: Any, condition: bool, needed: str) -> None:
     """Raise a StrategyError that shows the record and says what must hold, unless it does."""
     if not condition:
-        raise StrategyError(f"{record!r}: {what}")
+        raise StrategyError(f"{record!r}: {needed}")
 
 
 @dataclass(frozen=True)
@@ -360,5 +360,5 @@ def _own(params: Params, label: str) -> Params:
 
 def _with_own(params: Params, label: str, seen: Params) -> Params:
     """All parameters, after the part of this label handed its view back."""
-    own = {**params.get("own", {}), label: seen["own"]} if seen["own"] else params.get("own", {})
-    return {**params, "net": seen["net"], **({"own": own} if own else {})}
+    parts_own = {**params.get("own", {}), label: seen["own"]} if seen["own"] else params.get("own", {})
+    return {**params, "net": seen["net"], **({"own": parts_own} if parts_own else {})}

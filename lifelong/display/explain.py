@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.core.initialisation import Random
+from lifelong.core.learner import Learner
 from lifelong.core.loop import prepared_fleet
 from lifelong.core.storage import stored
 from lifelong.core.strategy import VERBS, fills
@@ -32,6 +33,7 @@ WHAT = {
 def explain(request: Request) -> Group:
     """Tables and sentences about a strategy, its memory measured on the request's scenario."""
     learner, stream, _ = request.build()
+    assert isinstance(learner, Learner)  # a request whose words name a strategy
     parts = tuple(learner.parts)
     if not parts:
         return Group(Text("FineTuning(): no verb is filled in; plain gradient descent, which forgets."))
@@ -40,9 +42,9 @@ def explain(request: Request) -> Group:
     table.add_column("part", overflow="fold")
     table.add_column("what it does", overflow="fold")
     table.add_column("memory", justify="right", no_wrap=True)
-    for part, memory in zip(parts, state.memory, strict=True):
+    for part, label, memory in zip(parts, learner.parts.labels, state.memory, strict=True):
         verbs = [f"{verb}: {WHAT[verb]}" for verb in VERBS if verb != "init" and fills(part, verb)]
-        kept = [memory, state.params.get(type(part).__name__, {})]  # parameters of its own count as well
+        kept = [memory, state.params.get("own", {}).get(label, {})]  # parameters of its own count as well
         size = stored(kept, stream.dataset, seeds=1)
         table.add_row(Text(repr(part)), "\n".join(verbs), size.text("\n"))
     notes = [Text(f"· {line}") for part in parts for line in _notes(part, learner, stream)]

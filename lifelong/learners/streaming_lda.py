@@ -59,7 +59,8 @@ class StreamingLDA(AnyLearner):
 
     def after_task(self, problem: Problem, state: State, task: FinishedTask) -> State:
         """Means first, then squares around them: sums of squares alone would cancel in single precision."""
-        old, total, count = state.memory, 0, 0
+        old = state.memory
+        total, count = torch.zeros_like(old["mean"]), torch.zeros_like(old["count"])
         for f, member in labelled(self, problem, state.params, task):
             total, count = total + member.T @ f, count + member.sum(0)
         mean, scatter = total / count.clamp(min=1)[:, None], old["scatter"]

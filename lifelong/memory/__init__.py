@@ -9,3 +9,8 @@ from lifelong.memory.per_class import PerClass
 from lifelong.memory.reservoir import Reservoir
 
 __all__ = ["Drawn", "PerClass", "Reservoir", "drawn", "drawn_rows", "draws_of", "replayed"]
+
+
+def __dir__() -> list[str]:
+    """The public names alone."""
+    return __all__

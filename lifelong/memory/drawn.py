@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lifelong.core.batch import Batch
 from lifelong.core.problem import Problem
+from scenarios.brief import in_brief
 
 State = dict[str, Any]
 
@@ -18,6 +19,7 @@ class Drawn(NamedTuple):
 
     place: Tensor
     valid: Tensor
+    __repr__ = in_brief
 
     def weight(self, total: Tensor) -> Tensor:
         """Equal weights of the valid places that add up to a total: [R]."""

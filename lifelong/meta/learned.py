@@ -18,6 +18,7 @@ from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain, with_trunk
 from lifelong.models.base import Model
+from scenarios.brief import in_brief
 from scenarios.datasets import load_dataset
 from scenarios.episodes import TaskSource, check_apart, class_pool, split_classes
 from scenarios.stream import Dataset, ScenarioError, Stream, generator
@@ -94,6 +95,7 @@ class LearnedInitialisation:
     about: dict[str, Any]
     seeds: tuple[int, ...] = (0,)
     place: int = 0
+    __repr__ = in_brief
 
     def of(self, seed: int) -> LearnedInitialisation:
         """The start of one seed. Raises InitialisationError where there is none for it."""

@@ -17,6 +17,7 @@ from lifelong.meta.online_head import online_head
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from lifelong.optimisers.sgd import SGD
+from scenarios.brief import in_brief
 
 
 class Trajectory(NamedTuple):
@@ -29,6 +30,7 @@ class Trajectory(NamedTuple):
     test_y: Tensor
     classes: Tensor
     fresh: Tensor
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The online test of a start (Javed and White, 2019): its trunk is frozen, and a head learns class after class.
 
 The trunk's features are computed once and become a dataset of their own; the head is a network without hidden layers on
-that dataset, learned by the house's own step. Draws of the classes and learning rates are the members of one fleet.
+that dataset, learned by the loop's own step. Draws of the classes and learning rates are the members of one fleet.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class _Slopes(_Recursion):
         slopes = torch.empty_like(first)
         for j in range(first.shape[-2]):
             before = products[..., j : j + 1, :j] @ slopes[..., :j, :]
-            own = (first[..., j, :] - before[..., 0, :]).softmax(-1)
-            slopes[..., j, :] = own.scatter_add(-1, y[..., j : j + 1], -torch.ones_like(own[..., :1]))
+            chances = (first[..., j, :] - before[..., 0, :]).softmax(-1)
+            slopes[..., j, :] = chances.scatter_add(-1, y[..., j : j + 1], -torch.ones_like(chances[..., :1]))
         return slopes
 
     @staticmethod

@@ -19,6 +19,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.testing import scored
 from lifelong.models.base import Net
+from scenarios.brief import in_brief
 from scenarios.stream import generator
 
 WORTH_RECORDING = 200  # iterations from which recording the gradient, some seconds, is won back
@@ -41,6 +42,7 @@ class TrainingState:
     losses: list[Tensor] = field(default_factory=list)
     validated: list[tuple[int, Tensor]] = field(default_factory=list)
     seconds: float = 0.0
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Event:
 
     state: TrainingState
     iterations: int
+    __repr__ = in_brief
 
 
 class Begun(Event):
@@ -89,6 +92,7 @@ class Learned:
     method: InitialisationLearner
     seeds: tuple[int, ...]
     state: TrainingState
+    __repr__ = in_brief
 
     @property
     def meta(self) -> Meta:
@@ -233,8 +237,8 @@ def _validate(
 ) -> Tensor:
     """Score of every seed on the same validation episodes [S, E]."""
     alone = [tree_map(lambda leaf, s=s: leaf[s], meta) for s in range(count)]
-    found = [scored(method, distribution, one, distribution.validation, episodes=episodes) for one in alone]
-    return torch.stack([one.scores for one in found])
+    found = [scored(method, distribution, own_meta, distribution.validation, episodes=episodes) for own_meta in alone]
+    return torch.stack([of_seed.scores for of_seed in found])
 
 
 def with_trunk(net: Net, given: Net) -> Net:

@@ -11,6 +11,7 @@ from torch import Tensor
 from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, Record, params_of
+from scenarios.brief import in_brief
 
 
 class Rows(NamedTuple):
@@ -18,6 +19,7 @@ class Rows(NamedTuple):
 
     x: Tensor
     y: Tensor
+    __repr__ = in_brief
 
 
 def rows_of_classes(distribution: TaskDistribution, count: int, generator: torch.Generator) -> Rows:

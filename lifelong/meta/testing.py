@@ -12,6 +12,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import in_chunks
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.metrics import estimate
+from scenarios.brief import in_brief
 from scenarios.episodes import Episode, TaskSource
 from scenarios.stream import generator
 
@@ -35,6 +36,7 @@ class Scored:
     query: int
     mode: str
     answered_by: str
+    __repr__ = in_brief
 
     @property
     def half_width(self) -> float | None:

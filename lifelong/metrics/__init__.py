@@ -64,3 +64,8 @@ __all__ = [
     "windowed_forgetting",
     "worst_case_accuracy",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names alone."""
+    return __all__

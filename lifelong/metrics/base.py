@@ -82,10 +82,10 @@ def curve_areas(result: Result) -> Tensor:
     """AUC_j [S, T]; the curve of a task that is learned alone begins at the run's start, not at the task before."""
     areas = []
     for j in range(result.tasks):
-        own = (result.when[:, 0] == j) & (result.when[:, 1] > 0)
+        within = (result.when[:, 0] == j) & (result.when[:, 1] > 0)
         ended = (result.when[:, 0] == j - 1) & (result.when[:, 2] == 1)
         first = result.before if j == 0 or result.paradigm == "isolate" else result.accuracy[:, ended][:, 0]
-        x = torch.cat([torch.zeros(1), result.when[own][:, 1]]).to(result.accuracy.dtype)
-        y = torch.cat([first[:, j : j + 1], result.accuracy[:, own, j]], 1)
+        x = torch.cat([torch.zeros(1), result.when[within][:, 1]]).to(result.accuracy.dtype)
+        y = torch.cat([first[:, j : j + 1], result.accuracy[:, within, j]], 1)
         areas.append(torch.trapezoid(y, x, dim=1) / x[-1])
     return torch.stack(areas, 1)

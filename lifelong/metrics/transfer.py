@@ -70,5 +70,5 @@ def learning_speed(result: Result, isolated: Result) -> Tensor:
     accuracy_alone(result, isolated)
     if not torch.equal(result.when, isolated.when):
         raise NotMeasured("both runs need the same evaluations: the same --eval-every, --eval-rows and iterations")
-    own, alone = curve_areas(result), curve_areas(isolated)
-    return ((own - alone) / (1 - alone))[:, 1:].mean(1)
+    after_others, alone = curve_areas(result), curve_areas(isolated)
+    return ((after_others - alone) / (1 - alone))[:, 1:].mean(1)

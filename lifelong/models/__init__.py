@@ -1,1 +1,18 @@
 """Networks as frozen records: `init` makes parameters, `features` and `head` are pure functions of them. One network a file."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lifelong.notation.registry import found
+from scenarios.public import offered
+
+if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which line is missing
+    from lifelong.models.base import Model as Model
+    from lifelong.models.conditioned import Conditioned as Conditioned
+    from lifelong.models.convolutional import Conv4 as Conv4
+    from lifelong.models.module import Module as Module
+    from lifelong.models.perceptron import MLP as MLP
+else:
+    __getattr__, __dir__ = offered(__name__, partial(found, "models"))

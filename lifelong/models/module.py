@@ -125,7 +125,7 @@ def guard(maker: type) -> None:
     for name, value in usual.items():
         if name not in dir(maker):
             setattr(maker, name, value)
-    maker.guarded_ = True  # type: ignore[attr-defined]
+    maker.guarded_ = True
 
 
 def _guarded(maker: type, verb: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,18 +240,18 @@ class Module:
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator, device="cpu")))
             module = asked(self.make, self.make, tuple(shape), classes, **self._named)
         self._check(module)
-        own = {name: value.detach().clone() for name, value in module.named_parameters()}
+        weights = {name: value.detach().clone() for name, value in module.named_parameters()}
         place = (
-            next(iter(own.values())).device,
+            next(iter(weights.values())).device,
             tuple(shape),
             classes,
             str(module),
-            *((name, tuple(value.shape)) for name, value in own.items()),
+            *((name, tuple(value.shape)) for name, value in weights.items()),
         )
         built = self.built.get(place)
         if built is None:
-            built = _Built(_Door(module), self._names(module, own, shape), {})
-        net = {name: own[inside] for name, inside in built.names.items()}
+            built = _Built(_Door(module), self._names(module, weights, shape), {})
+        net = {name: weights[inside] for name, inside in built.names.items()}
         if place not in self.built and place[0].type != "meta":
             self.built[place] = self.built[_shapes(net)] = built
             try_out(self, self.make, net, shape, classes)
@@ -277,19 +277,19 @@ class Module:
         if not any(True for _ in module.parameters()):
             raise broken(self.make, f"{self.make.__name__} has no parameters: there is nothing to learn", "__init__")
 
-    def _names(self, module: nn.Module, own: Net, shape: tuple[int, ...]) -> dict[str, str]:
+    def _names(self, module: nn.Module, weights: Net, shape: tuple[int, ...]) -> dict[str, str]:
         """Names in a net -> names inside: what the features do not use is the head's, and says so."""
-        params = {name: value.clone().requires_grad_() for name, value in own.items()}
+        params = {name: value.clone().requires_grad_() for name, value in weights.items()}
         inside = {f"module.{name}": value for name, value in params.items()}
         with torch.enable_grad():
-            features = self._part(_Door(module), inside, "features", _rows(shape, next(iter(own.values()))))
+            features = self._part(_Door(module), inside, "features", _rows(shape, next(iter(weights.values()))))
             total = features.sum()
         if not total.requires_grad:
-            return {name: name for name in own}
+            return {name: name for name in weights}
         used = torch.autograd.grad(total, list(params.values()), allow_unused=True)
         return {
             name if gradient is not None or name.startswith("head.") else f"head.{name}": name
-            for name, gradient in zip(own, used, strict=True)
+            for name, gradient in zip(weights, used, strict=True)
         }
 
     def _part(self, door: _Door, tensors: dict[str, Tensor], part: str, x: Tensor) -> Tensor:
@@ -365,12 +365,12 @@ def try_out(model: Any, maker: type, net: Net, shape: tuple[int, ...], classes: 
     some = next(iter(net.values()))
     x = _rows(shape, some)
 
-    def scores(own: Net, rows: Tensor) -> Tensor:
-        return model.head(own, model.features(own, rows))
+    def scores(net: Net, rows: Tensor) -> Tensor:
+        return model.head(net, model.features(net, rows))
 
-    def both(own: Net, rows: Tensor) -> tuple[Tensor, Tensor]:
-        features = model.features(own, rows)
-        return features, model.head(own, features)
+    def both(net: Net, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features = model.features(net, rows)
+        return features, model.head(net, features)
 
     given = x.clone()
     features, first = both(net, given)
@@ -389,8 +389,8 @@ def try_out(model: Any, maker: type, net: Net, shape: tuple[int, ...], classes: 
         )
     stacked = {name: torch.stack([value, value]) for name, value in net.items()}
 
-    def loss(own: Net, rows: Tensor) -> Tensor:
-        return scores(own, rows).logsumexp(1).sum()
+    def loss(net: Net, rows: Tensor) -> Tensor:
+        return scores(net, rows).logsumexp(1).sum()
 
     fleet = torch.func.vmap(torch.func.grad(loss))
     asked(maker, fleet, stacked, torch.stack([x, x]))

@@ -108,7 +108,7 @@ def _is_there(source: str) -> bool:
 @functools.cache
 def _points() -> EntryPoints:
     """Entry points of all that is installed; reading them takes long."""
-    return entry_points()
+    return entry_points()  # pyright: ignore[reportReturnType] # Python 3.11 has another name for what selects alike
 
 
 def installed_names(kind: str) -> list[str]:

@@ -235,7 +235,7 @@ def user_line(error: BaseException, path: str) -> str:
 def file_of(maker: Any) -> str:
     """The user's file that defines a class, as it was named; "" for a class of an installed package."""
     module = sys.modules.get(getattr(maker, "__module__", None) or "")
-    return module.__file__ if module in _MODULES.values() else ""  # type: ignore[union-attr,return-value]
+    return module.__file__ or "" if module and module in _MODULES.values() else ""
 
 
 def misspelt_verbs(kind: type, verbs: Iterable[str]) -> list[tuple[str, str]]:

@@ -54,8 +54,11 @@ class Varied:
         return f"vary({', '.join(map(repr, self.values))})"
 
 
-def vary(*values: Any) -> Varied:
-    """The values that a hyper-parameter takes, one setting each, as in `vary(1, 10, 100)`."""
+def vary(*values: float) -> Any:
+    """The values that a hyper-parameter takes, one setting each, as in `vary(1, 10, 100)`.
+
+    It may stand wherever a number does, which is why its type is not told.
+    """
     return Varied(values)
 
 

@@ -8,7 +8,7 @@ task's end.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,14 @@ class OptimiserError(ConfigurationError):
 
 
 class Optimiser(Protocol):
-    """What the house needs of an optimiser. `progress`, 0 ... 1, says how much of the task is over."""
+    """What a learner needs of an optimiser: a frozen dataclass. `progress`, 0 ... 1, says how much of the task is over."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        ...
 
     @property
     def scheduled(self) -> bool:

@@ -21,6 +21,11 @@ class Grouped:
     groups: tuple[tuple[str, Optimiser], ...]
 
     @property
+    def rate(self) -> float:
+        """The network's."""
+        return self.rule.rate
+
+    @property
     def scheduled(self) -> bool:
         """Whether any of their rates depends on progress."""
         return self.rule.scheduled or any(optimiser.scheduled for _, optimiser in self.groups)
@@ -28,10 +33,10 @@ class Grouped:
     def _split(self, tree: Any) -> list[tuple[str, Optimiser, Any]]:
         """Name, optimiser and parameters of each group."""
         apart = dict(self.groups)
-        own = tree.get("own", {})
-        rest = {label: leaves for label, leaves in own.items() if label not in apart}
+        of_parts = tree.get("own", {})
+        rest = {label: leaves for label, leaves in of_parts.items() if label not in apart}
         first = {**tree, "own": rest} if rest else {name: part for name, part in tree.items() if name != "own"}
-        return [("", self.rule, first)] + [(label, rule, own[label]) for label, rule in self.groups]
+        return [("", self.rule, first)] + [(label, rule, of_parts[label]) for label, rule in self.groups]
 
     def init(self, params: Any) -> Any:
         """The state of each, by label; that of the network as ""."""
@@ -43,8 +48,8 @@ class Grouped:
         pairs = zip(self._split(params), self._split(gradients), strict=True)
         for (label, rule, part), (_, _, gradient) in pairs:
             moved[label], states[label] = rule.update(part, gradient, state[label], progress)
-        own = {**moved[""].get("own", {}), **{label: moved[label] for label, _ in self.groups}}
-        return {**moved[""], "own": own}, states
+        of_parts = {**moved[""].get("own", {}), **{label: moved[label] for label, _ in self.groups}}
+        return {**moved[""], "own": of_parts}, states
 
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet."""

@@ -15,14 +15,14 @@ import torch
 
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
 from lifelong.core.files import RunError, held_alone, remove_partials
-from lifelong.core.stopped import Stopped
+from lifelong.core.footprint import use_threads
 from lifelong.core.loop import Progress, check_request, cost, run
-from lifelong.notation.user_code import name_files
-from lifelong.runs.request import Request, default_folder
 from lifelong.core.result import Result
+from lifelong.core.stopped import Stopped
+from lifelong.notation.user_code import name_files
 from lifelong.runs.folder import RunFolder
 from lifelong.runs.initialisation_files import learn_for_run
-from lifelong.core.footprint import use_threads
+from lifelong.runs.request import Request, default_folder
 
 Watch = Callable[[Progress], None]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import functools
 import json
 import os
 import platform
+import re
 import time
 import unicodedata
 from pathlib import Path
@@ -15,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong.runs import user_files
 from lifelong.core.files import (
     FORMAT,
     RunError,
@@ -28,11 +29,14 @@ from lifelong.core.files import (
     save_tensors,
     write,
 )
+from lifelong.core.fleet import PLACE
 from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
+from lifelong.core.result import Result
 from lifelong.metrics import Estimate, summary
+from lifelong.runs import user_files
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
-from lifelong.core.result import Result
+from scenarios.brief import cut
 
 MEASURED = ("untrained", "losses", "diverged")
 
@@ -187,8 +191,8 @@ class RunFolder:
 
     def _chunk_result(self, path: Path) -> Result:
         tensors, about = load_tensors(path)
-        own = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
-        return Result.of(own, about)
+        measured = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
+        return Result.of(measured, about)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
@@ -255,17 +259,42 @@ def check_data(path: Path, request: Request, resolved: dict[str, Any]) -> None:
 OVERLAP = " (overlap allowed)"  # a start's data may share classes or rows with what it is tested on
 
 
+_KEY = re.compile(r"\[('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+)\]|\.(\w+)")  # of a place in a tree
+
+
+def params_name(place: str) -> tuple[str, int | None]:
+    """The plain name of a parameter from its place in a file, "" for what is none; and whose it is, where it is of one.
+
+    "state.params['net']['head.bias']" is net.head.bias; "state.params['own']['DER/0']['scale']" is DER.scale;
+    "state['3']['head.bias']" is the head.bias of member 3 of a looped fleet.
+    """
+    keys = [ast.literal_eval(quoted) if quoted else word for quoted, word in _KEY.findall(place.removeprefix("state"))]
+    words = [str(key) for key in keys]
+    if place.startswith("state.params["):
+        return ".".join([words[2].removesuffix("/0"), *words[3:]] if words[1] == "own" else words[1:]), None
+    if place.startswith("state[") and words[1:] != [PLACE]:
+        return ".".join(words[1:]), int(words[0])
+    return "", None
+
+
 class Loaded:
     """A finished run, read back: `result`, `request`, `resolved`, `labels`, `params`, and `predict`."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.request = path, read_request(path)
+        self._whole, self._members = (
+            self.request,
+            None,
+        )  # what ran, and which of its members this is about; None for all
         if not (path / "results.safetensors").exists():
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
         self.result = load_result(path)
         about = read_json(path / "run.json")
         self.start: dict[str, Any] = about.get("start", {})
         self._resolved: dict[str, Any] = about.get("resolved", {})
+
+    def __repr__(self) -> str:
+        return cut(f"Loaded({self.path}: {self.request.scenario}, {self.name}, {self.result.in_words})")
 
     @functools.cached_property
     def resolved(self) -> dict[str, Any]:
@@ -291,8 +320,10 @@ class Loaded:
         results, views = self.result.by_setting(), []
         for words, request in settings.items():
             view = copy.copy(self)
-            view.__dict__.pop("resolved", None)
+            for name in ("resolved", "_predictor"):  # what was cached of the whole run
+                view.__dict__.pop(name, None)
             view.request, view.result = request, results[words]
+            view._members = [place for place, other in enumerate(self.result.settings) if other == words]
             view._resolved = {**self.resolved, **request.method_resolved()}
             views.append(view)
         return views
@@ -304,12 +335,12 @@ class Loaded:
     def sessions(self) -> list[tuple[Session, Any]]:
         """The session of each chunk of members that ran together, and its fleet's final state without the optimiser's.
 
-        Raises RunError where the run's data or a file that it names changed since.
+        Of the whole run, whatever setting this is of. Raises RunError where the run's data or a file that it names changed since.
         """
-        check_data(self.path, self.request, self._resolved)
-        learner, stream, start = self.request.build()
+        check_data(self.path, self._whole, self._resolved)
+        learner, stream, start = self._whole.build()
         result = []
-        for chunk, members in enumerate(chunks(learner, self.request.members, self.request.fleet)):
+        for chunk, members in enumerate(chunks(learner, self._whole.members, self._whole.fleet)):
             session, file = Session.of_members(members, stream, Options(init=start)), self._file(chunk)
             state = session.first_state()
             tree = filled(session.fleet.tensors(state), load_tensors(file)[0], "state", file, ".optimiser")
@@ -321,16 +352,30 @@ class Loaded:
 
     @property
     def params(self) -> dict[str, Tensor]:
-        """The final parameters of all seeds, each [S, ...], by their place in the tree of parameters."""
-        files = []
-        while self._file(len(files)).exists():
-            files.append(load_tensors(self._file(len(files)))[0])
-        names = [name for name in files[0] if name.startswith("state.params")]
-        return {name[len("state.params") :]: torch.cat([file[name] for file in files]) for name in names}
+        """The final parameters of all seeds by name, each [S, ...].
+
+        As in "net.head.bias"; a part's own parameters as in "GenerativeReplay.decoder.weight", and of a second part of
+        that name "GenerativeReplay/1.decoder.weight". Of learners that are no pure functions of tensors: their named
+        tensors. Raises RunError where the members differ in shape.
+        """
+        members: dict[str, dict[tuple[int, int], Tensor]] = {}
+        chunk = 0
+        while self._file(chunk).exists():
+            for place, value in load_tensors(self._file(chunk))[0].items():
+                name, member = params_name(place)
+                values = enumerate(value) if member is None else [(member, value)]
+                if name:
+                    members.setdefault(name, {}).update({(chunk, s): each for s, each in values})
+            chunk += 1
+        try:
+            stacked = {name: torch.stack([held[s] for s in sorted(held)]) for name, held in members.items()}
+            return stacked if self._members is None else {name: value[self._members] for name, value in stacked.items()}
+        except RuntimeError:
+            raise RunError(f"{self.path}: its members' parameters differ in shape, and have no common tensor") from None
 
     @functools.cached_property
     def _predictor(self) -> Predictor:
-        return Predictor(self.sessions(), self.result.paradigm)
+        return Predictor(self.sessions(), self.result.paradigm, self._members)
 
     @property
     def labels(self) -> tuple[int | str, ...]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifelong.runs.labels import Described, row_labels
 from lifelong.core.result import Result
 from lifelong.runs.folder import Loaded, load
+from lifelong.runs.labels import Described, row_labels
 from scenarios.errors import ConfigurationError
 
 
@@ -78,11 +78,11 @@ def groups_of(runs: Sequence[Loaded]) -> list[RunGroup]:
         contents.setdefault(likeness.data, set()).add(likeness.content)
     differ = len({run.resolved["optimiser"] for run in runs if run.resolved["optimiser"]}) > 1
     groups = []
-    for likeness, own in alike.items():
-        optimisers = {run.resolved["optimiser"] for run in own if run.resolved["optimiser"]}
+    for likeness, members in alike.items():
+        optimisers = {run.resolved["optimiser"] for run in members if run.resolved["optimiser"]}
         shared = optimisers.pop() if differ and len(optimisers) == 1 else ""
         title = likeness.title(len(contents[likeness.data]) > 1, shared)
-        groups.append(RunGroup(title, dict(zip(names_of(own), own, strict=True))))
+        groups.append(RunGroup(title, dict(zip(names_of(members), members, strict=True))))
     return groups
 
 

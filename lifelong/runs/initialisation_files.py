@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from lifelong.notation.expression import parse
 from lifelong.core.files import RunError
 from lifelong.core.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
@@ -27,6 +26,7 @@ from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import Consumer, pretrain
 from lifelong.meta.testing import Scored, scored
 from lifelong.metrics import estimate
+from lifelong.notation.expression import parse
 from lifelong.notation.user_code import refuse_unnamed
 from lifelong.runs.request import Request
 from scenarios.datasets import load_dataset
@@ -35,7 +35,7 @@ from scenarios.episodes import NAMED_SOURCES, class_pool
 Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
 
 
-def _silent(what: str, done: int, wanted: int) -> None:
+def _silent(words: str, done: int, wanted: int) -> None:
     """Nobody watches."""
 
 

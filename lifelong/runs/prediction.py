@@ -24,12 +24,15 @@ class PredictionError(ConfigurationError):
 class Predictor:
     """The chunks of a run's seeds with their final states. K classes of the data, L = K labels, C of the stream.
 
-    paradigm: of the run; a run of `isolate` keeps the network of its last task alone.
+    paradigm: of the run; a run of `isolate` keeps the network of its last task alone. members: which of all members
+    answer; None for all of them.
     """
 
-    def __init__(self, chunks: list[tuple[Session, Any]], paradigm: str = "continual") -> None:
+    def __init__(
+        self, chunks: list[tuple[Session, Any]], paradigm: str = "continual", members: list[int] | None = None
+    ) -> None:
         self.chunks = [(session.fleet, session.prepared_at_end(state)) for session, state in chunks]
-        self.paradigm = paradigm
+        self.paradigm, self.members = paradigm, members
         self.tasks = chunks[0][0].tasks
         self.problem = chunks[0][0].fleet.problem
         dataset = self.problem.dataset
@@ -53,7 +56,8 @@ class Predictor:
         self._check_task(task)
         rows = checked_rows(x, self.problem.dataset)
         with torch.no_grad():
-            return torch.cat([self._chunk_scores(fleet, ready, rows, task) for fleet, ready in self.chunks])
+            scores = torch.cat([self._chunk_scores(fleet, ready, rows, task) for fleet, ready in self.chunks])
+        return scores if self.members is None else scores[self.members]
 
     def best_labels(self, x: Any, task: int | None = None) -> np.ndarray:
         """The most likely of the data's own labels for each row, [S, B].

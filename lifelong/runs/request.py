@@ -7,14 +7,21 @@ import functools
 import itertools
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lifelong.runs import user_files
 from lifelong.runs.user_files import UserFile
-from scenarios.machine import most_threads
 from scenarios.errors import ConfigurationError
+from scenarios.machine import most_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifelong.core.initialisation import Initialisation
+    from lifelong.core.learner import AnyLearner
+    from scenarios.stream import Seed, Stream
 
 MOST_SEEDS = 100_000
 BASELINES = ("joint", "isolate")
@@ -62,7 +69,7 @@ class Request:
     data_root: str = ""
     files: tuple[UserFile, ...] = field(default=(), repr=False)
 
-    def build(self) -> tuple[Any, Any, Any]:
+    def build(self) -> tuple[AnyLearner, Stream, Initialisation]:
         """The learner, the stream and the initialisation. Raises a ConfigurationError for what cannot be built."""
         for file in self.files:  # before any of them is read or executed
             file.check()
@@ -132,7 +139,7 @@ class Request:
             return {words[request._learner()]: request for request in chosen}
 
     @property
-    def members(self) -> list[Any]:
+    def members(self) -> list[int | Seed]:
         """A seed for each member of the fleet: a number, or order, start and data told apart where one of them is fixed.
 
         Raises RequestError where nothing is left that the seeds could tell apart, or a number is no seed.
@@ -172,7 +179,7 @@ class Request:
             if word.replace("_", "-") in CATALOGUE:
                 return find(word), options
             if callable(value):
-                return Entry(word, value, "digits"), options
+                return Entry(word, cast("Callable[..., Stream]", value), "digits"), options
             raise ExpressionError(
                 f"{self.scenario}: {word} is neither a scenario entry nor a function that makes a stream"
             )
@@ -201,8 +208,8 @@ class Request:
 
     def _stream(self) -> Any:
         from lifelong.notation.expression import ExpressionError, make, read_call
-        from scenarios.joint import isolate, joint
         from scenarios.catalogue import build
+        from scenarios.joint import isolate, joint
 
         entry, options = self._entry()
         stream = build(entry, options, self.setting or None, self._place(self.data_root) or None, self._budget(entry))
@@ -218,8 +225,8 @@ class Request:
         return make(functools.partial({"joint": joint, "isolate": isolate}[name], stream), name, [], chosen)
 
     def _learner(self) -> Any:
-        from lifelong.notation.expression import parse
         from lifelong.core.learner import Learner
+        from lifelong.notation.expression import parse
 
         entry, _ = self._entry()
         model = parse(self.model or entry.model, "models")
@@ -227,14 +234,18 @@ class Request:
             if self.strategy:
                 raise RequestError("a run has a strategy or a learner, not both")
             learner = parse(self.learner, "learners")
+            if "model" not in {field.name for field in fields(learner)}:
+                if self.model:
+                    raise RequestError(f"{learner!r} brings a network of its own: leave --model out")
+                return learner
             return replace(learner, model=model) if self.model or "model=" not in self.learner else learner
         strategy = parse(self.strategy or "FineTuning()", "strategies")
         return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))
 
     def _start(self, learner: Any, stream: Any) -> Any:
-        from lifelong.notation.expression import parse
         from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
+        from lifelong.notation.expression import parse
         from scenarios.datasets import load_dataset
 
         if self.init.endswith(".safetensors"):
@@ -265,8 +276,12 @@ class Request:
     @property
     def method(self) -> str:
         """What learns, in a word or two."""
-        what = self.learner or self.strategy
-        return f"{self.baseline}, {what}" if self.baseline and what else self.baseline or what or "FineTuning()"
+        method_words = self.learner or self.strategy
+        return (
+            f"{self.baseline}, {method_words}"
+            if self.baseline and method_words
+            else self.baseline or method_words or "FineTuning()"
+        )
 
     @property
     def slug(self) -> str:
@@ -300,7 +315,7 @@ def _described(entry: Any, options: dict[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _built(request: Request) -> tuple[Any, Any, Any]:
+def _built(request: Request) -> tuple[AnyLearner, Stream, Initialisation]:
     """Paradigm data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
     return learner, stream, request._start(learner, stream)
@@ -322,7 +337,7 @@ def read_baselines(text: str) -> list[str]:
         listed = ast.parse(f"[{text}]", mode="eval").body
     except SyntaxError:
         raise RequestError(f"--baselines {text!r} cannot be read: write joint,joint(sampling='uniform')") from None
-    return [ast.unparse(one) for one in getattr(listed, "elts", [listed])]
+    return [ast.unparse(element) for element in getattr(listed, "elts", [listed])]
 
 
 def method_of(strategy: str) -> dict[str, str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifelong.notation import expression
 from lifelong.core.files import RunError, digest
+from lifelong.notation import expression
 
 _CODE = re.compile(r"([^\s()+,'\"=]+\.py)(?=:)")
 _DATA = re.compile(r"""\bdata\s*=\s*(['"])(.+?)\1""")

@@ -74,11 +74,11 @@ class Asked:
                 f"--meta {self.stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'"
             )
         assert isinstance(learner, Learner)
-        what = FewShot(read_shots(request.few_shot) or (1, 5, 10))
+        protocol = FewShot(read_shots(request.few_shot) or (1, 5, 10))
         names = method_labels(self._strategies, list(map(repr, strategies)))
         return Comparison(
             stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), meta,
-            read_paradigms(self.paradigms), what, say,
+            read_paradigms(self.paradigms), protocol, say,
         )  # fmt: skip
 
     @property
@@ -201,8 +201,8 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
         "examples": comparison.budget,
         "trained tasks": comparison.count,
         "held-out tasks": HELD,
-        "shots": list(comparison.what.shots),
-        "adaptation": repr(comparison.what),
+        "shots": list(comparison.protocol.shots),
+        "adaptation": repr(comparison.protocol),
         "meta": repr(comparison.stage) if comparison.stage else "",
         "seeds": comparison.seeds,
         "lines": [plain(line) for line in comparison.lines],
@@ -211,7 +211,7 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
 
 def _listed(values: Tensor) -> Any:
     """Numbers seed by seed, null where a seed diverged: JSON has no NaN."""
-    return [_listed(one) for one in values] if values.ndim else (float(values) if values.isfinite() else None)
+    return [_listed(row) for row in values] if values.ndim else (float(values) if values.isfinite() else None)
 
 
 def caption(about: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.models.base import Net
+from scenarios.brief import in_brief
 from scenarios.episodes import Episode, Support, TaskSource, shuffled
 from scenarios.joint import isolate, joint
 from scenarios.split import with_validation
@@ -69,6 +70,7 @@ class Line:
     rate: float = 0.0
     sees: str = ""
     note: str = ""
+    __repr__ = in_brief
 
 
 Learning = Callable[[Line], tuple[Line, Net | None]]
@@ -89,10 +91,10 @@ class Comparison:
     names: tuple[str, ...] = ()
     stage: InitialisationLearner | None = None
     paradigms: tuple[str, ...] = PARADIGMS
-    what: FewShot = field(default_factory=FewShot)
+    protocol: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
-    save: Callable[[], None] = lambda: None
+    save: Callable[[], object] = lambda: None
 
     @property
     def diverged(self) -> bool:
@@ -104,14 +106,13 @@ class Comparison:
         self.stream = with_validation(self.stream, VALIDATION)
         self.count = len(self.stream) - HELD
         self.trained = self.stream[: self.count]
-        assert isinstance(self.trained, Stream)
         for strategy in (FineTuning(), *self.strategies):
             refuse_varied(replace(self.learner, strategy=strategy))
             check_request(replace(self.learner, strategy=strategy), self.trained, self.seeds, "cpu")
         self.problem = Session(self.learner, self.stream, self.seeds).fleet.problem
         self.index = self.problem.index
         self.way = self._equal_ways()
-        self.bench = FewShotEvaluator(self.stream, self.seeds, self.problem, self.what)
+        self.evaluator = FewShotEvaluator(self.stream, self.seeds, self.problem, self.protocol)
         self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
         dataset = self.stream.dataset
         self.row_bytes = row_bytes(dataset)
@@ -210,8 +211,8 @@ class Comparison:
 
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
-        one, began = Session(learner, stream, self.seeds), time.perf_counter()
-        result, state = learned(one)
+        session, began = Session(learner, stream, self.seeds), time.perf_counter()
+        result, state = learned(session)
         return result, state, time.perf_counter() - began
 
     def _add(self, line: Line, nets: Net | None = None) -> None:
@@ -235,37 +236,37 @@ class Comparison:
         """
 
         def score(rates: Sequence[float]) -> Tensor:
-            cases = self.bench.grid(nets, rates)
+            jobs = self.evaluator.grid(nets, rates)
             each = -(-self.count // len(self.seeds))
-            wanted = (cases.task < self.count) & ((cases.task - cases.seed * each) % self.count < each)
-            wanted &= kept.to(wanted.device)[cases.seed]
-            cases = AdaptationJobs(*(value[wanted] for value in cases))
-            scores = [self.bench.accuracy(nets, cases, k, part="validation") for k in self.what.shots]
+            wanted = (jobs.task < self.count) & ((jobs.task - jobs.seed * each) % self.count < each)
+            wanted &= kept.to(wanted.device)[jobs.seed]
+            jobs = AdaptationJobs(*(value[wanted] for value in jobs))
+            scores = [self.evaluator.accuracy(nets, jobs, k, part="validation") for k in self.protocol.shots]
             return torch.stack(scores).view(len(scores), len(rates), -1).mean((0, 2))
 
         return float(select_rate(score, RATES, WIDENINGS).rates)
 
     def _held(self, nets: Net, rate: float) -> Tensor:
         """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
-        cases = self.bench.grid(nets, [rate])
-        cases = AdaptationJobs(*(value[cases.task >= self.count] for value in cases))
-        scores = [self.bench.accuracy(nets, cases, k).view(-1, HELD).mean(1) for k in self.what.shots]
-        return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.what.shots)).mean(0)
+        jobs = self.evaluator.grid(nets, [rate])
+        jobs = AdaptationJobs(*(value[jobs.task >= self.count] for value in jobs))
+        scores = [self.evaluator.accuracy(nets, jobs, k).view(-1, HELD).mean(1) for k in self.protocol.shots]
+        return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.protocol.shots)).mean(0)
 
     # --- floors and ceilings: each takes an empty line and gives it with what was learned, and networks to adapt ------
 
     def _chance(self, line: Line) -> tuple[Line, Net | None]:
-        few = torch.full((len(self.seeds), len(self.what.shots)), 1 / self.way, dtype=torch.float64)
+        few = torch.full((len(self.seeds), len(self.protocol.shots)), 1 / self.way, dtype=torch.float64)
         return replace(line, final=few[:, 0], few_shot=few, sees="nothing"), None
 
     def _nearest_means(self, line: Line) -> tuple[Line, Net | None]:
         result, state, seconds = self._learned(NearestClassMean(model=self.learner.model), self.trained)
-        few = torch.stack([self._pixel_means(k) for k in self.what.shots], 1)
+        few = torch.stack([self._pixel_means(k) for k in self.protocol.shots], 1)
         line = replace(line, final=result.at_task_ends[:, -1].mean(1), few_shot=few, seconds=seconds, passes=1.0)
         return replace(self._storing(line, state), sees="each task once, in order"), None
 
     def _random(self, line: Line) -> tuple[Line, Net | None]:
-        return replace(line, sees="nothing"), self.bench.random
+        return replace(line, sees="nothing"), self.evaluator.random
 
     def _storing(self, line: Line, state: State) -> Line:
         """The line with the bytes of a final state's memory."""
@@ -288,7 +289,7 @@ class Comparison:
     def _answered(self, s: int, t: int, shot: int, answers: Any) -> Tensor:
         """Accuracy of one seed on one task's test rows, answered from k rows of each class; by pixel means if not said."""
         problem = replace(self.problem, index={name: value[s] for name, value in self.index.items()})
-        shown = self.bench.support[s, t, :, :shot].flatten()
+        shown = self.evaluator.support[s, t, :, :shot].flatten()
         rows = self.index["rows_test"][s, t, : int(self.index["count_test"][s, t])]
         number = torch.nonzero(self.index["classes_of"][s, t])[:, 0]
         x, asked = problem.x(shown, torch.full_like(shown, t)), problem.x(rows, torch.full_like(rows, t))
@@ -308,9 +309,8 @@ class Comparison:
         states, scores, seconds = [], [], 0.0
         for t in range(self.count):
             self.say(f"alone: task {t + 1} of {self.count}")
-            one = self.trained[t : t + 1]
-            assert isinstance(one, Stream)
-            result, state, taken = self._learned(self.learner, one)
+            single_task = self.trained[t : t + 1]
+            result, state, taken = self._learned(self.learner, single_task)
             states, seconds = [*states, state], seconds + taken
             scores.append(result.at_task_ends[:, -1, 0])
         return states, torch.stack(scores, 1), seconds
@@ -318,10 +318,9 @@ class Comparison:
     def _single(self, line: Line) -> tuple[Line, Net | None]:
         """All the data of the task at hand."""
         held = self.stream[self.count :]
-        assert isinstance(held, Stream)
         learned, _, seconds = self._learned(self.learner, isolate(held))
         single = learned.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
-        few = single[:, None].expand(-1, len(self.what.shots))
+        few = single[:, None].expand(-1, len(self.protocol.shots))
         line = replace(line, final=self._alone[1].mean(1), few_shot=few, seconds=self._alone[2] + seconds)
         return replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows), None
 
@@ -329,7 +328,7 @@ class Comparison:
         """All tasks at once, the held-out ones among them."""
         both, _, seconds = self._learned(self.learner, joint(self.stream))
         last = both.at_task_ends[:, -1]
-        few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.what.shots))
+        few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.protocol.shots))
         line = replace(line, final=last[:, : self.count].mean(1), few_shot=few, seconds=seconds)
         return replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows), None
 
@@ -362,10 +361,10 @@ class Comparison:
         line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
         line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows)
         try:
-            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.bench.random)
+            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.evaluator.random)
         except Diverged:
             lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
-            return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.what.shots))), None
+            return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.protocol.shots))), None
         seconds, scores = time.perf_counter() - began, []
         for s, study in enumerate(self.studies):
             meta = learned.of(s)
@@ -376,11 +375,11 @@ class Comparison:
                 with torch.no_grad():
                     return stage.predict(study, meta, Support(x, labels), asked, self.way)
 
-            shot = min(stage.tests_shot, self.what.shots[-1])
+            shot = min(stage.tests_shot, self.protocol.shots[-1])
             scores.append(torch.stack([self._answered(s, t, shot, answers) for t in range(self.count)]).mean())
         nets = [
             with_trunk(
-                {k: v[s] for k, v in self.bench.random.items()}, {k: v[s] for k, v in learned.meta["net"].items()}
+                {k: v[s] for k, v in self.evaluator.random.items()}, {k: v[s] for k, v in learned.meta["net"].items()}
             )
             for s in range(len(self.seeds))
         ]

@@ -28,10 +28,12 @@ def transfer(
     if not shots:
         raise TransferError("--shots names no number of rows: write them like 1,5,10")
     made = [parse(text, "adaptations") for text in methods or METHODS]
-    what = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
+    protocol = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
     learner, stream, _ = request.build()
+    if not isinstance(learner, Learner):
+        raise TransferError(f"{learner!r} descends no gradient, and a source is a network that did: name a strategy")
     use_threads(request.threads)
-    return transfer_matrices(learner, stream, request.seeds, made, what, request.device, tell=tell)
+    return transfer_matrices(learner, stream, request.seeds, made, protocol, request.device, tell=tell)
 
 
 def distil(

@@ -81,9 +81,9 @@ class FewerRows:
     def _kept(self, task: Task, labels: Tensor, seed: int) -> Tensor:
         kept = []
         for c in task.classes:
-            own = task.train[labels == c]
-            order = torch.randperm(len(own), generator=generator(seed, "share", task.number, c))
-            kept.append(own[order[: max(1, round(self.share * len(own)))]])
+            candidates = task.train[labels == c]
+            order = torch.randperm(len(candidates), generator=generator(seed, "share", task.number, c))
+            kept.append(candidates[order[: max(1, round(self.share * len(candidates)))]])
         return torch.cat(kept).sort().values
 
 
@@ -131,12 +131,12 @@ def distil(
     check_request(student, part, list(seeds), str(stream.dataset.x.device))
     results = {}
     for name, strategy in (("alone", student.strategy), ("taught", how)):
-        one = Session(replace(student, strategy=strategy), part, list(seeds), dtype=dtype)
+        session = Session(replace(student, strategy=strategy), part, list(seeds), dtype=dtype)
         if name == "taught":
-            own = one.fleet.problem.index
-            own["teacher"] = scores_of_rows(teacher, state, own, stream.setting).to(dtype)
-            own["teacher_place"] = _places(own["rows_train"], len(stream.dataset.y))
-        results[name], _ = learned(one)
+            index = session.fleet.problem.index
+            index["teacher"] = scores_of_rows(teacher, state, index, stream.setting).to(dtype)
+            index["teacher_place"] = _places(index["rows_train"], len(stream.dataset.y))
+        results[name], _ = learned(session)
     return results
 
 

@@ -18,6 +18,7 @@ from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.transfer.pairs import learned
 from lifelong.transfer.rate_choice import GRID, choose_rate
+from scenarios.brief import in_brief
 from scenarios.stream import Stream
 
 
@@ -37,6 +38,7 @@ class TransferMatrix:
     rates: Tensor
     inside: bool
     kept: Tensor
+    __repr__ = in_brief
 
     @property
     def gain(self) -> Tensor:
@@ -61,12 +63,12 @@ class TransferMatrix:
 
 
 def sources(learner: Learner, stream: Stream, seeds: Sequence[int], **options: Any) -> tuple[Net, Tensor]:
-    """Networks that learned one task each, by the house's loop: [T x S, ...], tasks outside; and which seeds to keep [S]."""
+    """Networks that learned one task each, by the loop of every run: [T x S, ...], tasks outside; which seeds to keep [S]."""
     nets, kept = [], torch.ones(len(seeds), dtype=torch.bool)
     for s in range(len(stream)):
-        one = stream[s : s + 1]
-        assert isinstance(one, Stream)
-        result, state = learned(learner, one, seeds, **options)
+        source = stream[s : s + 1]
+        assert isinstance(source, Stream)
+        result, state = learned(learner, source, seeds, **options)
         nets.append(state.params["net"])
         kept &= result.kept
     return {name: torch.cat([net[name] for net in nets]) for name in nets[0]}, kept
@@ -77,62 +79,66 @@ def transfer_matrices(
     stream: Stream,
     seeds: Sequence[int],
     methods: Sequence[AdaptationMethod],
-    what: FewShot,
+    protocol: FewShot,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[TransferMatrix]:
     """One matrix for each method; scratch and every method take their own best learning rate (`choose_rate`).
 
-    what: shots, steps and the optimiser whose rate the grid is laid around; its method is not used. Raises TransferError
+    protocol: shots, steps and the optimiser whose rate the grid is laid around; its method is not used. Raises TransferError
     where there are not two tasks, or where the network is told which task a row belongs to.
     """
-    check_request(learner, stream, list(seeds), device, [FewShotProbe(what)])
+    check_request(learner, stream, list(seeds), device, [FewShotProbe(protocol)])
     if len(stream) < 2 or stream.paradigm != "continual":
         raise TransferError(f"a transfer matrix needs at least 2 tasks one after another, and this has {len(stream)}")
     if learner.model.task_embedding:
         raise TransferError(f"{learner.model!r} is told the task of each row: a source would not know its target")
     stream = stream.to(device_of(device))
-    one = Session(learner, stream, list(seeds), dtype=dtype)
-    bench = FewShotEvaluator(stream, list(seeds), one.fleet.problem, what)
+    session = Session(learner, stream, list(seeds), dtype=dtype)
+    evaluator = FewShotEvaluator(stream, list(seeds), session.fleet.problem, protocol)
     for method in methods:  # a block that the network lacks is refused before anything is learned
-        for phase, _ in method.phases(learner, what.steps):
-            phase.trained({"net": bench.random})
+        for phase, _ in method.phases(learner, protocol.steps):
+            phase.trained({"net": evaluator.random})
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, seeds, dtype=dtype)
-    scratch, own = _measured(bench, bench.random, replace(what, method=Scratch()))
+    scratch, scratch_rates = _measured(evaluator, evaluator.random, replace(protocol, method=Scratch()))
     made = []
     for method in methods:
         tell(f"adapting by {method!r}")
         known = isinstance(method, Scratch)  # the same whatever the source
-        accuracy, chosen = (scratch, own) if known else _measured(bench, nets, replace(what, method=method))
-        accuracy = accuracy.expand(-1, bench.tasks, -1, -1)
-        apart = (accuracy.cpu(), scratch[:, 0].cpu(), what.shots, chosen.rates, chosen.inside, kept)
+        accuracy, chosen = (
+            (scratch, scratch_rates) if known else _measured(evaluator, nets, replace(protocol, method=method))
+        )
+        accuracy = accuracy.expand(-1, evaluator.tasks, -1, -1)
+        apart = (accuracy.cpu(), scratch[:, 0].cpu(), protocol.shots, chosen.rates, chosen.inside, kept)
         made.append(TransferMatrix(repr(method), *apart))
     return made
 
 
-def _measured(bench: FewShotEvaluator, nets: Net, what: FewShot) -> tuple[Tensor, SelectedRates]:
+def _measured(evaluator: FewShotEvaluator, nets: Net, protocol: FewShot) -> tuple[Tensor, SelectedRates]:
     """Accuracy [S, G, T, K] of G sources on every task, at rates chosen for each task and number of shots."""
-    count, tasks, shots = len(bench.seeds), bench.tasks, what.shots
+    count, tasks, shots = len(evaluator.seeds), evaluator.tasks, protocol.shots
     starts = len(next(iter(nets.values()))) // count
 
     def places(first: int) -> list[Tensor]:
         return list(
-            torch.cartesian_prod(*(torch.arange(n, device=bench.device) for n in (first, count, tasks))).unbind(1)
+            torch.cartesian_prod(*(torch.arange(n, device=evaluator.device) for n in (first, count, tasks))).unbind(1)
         )
 
     def validation(rates: Sequence[float]) -> Tensor:
         """[R, S, T, K], each task from the source after it: one that did not learn it."""
         rate, seed, task = places(len(rates))
-        values = torch.tensor(rates, dtype=bench.problem.dtype, device=bench.device)
-        cases = AdaptationJobs((task + 1) % starts * count + seed, seed, task, values[rate])
-        scores = [bench.accuracy(nets, cases, shot, what, "validation") for shot in shots]
+        values = torch.tensor(rates, dtype=evaluator.problem.dtype, device=evaluator.device)
+        jobs = AdaptationJobs((task + 1) % starts * count + seed, seed, task, values[rate])
+        scores = [evaluator.accuracy(nets, jobs, shot, protocol, "validation") for shot in shots]
         return torch.stack(scores, 1).view(len(rates), count, tasks, len(shots))
 
-    chosen = choose_rate(validation, [factor * what.optimiser.rate for factor in GRID])
+    chosen = choose_rate(validation, [factor * protocol.optimiser.rate for factor in GRID])
     source, seed, task = places(starts)
-    dataset = chosen.rates.to(bench.device, bench.problem.dtype)
-    cases = [AdaptationJobs(source * count + seed, seed, task, dataset[task, k]) for k in range(len(shots))]
-    scores = [bench.accuracy(nets, own, shot, what) for own, shot in zip(cases, shots, strict=True)]
+    dataset = chosen.rates.to(evaluator.device, evaluator.problem.dtype)
+    jobs = [AdaptationJobs(source * count + seed, seed, task, dataset[task, k]) for k in range(len(shots))]
+    scores = [
+        evaluator.accuracy(nets, jobs_of_shot, shot, protocol) for jobs_of_shot, shot in zip(jobs, shots, strict=True)
+    ]
     return torch.stack(scores, 1).view(starts, count, tasks, len(shots)).transpose(0, 1), chosen

@@ -7,6 +7,7 @@ import torch
 
 from lifelong.contracts.learners import LEARNER_CHECKS, _learner, alone_is_fleet, stream_for
 from lifelong.contracts.streams import STREAM_CHECKS
+from lifelong.core.fleet import NotRecorded
 from lifelong.core.loop import run
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.optimisers.adam import Adam
@@ -78,6 +79,32 @@ def test_contract_catches_hidden_state():
     failed = [name for name, seen, _ in check_strategy(Cheat()) if seen]
     assert "stopped and resumed it is the same" in failed
     assert "the fleet equals the pure step" in failed
+    assert "recorded and taken step by step it is the same" in failed
+
+
+def test_contract_catches_a_python_decision_on_progress():
+    """One that gets past vmap: a recording would hold on to the first answer for ever."""
+    from dataclasses import dataclass
+
+    from lifelong.contracts.learners import check_strategy
+    from lifelong.core.strategy import Strategy
+
+    @dataclass(frozen=True)
+    class Late(Strategy):
+        def grads(self, problem, params, memory, batch, grads):
+            progress = batch.progress
+            while torch._C._functorch.is_batchedtensor(progress):
+                progress = torch._C._functorch.get_unwrapped(progress)
+            scale = 2.0 if progress.numel() and float(progress.max()) > 0.4 else 1.0
+            return {"net": {name: scale * value for name, value in grads["net"].items()}}, {}
+
+    seen = {name: words for name, words, _ in check_strategy(Late())}
+    assert "not recorded" in seen["recorded and taken step by step it is the same"]
+    learner, stream = _learner(Late()), stream_for(Late(), iterations=60)
+    with pytest.warns(NotRecorded, match="operation by operation") as caught:
+        result = run(learner, stream, [0, 1])
+    assert len(caught) == 1  # said once, and the numbers are those of eager steps
+    assert torch.equal(result.losses, run(learner, stream, [0, 1], record_after=-1).losses)
 
 
 def test_contract_catches_a_branch_on_a_tensor():
@@ -105,6 +132,6 @@ def test_on_the_gpu(subject):
     """The same stream on the CPU and on the GPU, by captured steps, in float64."""
     learner = _learner(subject, Adam(0.01, epsilon=1e-4))
     cpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64)
-    gpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64, device="cuda")
+    gpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64, device="cuda", record_after=0)
     assert torch.equal(cpu.accuracy, gpu.accuracy)
     torch.testing.assert_close(cpu.losses, gpu.losses, rtol=1e-7, atol=1e-9)

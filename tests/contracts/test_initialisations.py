@@ -232,6 +232,6 @@ def test_a_metric_method_is_its_answers_alone():
     """Nothing but `query_scores` is said, and the contract holds: the loss is that of the answers."""
     space = {}
     exec(compile(MATCHING, "matching", "exec"), space)
-    own = {name for name in vars(space["Matching"]) if not name.startswith("_")}
-    assert own == {"kinds", "sharpness", "query_scores"}
+    public_names = {name for name in vars(space["Matching"]) if not name.startswith("_")}
+    assert public_names == {"kinds", "sharpness", "query_scores"}
     assert issubclass(space["Matching"], MetaLearner)

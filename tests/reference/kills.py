@@ -100,7 +100,7 @@ def sequences(subject: Subject, kills: int, folder: Path) -> tuple[int, list[str
         if begun(folder, "resume", f"runs/{path.name}").wait():
             different.append(f"{path.name}: it could not be resumed")
         else:
-            different += [f"{path.name}: {what}" for what in same(folder / "runs/whole", path)]
+            different += [f"{path.name}: {difference}" for difference in same(folder / "runs/whole", path)]
     return count, different
 
 

@@ -64,8 +64,8 @@ class Characters:
     def task(self, way, shot, query, rng):
         support, queries = [], []
         for c, turn in rng.sample(self.names, way):
-            own = self.images[c]
-            chosen = own[rng.sample(range(len(own)), shot + query)]
+            images = self.images[c]
+            chosen = images[rng.sample(range(len(images)), shot + query)]
             chosen = torch.from_numpy(np.ascontiguousarray(np.rot90(chosen, turn, (1, 2)))).float()[:, None] / 255
             support.append(chosen[:shot])
             queries.append(chosen[shot:])
@@ -93,14 +93,14 @@ def prototypes(net, x, y, query, way):
 
 def reptile_inner(net, params, x, y, batches):
     """Adam without momentum from given parameters, on one batch of rows after another."""
-    own = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
-    optimiser = torch.optim.Adam(own.values(), 3e-3, betas=(0.0, 0.999))
+    weights = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
+    optimiser = torch.optim.Adam(weights.values(), 3e-3, betas=(0.0, 0.999))
     for rows in batches:
-        loss = F.cross_entropy(functional(net, own, x[rows]), y[rows])
+        loss = F.cross_entropy(functional(net, weights, x[rows]), y[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return own
+    return weights
 
 
 def drawn(method, characters, rng):
@@ -125,14 +125,14 @@ def meta_gradient(method, net, tasks):
         if method == "reptile":
             moved = reptile_inner(net, params, x, y, batches)
             for n, p in params.items():
-                own = (p - moved[n]).detach() / len(tasks)
-                p.grad = own if p.grad is None else p.grad + own
+                difference = (p - moved[n]).detach() / len(tasks)
+                p.grad = difference if p.grad is None else p.grad + difference
             continue
         if method == "protonet":
             scores = prototypes(net, x, y, query, int(y.max()) + 1)
         else:
-            own = adapted(net, params, x, y, *inner(method, params), method != "first-order-maml")
-            scores = functional(net, own, query)
+            weights = adapted(net, params, x, y, *inner(method, params), method != "first-order-maml")
+            scores = functional(net, weights, query)
         (F.cross_entropy(scores, target) / len(tasks)).backward()
 
 

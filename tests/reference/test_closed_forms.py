@@ -41,22 +41,22 @@ def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
 
 def plain_ewc(stream, seed: int, strength: float, model: MLP) -> dict:
     """Three tasks by a plain loop: torch.optim.Adam, one stored penalty for each past task, Fisher row by row."""
-    one = Session(Learner(model), stream, [seed], dtype=DOUBLE)
-    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
+    session = Session(Learner(model), stream, [seed], dtype=DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in session.first_state().params["net"].items()}
     optimiser = torch.optim.Adam(net.values(), lr=0.01)
     past: list[tuple[dict, dict]] = []
-    for task in range(one.tasks):
-        for batch in one.sampler.batches(task):
+    for task in range(session.tasks):
+        for batch in session.sampler.batches(task):
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             for importance, anchor in past:
                 loss = loss + strength / 2 * sum((importance[k] * (net[k] - anchor[k]) ** 2).sum() for k in net)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        finished = one.sampler.finished(task)
+        finished = session.sampler.finished(task)
         rows = finished.row[0][finished.valid[0]]
         importance = {k: torch.zeros_like(v) for k, v in net.items()}
-        for x in one.stream.dataset.x[rows].to(DOUBLE):
+        for x in session.stream.dataset.x[rows].to(DOUBLE):
             log_p = plain_forward(net, x[None]).log_softmax(1)[0]
             for c in range(len(log_p)):
                 gradient = torch.autograd.grad(log_p[c], list(net.values()), retain_graph=True)
@@ -87,12 +87,14 @@ def test_one_paraboloid_stands_for_one_penalty_per_task():
 
 def small_problem(model) -> tuple[Problem, dict, FinishedTask]:
     stream = split(blobs(4, 6, 12), 2, "class", budget=Budget(iterations=2, batch=4))
-    one = Session(Learner(model), stream, [0], dtype=DOUBLE)
-    state = one.first_state()
+    session = Session(Learner(model), stream, [0], dtype=DOUBLE)
+    state = session.first_state()
     import dataclasses
 
-    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
-    finished = one.sampler.finished(0)
+    problem = dataclasses.replace(
+        session.fleet.problem, index={k: v[0] for k, v in session.fleet.problem.index.items()}
+    )
+    finished = session.sampler.finished(0)
     task = FinishedTask(*(field[0] for field in finished[:-1]))
     return problem, {"net": {k: v[0] for k, v in state.params["net"].items()}}, task
 
@@ -131,14 +133,14 @@ def test_empirical_fisher_is_the_mean_square_of_row_gradients():
 
 def test_si_is_a_plain_loop():
     stream = split(blobs(6, 8, 40), 3, "class", budget=Budget(iterations=30, batch=8))
-    one = Session(Learner(MLP(12)), stream, [1], dtype=DOUBLE)
-    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
+    session = Session(Learner(MLP(12)), stream, [1], dtype=DOUBLE)
+    net = {k: v[0].clone().requires_grad_() for k, v in session.first_state().params["net"].items()}
     optimiser = torch.optim.Adam(net.values(), lr=0.01)
     importance = {k: torch.zeros_like(v) for k, v in net.items()}
     centre = {k: v.detach().clone() for k, v in net.items()}
     for task in range(3):
         path = {k: torch.zeros_like(v) for k, v in net.items()}
-        for batch in one.sampler.batches(task):
+        for batch in session.sampler.batches(task):
             before = {k: v.detach().clone() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
             loss = loss + 3.0 * sum((importance[k] * (net[k] - centre[k]) ** 2).sum() for k in net)
@@ -170,12 +172,12 @@ def test_optimisers_are_torchs(ours, theirs):
     for gradients in steps:
         ours.update_(fleet, gradients, stacked, 0.0)
     for s in range(3):
-        pure, own = [p[s] for p in start], state
+        pure, pure_state = [p[s] for p in start], state
         live = [p[s].clone().requires_grad_() for p in start]
         reference = theirs(live)
         for gradients in steps:
             each = [g[s] for g in gradients]
-            pure, own = ours.update(pure, each, own, torch.zeros(()))
+            pure, pure_state = ours.update(pure, each, pure_state, torch.zeros(()))
             for p, g in zip(live, each, strict=True):
                 p.grad = g
             reference.step()
@@ -194,11 +196,11 @@ def test_clipping_bounds_each_seed_by_itself():
 def test_nearest_class_mean_is_the_mean():
     stream = split(blobs(6, 6, 24), 3, "class", budget=Budget(epochs=2, batch=5))
     state = states(NearestClassMean(model=MLP(3)), stream, [0], DOUBLE)
-    task = stream.tasks_of(0)
-    for one in task:
-        y = one.label[stream.dataset.y[one.train]]
-        for c in one.classes:
-            mean = stream.dataset.x[one.train][y == c].to(DOUBLE).mean(0)
+    tasks = stream.tasks_of(0)
+    for task in tasks:
+        y = task.label[stream.dataset.y[task.train]]
+        for c in task.classes:
+            mean = stream.dataset.x[task.train][y == c].to(DOUBLE).mean(0)
             torch.testing.assert_close(state.memory["sum"][0, c] / state.memory["count"][0, c], mean)
 
 
@@ -209,7 +211,7 @@ def test_reservoir_is_uniform():
     state = states(Learner(MLP(2), Replay(size=10), SGD(0.01)), stream, list(range(400)), torch.float32)
     memory = state.memory[0]
     assert memory["ticket"].isfinite().all()
-    assert all(len(set(own)) == 10 for own in memory["row"].tolist()), "no row is kept twice"
+    assert all(len(set(memory_rows)) == 10 for memory_rows in memory["row"].tolist()), "no row is kept twice"
     counts = torch.bincount(memory["row"].flatten(), minlength=rows).to(DOUBLE)
     expected = 400 * 10 / rows
     chi_square = float(((counts - expected) ** 2 / (expected * (1 - 10 / rows))).sum())
@@ -237,11 +239,11 @@ def test_joint_is_training_on_the_concatenated_data():
     dataset = blobs(6, 8, 24)
     order = tuple(range(6))
     many = joint(split(dataset, 3, "class", order, budget=Budget(iterations=10, batch=4)))
-    one = Session(Learner(MLP(4)), many, [0], dtype=DOUBLE)
-    assert set(one.sampler.plan(0)[0][0].tolist()) <= set(range(dataset.train_rows))
-    net = {k: v[0].clone() for k, v in one.first_state().params["net"].items()}
+    session = Session(Learner(MLP(4)), many, [0], dtype=DOUBLE)
+    assert set(session.sampler.plan(0)[0][0].tolist()) <= set(range(dataset.train_rows))
+    net = {k: v[0].clone() for k, v in session.first_state().params["net"].items()}
     for task in range(3):
-        for batch in one.sampler.batches(task):
+        for batch in session.sampler.batches(task):
             live = {k: v.clone().requires_grad_() for k, v in net.items()}
             loss = F.cross_entropy(plain_forward(live, dataset.x[batch.row[0]].to(DOUBLE)), dataset.y[batch.row[0]])
             net = {

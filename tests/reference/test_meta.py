@@ -97,13 +97,13 @@ def plain_maml(meta, drawn, rate, steps, first_order=False):
 
     total = 0.0
     for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
-        own = dict(net)
+        weights = dict(net)
         for _ in range(steps):
             gradients = torch.autograd.grad(
-                F.cross_entropy(logits(own, x.to(DOUBLE)), y), list(own.values()), create_graph=not first_order
+                F.cross_entropy(logits(weights, x.to(DOUBLE)), y), list(weights.values()), create_graph=not first_order
             )
-            own = {name: p - rate * g for (name, p), g in zip(own.items(), gradients, strict=True)}
-        total = total + F.cross_entropy(logits(own, query_x.to(DOUBLE)), query_y) / len(drawn.classes)
+            weights = {name: p - rate * g for (name, p), g in zip(weights.items(), gradients, strict=True)}
+        total = total + F.cross_entropy(logits(weights, query_x.to(DOUBLE)), query_y) / len(drawn.classes)
     return total.detach(), dict(zip(net, torch.autograd.grad(total, list(net.values())), strict=True))
 
 
@@ -161,8 +161,8 @@ def test_oml_with_the_trunk_passed_once_is_the_plain_one(model):
 @pytest.mark.parametrize("classes", [12, 5])
 def test_pretraining_draws_as_many_rows_as_it_says(classes):
     """Of fewer classes than the batch has rows, some are drawn again."""
-    own = class_pool(TABLE, tuple(range(classes)))
-    tasks = replace(TASKS, train=own)
+    pool = class_pool(TABLE, tuple(range(classes)))
+    tasks = replace(TASKS, train=pool)
     for method in (Pretrained(batch=8), MultiTask(batch=8, groups=2)):
         drawn = drawn_by(method, tasks)
         assert len(drawn.x) == len(drawn.y) == method.images(tasks) == 8
@@ -301,11 +301,11 @@ def test_a_head_taught_online_by_recursion_is_a_chain_of_steps_for_a_fleet():
 
     def gradients(head):
         def loss(weight, bias, x, y):
-            def one(x, y):
+            def episode_loss(x, y):
                 net = head({"net": {"head.weight": weight, "head.bias": bias}}, x, y, 0.3)["net"]
                 return net["head.weight"].square().sum() + net["head.bias"].exp().sum()
 
-            return torch.func.vmap(one)(x, y).sum()
+            return torch.func.vmap(episode_loss)(x, y).sum()
 
         return torch.func.vmap(torch.func.grad(loss, (0, 1, 2)))(weight, bias, x, y)
 
@@ -318,7 +318,9 @@ def test_a_recorded_gradient_is_the_gradient_to_the_bit(method):
     meta = method.init(TASKS, generator("start"))
     for word in range(3):
         drawn = drawn_by(method, word=word)
-        leaves = [tree_flatten(own)[0] for own in (play(meta, drawn, HALF), method.gradient(TASKS, meta, drawn, HALF))]
+        leaves = [
+            tree_flatten(outcome)[0] for outcome in (play(meta, drawn, HALF), method.gradient(TASKS, meta, drawn, HALF))
+        ]
         assert all(torch.equal(a, b) for a, b in zip(*leaves, strict=True))
         meta = tree_map(lambda p: p + 0.01, meta)
 
@@ -341,8 +343,8 @@ def test_r2d2_in_a_loop_over_tasks():
     meta["ridge"] = {"log_strength": HALF, "scale": 3 * HALF, "shift": -HALF}
     leaves, spec = tree_flatten(meta)
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
-    own = tree_unflatten(leaves, spec)
-    net, ridge, total = own["net"], own["ridge"], 0.0
+    params = tree_unflatten(leaves, spec)
+    net, ridge, total = params["net"], params["ridge"], 0.0
     for x, y, query_x, query_y in zip(*drawn[:4], strict=True):
         support, query = ((v.to(DOUBLE) @ net["layer0.weight"] + net["layer0.bias"]).relu() for v in (x, query_x))
         square = support.T @ support + ridge["log_strength"].exp() * torch.eye(7, dtype=DOUBLE)

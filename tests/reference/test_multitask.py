@@ -48,11 +48,11 @@ def projected(g: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """PCGrad as its paper writes it, on the vectors."""
     total = torch.zeros_like(g[0])
     for i in range(len(g)):
-        own = g[i].clone()
+        direction = g[i].clone()
         for j in order[i].tolist():
-            if j != i and own @ g[j] < 0:
-                own = own - (own @ g[j]) / (g[j] @ g[j]) * g[j]
-        total = total + own
+            if j != i and direction @ g[j] < 0:
+                direction = direction - (direction @ g[j]) / (g[j] @ g[j]) * g[j]
+        total = total + direction
     return total
 
 
@@ -72,8 +72,8 @@ def test_pcgrad_is_the_papers_loop_mapped_over_seeds():
     random = torch.Generator().manual_seed(0)
     order = torch.rand(20, 5, 5, generator=random).argsort(-1)
     weights = torch.func.vmap(pcgrad)(g @ g.mT, order)
-    for own, w, o in zip(g, weights, order, strict=True):
-        torch.testing.assert_close(w @ own, projected(own, o))
+    for gradients, w, o in zip(g, weights, order, strict=True):
+        torch.testing.assert_close(w @ gradients, projected(gradients, o))
     assert not torch.allclose(weights, torch.ones_like(weights)), "some of them conflict"
 
 
@@ -95,13 +95,13 @@ def test_mgda_is_optimal_and_what_a_solver_finds():
     from scipy.optimize import minimize
 
     g = torch.stack([vectors(5, seed) for seed in range(20)])
-    weights = torch.func.vmap(lambda one: mgda(one, 200))(g @ g.mT)
+    weights = torch.func.vmap(lambda gram: mgda(gram, 200))(g @ g.mT)
     assert (weights >= 0).all() and torch.allclose(weights.sum(1), torch.ones(20, dtype=DOUBLE))
-    for own, w in zip(g @ g.mT, weights, strict=True):
-        least, value = (own @ w).min(), w @ own @ w
+    for gram, w in zip(g @ g.mT, weights, strict=True):
+        least, value = (gram @ w).min(), w @ gram @ w
         assert least >= value - 1e-6 * value, "some task would gain by more weight"
         sums_to_one = {"type": "eq", "fun": lambda v: v.sum() - 1}
-        scaled = (own / value).numpy()
+        scaled = (gram / value).numpy()
         solved = minimize(
             lambda v, a=scaled: v @ a @ v, [0.2] * 5, jac=lambda v, a=scaled: 2 * a @ v, method="SLSQP",
             bounds=[(0, 1)] * 5, constraints=[sums_to_one], options={"ftol": 1e-12, "maxiter": 500},
@@ -126,12 +126,14 @@ def test_mgda_gives_absent_tasks_no_weight():
 def first_steps(strategy, stream, trainable: str = "all", dtype=DOUBLE):
     """Problem, params, batch and the part's gradients, of seed 0, for some batches at the start."""
     learner = Learner(MLP(5), strategy, SGD(0.1), trainable)
-    one = Session(learner, stream, [0], dtype=dtype)
-    state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], one.first_state())
-    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
-    for batch in one.sampler.batches(0):
-        own = torch.utils._pytree.tree_map(lambda leaf: leaf[0], batch)
-        yield problem, state.params, own, learner.gradients(problem, state, own).gradients
+    session = Session(learner, stream, [0], dtype=dtype)
+    state = torch.utils._pytree.tree_map(lambda leaf: leaf[0], session.first_state())
+    problem = dataclasses.replace(
+        session.fleet.problem, index={k: v[0] for k, v in session.fleet.problem.index.items()}
+    )
+    for fleet_batch in session.sampler.batches(0):
+        batch = torch.utils._pytree.tree_map(lambda leaf: leaf[0], fleet_batch)
+        yield problem, state.params, batch, learner.gradients(problem, state, batch).gradients
 
 
 def by_hand(problem, params, batch, weight) -> dict:
@@ -229,8 +231,8 @@ def test_uncertainty_weights_gradient_is_autograds():
             rows = F.cross_entropy(problem.logits({"net": net}, batch.x), batch.y, reduction="none")
             loss = torch.zeros((), dtype=DOUBLE)
             for t in range(3):
-                if (own := batch.task == t).any():
-                    loss = loss + own.sum() / 4 * ((-s[t]).exp() * rows[own].mean() + s[t] / 2)
+                if (mask := batch.task == t).any():
+                    loss = loss + mask.sum() / 4 * ((-s[t]).exp() * rows[mask].mean() + s[t] / 2)
             *expected, of_s = torch.autograd.grad(loss, [*net.values(), s])
             torch.testing.assert_close(flat(ours["net"]), torch.cat([leaf.flatten() for leaf in expected]))
             torch.testing.assert_close(ours["own"]["UncertaintyWeights/0"]["log_variance"], of_s)
@@ -245,8 +247,10 @@ def test_uncertainty_weights_rest_where_the_variance_is_twice_the_loss():
     # a network that hardly learns: the weights must find exp(s) = 2 L by themselves
     state = states(dataclasses.replace(learner, optimiser=SGD(0.02)), stream, [0], DOUBLE)
     s = state.params["own"]["UncertaintyWeights/0"]["log_variance"][0]
-    one = Session(learner, stream, [0], dtype=DOUBLE)
-    problem = dataclasses.replace(one.fleet.problem, index={k: v[0] for k, v in one.fleet.problem.index.items()})
+    session = Session(learner, stream, [0], dtype=DOUBLE)
+    problem = dataclasses.replace(
+        session.fleet.problem, index={k: v[0] for k, v in session.fleet.problem.index.items()}
+    )
     for t in range(3):
         rows = problem.index["rows_train"][t, : problem.index["count_train"][t]]
         number = torch.full_like(rows, t)
@@ -281,14 +285,14 @@ def unequal(sampling: str, iterations: int = 300, batch: int = 8):
 def test_joint_is_training_on_the_concatenated_rows():
     """Heads of their own and unequal tasks: a plain loop over one data set, the tasks' rows one after another."""
     stream = unequal("proportional", 10)
-    one = Session(Learner(MLP(4)), stream, [0], dtype=DOUBLE)
+    session = Session(Learner(MLP(4)), stream, [0], dtype=DOUBLE)
     tasks = stream.tasks_of(0)
     x = torch.cat([stream.dataset.x[t.train] for t in tasks]).to(DOUBLE)
     y = torch.cat([t.label[stream.dataset.y[t.train]] for t in tasks])
     closed = torch.ones(len(y), 6, dtype=torch.bool)
     for place, t in enumerate(torch.cat([torch.full((n,), t) for t, n in enumerate(COUNTS)]).tolist()):
         closed[place, list(tasks[t].classes)] = False
-    net = {k: v[0].clone().requires_grad_() for k, v in one.first_state().params["net"].items()}
+    net = {k: v[0].clone().requires_grad_() for k, v in session.first_state().params["net"].items()}
     optimiser = torch.optim.SGD(net.values(), 0.1)
     places = []  # pass after pass over all rows, phase after phase
     for k in range(-(-240 // len(y))):
@@ -311,8 +315,8 @@ def test_joint_is_training_on_the_concatenated_rows():
 ])  # fmt: skip
 def test_sampling_draws_tasks_as_it_says(sampling, power):
     stream = unequal(sampling)
-    one = Session(Learner(MLP(2)), stream, [0, 1])
-    row, number, _, _ = one.sampler.plan(0)
+    session = Session(Learner(MLP(2)), stream, [0, 1])
+    row, number, _, _ = session.sampler.plan(0)
     share = torch.tensor(COUNTS, dtype=DOUBLE) ** power
     expected = 2400 * share / share.sum()
     for s in range(2):
@@ -392,14 +396,14 @@ def test_one_hot_gates_over_blocks_are_heads():
     shared = apply_linear(net, "layer0", pixels).relu()
     for b, t in enumerate(task.tolist()):
         block = slice(4 * t, 4 * t + 4)
-        own = (shared[b] @ net["layer1.weight"][:, block] + net["layer1.bias"][block]).relu()
-        expected = own @ net["head.weight"][block] + net["head.bias"]
+        hidden = (shared[b] @ net["layer1.weight"][:, block] + net["layer1.bias"][block]).relu()
+        expected = hidden @ net["head.weight"][block] + net["head.bias"]
         ours = model.head(net, model.features(net, x[b : b + 1]))[0]
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
     first = task == 0
 
-    def loss(own):
-        return model.head(own, model.features(own, x[first])).square().sum()
+    def loss(params):
+        return model.head(params, model.features(params, x[first])).square().sum()
 
     gradient = torch.func.grad(loss)(net)
     assert not gradient["layer1.weight"][:, 4:].any(), "no head learns from another task's rows"

@@ -47,9 +47,9 @@ def test_a_row_learns_and_answers_as_its_plain_loop(row):
     x, query = (part.to(DOUBLE)[:, :, None] for part in (episode.support_x, episode.query_x))
     plain = list(zip(x, episode.support_y, query, episode.query_y, batches, strict=True))
     plain_few_shot.meta_gradient(row.method, net, plain)
-    for name, own in by_the_loops_names(gradient["net"]).items():
+    for name, leaf in by_the_loops_names(gradient["net"]).items():
         theirs = dict(net.named_parameters())[name].grad
-        torch.testing.assert_close(own, torch.zeros_like(own) if theirs is None else theirs, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(leaf, torch.zeros_like(leaf) if theirs is None else theirs, rtol=1e-9, atol=1e-12)
         assert theirs is None or theirs.any()
 
     episode = images.draw(1, 5, 1, 15, generator("test"))

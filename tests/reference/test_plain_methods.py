@@ -277,12 +277,14 @@ def test_packnet_prunes_the_smallest_by_hand():
     start = {**network(5, 3, inputs=2, classes=4), "layer0.weight": weight}
     _, tasks = packnet_case()
     tasks = [[Rows(rows.x[:, :2], rows.y, rows.allowed) for rows in batches] for batches in tasks]
-    one = plain.packnet(start, tasks[:1], still, prune=0.5, before=[2])
-    assert one.owner["layer0.weight"].tolist() == [[1, 0, 0], [1, 1, 0]]
-    assert one.params["layer0.weight"].tolist() == [[3.0, 0.0, 0.0], [-4.0, 2.0, 0.0]]
-    two = plain.packnet(start, tasks, still, prune=0.4, before=[4, 0])  # round(2.4) = 2 of 6, then round(0.8) = 1 of 2
-    assert two.owner["layer0.weight"].flatten().sort().values.tolist() == [0, 0, 1, 1, 1, 1]  # all zeros tie at the cut
-    np.testing.assert_array_equal(two.params["head.weight"], start["head.weight"])
+    first = plain.packnet(start, tasks[:1], still, prune=0.5, before=[2])
+    assert first.owner["layer0.weight"].tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert first.params["layer0.weight"].tolist() == [[3.0, 0.0, 0.0], [-4.0, 2.0, 0.0]]
+    # round(2.4) = 2 of 6, then round(0.8) = 1 of 2
+    second = plain.packnet(start, tasks, still, prune=0.4, before=[4, 0])
+    # all zeros tie at the cut
+    assert second.owner["layer0.weight"].flatten().sort().values.tolist() == [0, 0, 1, 1, 1, 1]
+    np.testing.assert_array_equal(second.params["head.weight"], start["head.weight"])
 
 
 def test_packnet_never_changes_an_earlier_answer():
@@ -463,11 +465,11 @@ def test_generative_replay_learns_its_first_task_plainly():
     )
     alone = plain.fine_tuning(start.solver, tasks, descent)
     assert all(torch.equal(found.solver[name], alone[name]) for name in alone)
-    own = plain.leaves(start.generator)
-    steps = descent(list(own.values()))
+    autoencoder = plain.leaves(start.generator)
+    steps = descent(list(autoencoder.values()))
     for rows, drawn in zip(tasks[0], draws[0], strict=True):
-        plain.descend(steps, plain.autoencoder_losses(own, rows.x, drawn["noise"]).mean())
-    assert all(torch.equal(found.generator[name], own[name]) for name in own)
+        plain.descend(steps, plain.autoencoder_losses(autoencoder, rows.x, drawn["noise"]).mean())
+    assert all(torch.equal(found.generator[name], autoencoder[name]) for name in autoencoder)
 
 
 @pytest.mark.parametrize(("weighting", "share"), [("tasks", 1 / 3), ("equal", 1 / 2)])
@@ -484,10 +486,10 @@ def test_generative_replay_without_hidden_layers_by_hand(weighting, share):
     y = torch.from_numpy((with_ones(x.numpy()) @ theta)[:, :3].argmax(1))
     made = Rows(x, y, torch.ones(6, CLASSES, dtype=torch.bool))
     same(three.solver, theta - RATE * (share * slope(theta, tasks[2][0]) + (1 - share) * slope(theta, made)))
-    own = plain.leaves(two.generator)
+    autoencoder = plain.leaves(two.generator)
     drawn = draws[2][0]
-    value = share * plain.autoencoder_losses(own, tasks[2][0].x, drawn["noise"]).mean()
-    value = value + (1 - share) * plain.autoencoder_losses(own, x, drawn["noise_again"]).mean()
-    plain.descend(descent(list(own.values())), value)
-    for name in own:
-        torch.testing.assert_close(three.generator[name], own[name].detach(), rtol=1e-12, atol=1e-14)
+    value = share * plain.autoencoder_losses(autoencoder, tasks[2][0].x, drawn["noise"]).mean()
+    value = value + (1 - share) * plain.autoencoder_losses(autoencoder, x, drawn["noise_again"]).mean()
+    plain.descend(descent(list(autoencoder.values())), value)
+    for name in autoencoder:
+        torch.testing.assert_close(three.generator[name], autoencoder[name].detach(), rtol=1e-12, atol=1e-14)

@@ -39,14 +39,14 @@ def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
 def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
     stream, ends = tiny(iterations=30), []
     for strategy in (L2SP(strength=0.7), EWC(strength=0.7)):
-        one = Session(Learner(MLP(8), strategy, optimiser), stream, [0, 1], dtype=DOUBLE)
-        state = one.first_state()
+        session = Session(Learner(MLP(8), strategy, optimiser), stream, [0, 1], dtype=DOUBLE)
+        state = session.first_state()
         if isinstance(strategy, EWC):
             net = state.params["net"]
             ones = {k: torch.full_like(v, float(not k.startswith("head."))) for k, v in net.items()}
             state = state._replace(memory=({"importance": ones, "centre": tree_map(torch.clone, net)},))
-        for batch in one.sampler.batches(0):
-            state, _ = one.fleet.step(state, batch, [0.0, 0.0])
+        for batch in session.sampler.batches(0):
+            state, _ = session.fleet.step(state, batch, [0.0, 0.0])
         ends.append(state.params["net"])
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-12, atol=1e-14)
@@ -120,8 +120,8 @@ def plain_few_shot(stream, seed: int, net: dict, t: int, k: int, rate: float, st
     task, y = stream.tasks_of(seed)[t], stream.dataset.y
     chosen = []
     for c in task.classes:
-        own = task.train[task.label[y[task.train]] == c]
-        chosen.append(own[torch.randperm(len(own), generator=generator(seed, "few-shot rows", t, c))[:k]])
+        candidates = task.train[task.label[y[task.train]] == c]
+        chosen.append(candidates[torch.randperm(len(candidates), generator=generator(seed, "few-shot rows", t, c))[:k]])
     rows = torch.cat(chosen)
     head = MLP(9).init(stream.dataset.shape, stream.classes, generator(seed, "few-shot head"))
     live = {n: (head[n].to(DOUBLE) if n.startswith("head.") else v).clone().requires_grad_() for n, v in net.items()}
@@ -144,10 +144,10 @@ def plain_few_shot(stream, seed: int, net: dict, t: int, k: int, rate: float, st
 @pytest.mark.parametrize("setting", ["task", "class"])
 def test_few_shot_accuracy_is_a_plain_loop(setting):
     stream = split(blobs(6, 6, 48, spread=2.0), 3, setting, budget=Budget(iterations=2, batch=4))
-    one = Session(Learner(MLP(9)), stream, [0, 5], dtype=DOUBLE)
-    nets = one.first_state().params["net"]
-    what = FewShot((1, 4), optimiser=Adam(0.02), steps=15)
-    ours = few_shot_accuracy(FewShotEvaluator(stream, [0, 5], one.fleet.problem, what), nets)
+    session = Session(Learner(MLP(9)), stream, [0, 5], dtype=DOUBLE)
+    nets = session.first_state().params["net"]
+    protocol = FewShot((1, 4), optimiser=Adam(0.02), steps=15)
+    ours = few_shot_accuracy(FewShotEvaluator(stream, [0, 5], session.fleet.problem, protocol), nets)
     theirs = [
         [
             [plain_few_shot(stream, seed, {n: v[s] for n, v in nets.items()}, t, k, 0.02, 15) for k in (1, 4)]
@@ -157,7 +157,7 @@ def test_few_shot_accuracy_is_a_plain_loop(setting):
     ]
     torch.testing.assert_close(ours, torch.tensor(theirs, dtype=DOUBLE), rtol=0, atol=1e-12)
     scratch = few_shot_accuracy(
-        FewShotEvaluator(stream, [0, 5], one.fleet.problem, what), nets, replace(what, method=Scratch())
+        FewShotEvaluator(stream, [0, 5], session.fleet.problem, protocol), nets, replace(protocol, method=Scratch())
     )
     assert torch.equal(scratch, ours)  # these networks are the random draws
 

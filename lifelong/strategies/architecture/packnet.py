@@ -42,7 +42,7 @@ class PackNet(Strategy):
         require(self, 0 <= self.prune < 1, "prune is a share of the weights, at least 0 and below 1")
 
     @property
-    def milestones(self) -> tuple[float, ...]:  # type: ignore[override]
+    def milestones(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """When it prunes."""
         return (self.share,)
 
@@ -51,7 +51,7 @@ class PackNet(Strategy):
         net, classes_of = params["net"], problem.index["classes_of"]
         first = classes_of.to(torch.int8).argmax(0).to(problem.dtype)  # [C], the first task that has the class
         # a head's weights may lie either way round: what takes them to rows of classes takes rows of numbers back
-        rows, back = torch.func.vjp(problem.model.head_rows, net)  # type: ignore[misc]
+        rows, back = torch.func.vjp(problem.model.head_rows, net)[:2]
         numbers = back(first[:, None].expand_as(rows))[0]
         owner = {}
         for name, value in net.items():

@@ -57,7 +57,8 @@ class LwF(Strategy):
         elif problem.setting == "domain":
             loss = memory["done"] * (soft_cross_entropy(teacher, student, allowed, allowed) @ share)
         else:
-            known = memory["seen"] | ~memory["seen"].any()
+            seen: Tensor = memory["seen"]
+            known = seen | ~seen.any()
             terms = soft_cross_entropy(teacher, student, known.expand_as(student), allowed | known)
             loss = (memory["done"] > 0) * (terms @ share)
         return self.strength * self.temperature**2 * loss

@@ -33,9 +33,9 @@ def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params
         logits = problem.logits({**params, "net": {**params["net"], **net}}, batch.x)
         return share @ (batch.weight * problem.loss_rows(logits, batch))
 
-    _, backward = torch.func.vjp(losses, moving)  # type: ignore[misc]
+    backward = torch.func.vjp(losses, moving)[1]
     each_task = torch.eye(problem.tasks, dtype=share.dtype, device=share.device)
-    return torch.func.vmap(lambda one: backward(one)[0])(each_task)
+    return torch.func.vmap(lambda cotangent: backward(cotangent)[0])(each_task)
 
 
 def gramian(each: Net) -> Tensor:

@@ -44,11 +44,13 @@ class MGDA(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """The shortest weighted mean; penalties' gradients stay as they came."""
-        own = members(problem, batch)
-        count = own.sum(1, keepdim=True)
-        share = own.to(batch.weight.dtype) * batch.weight.shape[0] / count.clamp(min=1)  # [T, B], B / rows of the task
+        of_task = members(problem, batch)
+        count = of_task.sum(1, keepdim=True)
+        share = (
+            of_task.to(batch.weight.dtype) * batch.weight.shape[0] / count.clamp(min=1)
+        )  # [T, B], B / rows of the task
         each = task_gradients(problem, params, batch, grads, share)
-        present = (own & (batch.weight > 0)).any(1)
+        present = (of_task & (batch.weight > 0)).any(1)
         products = gramian(each)
         if self.normalised:
             length = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)

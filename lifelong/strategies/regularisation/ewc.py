@@ -36,7 +36,7 @@ class EWC(Strategy):
         require(self, self.fisher in KINDS, f"fisher is one of {', '.join(KINDS)}")
 
     @property
-    def requires(self) -> Requirements:  # type: ignore[override]
+    def requires(self) -> Requirements:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """A Fisher of log p knows classes alone; that of batches takes whatever the loss is."""
         return Requirements(task_ends=True, classes=self.fisher != "batch")
 

@@ -79,7 +79,8 @@ class BiC(Strategy):
 
     def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
         """Cross-entropy and distillation of corrected scores, weighed by the numbers of classes."""
-        raw, seen = problem.outputs(params, batch.x), memory["seen"]
+        raw = problem.outputs(params, batch.x)
+        seen: Tensor = memory["seen"]
         outputs = raw._replace(logits=corrected(raw.logits, memory))
         old = seen | ~seen.any()  # the first task's teacher has nothing to say, and no weight
         teacher = corrected(problem.logits({"net": memory["teacher"]}, batch.x), memory)

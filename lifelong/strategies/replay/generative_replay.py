@@ -51,7 +51,7 @@ class GenerativeReplay(Strategy):
         require(self, self.rate > 0, "rate must be above 0")
 
     @property
-    def optimiser(self) -> Adam:  # type: ignore[override]
+    def optimiser(self) -> Adam:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """The generator's."""
         return Adam(self.rate)
 

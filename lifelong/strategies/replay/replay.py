@@ -42,7 +42,7 @@ class Replay(Strategy):
         require(self, self.weighting in WEIGHTINGS, f"weighting is one of {', '.join(WEIGHTINGS)}")
 
     @property
-    def requires(self) -> Requirements:  # type: ignore[override]
+    def requires(self) -> Requirements:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """Weights by the number of tasks need their ends."""
         return Requirements(task_ends=self.weighting == "tasks", instead="write Replay(weighting='equal')")
 

@@ -70,9 +70,9 @@ class FewShotRow(Row):
         ]
         return {
             "class split": distribution.train.hash,
-            "accuracy": [round(float(one.scores.mean()), 6) for one in found[0]],
-            "inductive": [round(float(one.scores.mean()), 6) for one in found[1]],
-            "half_width": [round(one.half_width or 0.0, 6) for one in found[0]],
+            "accuracy": [round(float(tested.scores.mean()), 6) for tested in found[0]],
+            "inductive": [round(float(tested.scores.mean()), 6) for tested in found[1]],
+            "half_width": [round(tested.half_width or 0.0, 6) for tested in found[0]],
             "training seconds": round(seconds, 1),
             **about_machine(device),
         }
@@ -83,8 +83,8 @@ class FewShotRow(Row):
 
     def verdict(self, cells: list[Cell]) -> str:
         """The row in a line."""
-        own = own_cells(cells, self)
-        return f"{_mean(own, 'accuracy') if own else absent(cells, self)} (aim {self.aim:.1f})"
+        counted = own_cells(cells, self)
+        return f"{_mean(counted, 'accuracy') if counted else absent(cells, self)} (aim {self.aim:.1f})"
 
 
 OURS = (
@@ -123,13 +123,13 @@ def page_lines(cells: list[Cell]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]  # fmt: skip
     for row in ROWS:
-        own = own_cells(cells, row)
+        counted = own_cells(cells, row)
         loop = [cell for cell in cells if (cell["setting"], cell["method"]) == (row.setting, f"loop {row.method}")]
-        if row.on_request and not own:
+        if row.on_request and not counted:
             continue
-        seen = [_mean(own, key) if own else absent(cells, row) for key in ("accuracy", "inductive")]
-        ours = [*seen, str(len(own)), f"{row.aim:.1f}"]
-        theirs = [_mean(loop, "accuracy"), str(len(loop)), f"{_minutes(own)} ({_minutes(loop)})"]
+        seen = [_mean(counted, key) if counted else absent(cells, row) for key in ("accuracy", "inductive")]
+        ours = [*seen, str(len(counted)), f"{row.aim:.1f}"]
+        theirs = [_mean(loop, "accuracy"), str(len(loop)), f"{_minutes(counted)} ({_minutes(loop)})"]
         lines.append("| " + " | ".join([row.method, *ours, *theirs, row.published, row.differences]) + " |")
     waiting = ", ".join(f"`{row.name}`" for row in PUBLISHED if not own_cells(cells, row))
     if waiting:

@@ -109,14 +109,14 @@ def page_lines(cells: list[Cell]) -> list[str]:
         "|---|---:|" + "---:|" * (len(names) + 1),
     ]
     for row in ROWS:
-        own = own_cells(cells, row)
+        counted = own_cells(cells, row)
         by = [
-            mean_and_error([100 * c["by strategy"][0][name] for c in own if name in c["by strategy"][0]])
+            mean_and_error([100 * c["by strategy"][0][name] for c in counted if name in c["by strategy"][0]])
             for name in names
         ]
-        by = by if own else [absent(cells, row)] * len(names)
-        images = str(own[0]["images"]) if own else "–"
-        lines.append("| " + " | ".join([row.method, images, *by, str(len(own))]) + " |")
+        by = by if counted else [absent(cells, row)] * len(names)
+        images = str(counted[0]["images"]) if counted else "–"
+        lines.append("| " + " | ".join([row.method, images, *by, str(len(counted))]) + " |")
     lines += ["", f"Published: {PUBLISHED}."]
     random, supervised, oml = (gathered(cells, row) for row in ROWS)
     for name, other in (("random", random), ("supervised", supervised)):
@@ -128,7 +128,9 @@ def page_lines(cells: list[Cell]) -> list[str]:
     if any(curves):
         lines += ["", f"Along meta-training, `{STRATEGIES[0]}`:", ""]
         lines += ["| images | supervised | oml |", "|---:|---:|---:|"]
-    for images in sorted({i for own in curves for curve in own for i in curve}):
-        points = [[100 * curve[images] for curve in own if images in curve] for own in curves]
-        lines.append(f"| {images} | " + " | ".join(mean_and_error(own) if own else "" for own in points) + " |")
+    for images in sorted({i for curves_of_row in curves for curve in curves_of_row for i in curve}):
+        points = [[100 * curve[images] for curve in curves_of_row if images in curve] for curves_of_row in curves]
+        lines.append(
+            f"| {images} | " + " | ".join(mean_and_error(values) if values else "" for values in points) + " |"
+        )
     return lines

@@ -187,10 +187,10 @@ def page_lines(cells: list[Cell]) -> list[str]:
     lines += ["| " + " | ".join(_columns(cells, row)) + " |" for row in ROWS]
     none, paired = gathered(cells, ROWS[0]), []
     for row in ROWS:
-        own = gathered(cells, row)
-        shared = sorted(set(own) & set(none))
+        found = gathered(cells, row)
+        shared = sorted(set(found) & set(none))
         if row.setting == "task" and row.method in ("ewc", "si") and len(shared) > 1:
-            value = estimate(torch.tensor([own[s] - none[s] for s in shared]))
+            value = estimate(torch.tensor([found[s] - none[s] for s in shared]))
             paired.append(f"- {row.method} − none: {value.text()} points over {len(shared)} seeds (95 % interval)")
     if paired:
         lines += [

@@ -1,0 +1,146 @@
+"""Steps that are recorded and played back: what a recording may do to its arguments, and blocks of steps of any length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lifelong.contracts.learners import equal
+from lifelong.core.learner import Learner
+from lifelong.core.loop import Session, Stepped, learned, run
+from lifelong.core.recorded import IN_PLACE, Recording, recorded
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse
+from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.sgd import SGD
+from scenarios.catalogue import CATALOGUE, build
+from scenarios.stream import Budget
+
+LARGE = 5000
+
+
+def numbers(count: int) -> list[torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return [torch.rand(LARGE, generator=random) + 0.5 for _ in range(count)]
+
+
+def written(recording: Recording) -> int:
+    """Operations that write into an argument."""
+    return sum(node.target in IN_PLACE.values() for node in recording.graph.graph.nodes)
+
+
+FUNCTIONS = {
+    "a chain": (lambda a, b, c: (a * b + c).sqrt().neg(), 3),
+    "an argument read later": (lambda a, b, c: (a * b + a - c, a), None),
+    "a result that is read again": (lambda a, b, c: (lambda t: (t + c, t * b))(a - b), None),
+    "one tensor twice": (lambda a, b, c: (a + a) * (b + c), None),
+    "a view that is read later": (lambda a, b, c: (lambda v: (a + b, v * c))(a.view(50, 100)[0].repeat(50)), None),
+    "a shape that grows": (lambda a, b, c: a.view(1, -1) * b.expand(3, -1) + c, None),
+    "another type": (lambda a, b, c: (a > b) * c + (a < c), None),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("owned", [0, 1, 3])
+def test_what_is_written_in_place_changes_no_number(name, owned):
+    function, least = FUNCTIONS[name]
+    given = numbers(3)
+    expected = function(*(value.clone() for value in given))
+    recording = Recording(function, *given, owned=owned)
+    assert least is None or written(recording) >= least
+    for _ in range(2):
+        copies = [value.clone() for value in given]
+        equal(recording(*copies), expected, name)
+        kept = zip(copies[owned:], given[owned:], strict=True)
+        assert all(torch.equal(copy, value) for copy, value in kept), "what is not owned is left alone"
+
+
+def test_an_argument_that_is_owned_takes_the_result():
+    a, b = numbers(2)
+    recording = Recording(lambda a, b: a + b, a, b, owned=1)
+    result = recording(a.clone(), b)
+    assert written(recording) == 1 and torch.equal(result, a + b)
+    assert written(Recording(lambda a, b: a + b, a, b)) == 0
+
+
+def test_recording_leaves_the_arguments_as_they_were():
+    def step(a, b):
+        a.add_(b)
+        return a * 2
+
+    a, b = numbers(2)
+    before = a.clone()
+    recording = Recording(step, a, b)
+    assert torch.equal(a, before)
+    assert torch.equal(recording(a, b), (before + b) * 2) and torch.equal(a, before + b)
+
+
+def test_other_shapes_go_through_the_function_itself():
+    double = recorded(lambda x: x * 2)
+    for size in (3, 3, 4):
+        assert torch.equal(double(torch.arange(size)), torch.arange(size) * 2)
+
+
+def in_blocks(session: Session, most: int):
+    """A session whose fleet asks for blocks of so many steps."""
+    session.fleet.at_once = lambda: most
+    sizes: list[int] = []
+    state = None
+    for event in session.events(session.begin()):
+        if isinstance(event, Stepped):
+            sizes.append(event.loss.shape[1])
+        state = event.state
+    return state, sizes
+
+
+@pytest.mark.parametrize(
+    ("strategy", "optimiser", "budget"),
+    [
+        ("Replay(size=30) + EWC(10.0)", Adam(0.01), Budget(iterations=45, batch=10)),
+        ("SI()", SGD(0.1, momentum=0.9, weight_decay=0.01, schedule="cosine"), Budget(iterations=45, batch=10)),
+        ("DER(size=30)", Adam(0.01, schedule="linear", clip=1.0), Budget(epochs=0.3, batch=10, repeats=2)),
+        ("PackNet()", Adam(0.01), Budget(iterations=30, batch=10)),
+    ],
+)
+def test_blocks_of_steps_are_the_steps_one_by_one(strategy, optimiser, budget):
+    """Recorded or not; cut where an evaluation, a milestone or the end of a task falls."""
+    learner = Learner(MLP(100), parse(strategy, "strategies"), optimiser)
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=budget)
+    result, eager = learned(Session(learner, stream, [0, 3], eval_every=7, record_after=-1))
+    for most, record_after in ((1, 5), (4, 0), (100, 0), (100, -1)):
+        session = Session(learner, stream, [0, 3], eval_every=7, record_after=record_after)
+        state, sizes = in_blocks(session, most)
+        assert max(sizes) == min(most, 7) and (session.fleet.playback is None) == (record_after < 0)
+        equal(state.fleet, eager, f"blocks of {most}, recorded after {record_after}")
+        equal((state.losses, torch.stack(state.accuracy, 1)), (result.losses, result.accuracy), f"curves, {most}")
+
+
+def test_members_that_are_through_stay_as_they_are_in_a_block():
+    learner = Learner(MLP(20), parse("Replay(size=20)", "strategies"), Adam(0.01))
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "class", budget=Budget(epochs=1, batch=10))
+    seeds = [0, 1, 4]
+    steps = Session(learner, stream, seeds).sampler.steps
+    assert (steps != steps[:1]).any(), "the seeds take different numbers of steps"
+    result, eager = learned(Session(learner, stream, seeds, record_after=-1))
+    state, _ = in_blocks(Session(learner, stream, seeds, record_after=0), 50)
+    equal((state.fleet, state.losses), (eager, result.losses), "blocks, recorded")
+    for place, seed in enumerate(seeds):
+        alone = run(learner, stream, [seed], record_after=0)
+        equal(alone.losses[0], result.losses[place], f"seed {seed} alone")
+
+
+def test_a_fleet_whose_settings_differ_is_recorded_too():
+    learner = Learner(MLP(20), parse("EWC(strength=vary(1.0, 10.0))", "strategies"), parse("Adam(vary(0.01, 0.02), schedule='cosine')", "optimisers"))  # fmt: skip
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=20, batch=10))
+    eager, played = (run(learner, stream, [0, 1], record_after=after) for after in (-1, 0))
+    equal((played.losses, played.accuracy), (eager.losses, eager.accuracy), "varied: recorded and eager")
+    ends = played.losses[:, 1, -1]
+    assert len(ends) == 8 and len(ends.unique()) == 8, "seeds and settings differ"
+
+
+def test_compiled_steps_learn_the_same_to_rounding():
+    learner = Learner(MLP(20), parse("EWC(10.0)", "strategies"), SGD(0.1))
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=10, batch=10))
+    eager = run(learner, stream, [0, 1], dtype=torch.float64, record_after=-1)
+    compiled = run(learner, stream, [0, 1], dtype=torch.float64, compiled=True)
+    torch.testing.assert_close(compiled.losses, eager.losses, rtol=1e-9, atol=1e-12)
