@@ -107,7 +107,9 @@ def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Te
     W: the most classes of any task. Raises TransferError where a class has fewer rows.
     """
     if most > stream.dataset.train_rows:  # before room is made for them
-        raise TransferError(f"{most} shots were asked for, and there are {stream.dataset.train_rows} training rows")
+        raise TransferError(
+            f"{most} shots were asked for, and there are {stream.dataset.train_rows} training rows: ask for fewer"
+        )
     drawn = [stream.tasks_of(seed) for seed in seeds]
     width = max(len(task.classes) for tasks in drawn for task in tasks)
     rows = torch.zeros(len(seeds), len(stream), width, most, dtype=torch.int64)

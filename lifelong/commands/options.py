@@ -59,7 +59,7 @@ class Options:
         "Random()", option(LEARNED, "where the network starts: drawn, learned, or a start's file", "EXPR")
     )
     seeds: str = shared(
-        "5", option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 7:12 is 7 ... 11; 3:4 is seed 3 alone", "SEEDS")
+        "5", option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11", "SEEDS")
     )
     order_seed: int = shared(-1, option(SEEDS, "order of classes and tasks for all seeds", "N", usual=OWN))
     start_seed: int = shared(-1, option(SEEDS, "first weights for all seeds", "N", usual=OWN))
