@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_leaves, tree_unflatten
 
 from scenarios.brief import in_brief
 
@@ -142,10 +142,14 @@ class Block(NamedTuple):
         """K, of a block of members [S, K, ...]."""
         return self.row.shape[1]
 
+    def columns(self) -> list[tuple[Tensor, ...]]:
+        """Each leaf by steps, contiguous: what was recorded of a step must not depend on the block that it is cut from."""
+        return [leaf.transpose(0, 1).contiguous().unbind(0) for leaf in tree_leaves(self)]
+
     def each(self) -> Iterator[Block]:
         """Its steps, one after another, without K."""
-        leaves, form = tree_flatten(self)
-        for step in zip(*(leaf.unbind(1) for leaf in leaves), strict=True):
+        form = tree_flatten(self)[1]
+        for step in zip(*self.columns(), strict=True):
             yield tree_unflatten(list(step), form)
 
 
