@@ -94,7 +94,8 @@ def _copy(leaf: Tensor) -> Tensor:
 def _tidy(graph: GraphModule) -> None:
     """Take out what changes nothing: views of the shape that was there, and what nobody reads."""
     for node in list(graph.graph.nodes):
-        if node.op == "call_function" and node.target in LOOKS and _is_same(node, node.args[0]):
+        idle = node.target in LOOKS or (node.target is aten.mul.Scalar and node.args[1] == 1)
+        if idle and _is_same(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
     graph.graph.eliminate_dead_code(is_impure_node=_is_needed)
     graph.recompile()
