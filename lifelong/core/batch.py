@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +12,28 @@ from torch.utils._pytree import register_pytree_node, tree_flatten, tree_leaves,
 
 from scenarios.brief import in_brief
 
-if TYPE_CHECKING:
-    from lifelong.core.problem import Problem
-
 Params = dict[str, Any]
 Memory = Any
+
+
+class LooksUp(Protocol):
+    """What a batch needs of a problem where rows are added to it: see `lifelong.core.problem.Problem`."""
+
+    def x(self, row: Tensor, task: Tensor) -> Tensor:
+        """Rows as the network sees them."""
+        ...
+
+    def y(self, row: Tensor, task: Tensor) -> Tensor:
+        """Their classes."""
+        ...
+
+    def numbers(self, row: Tensor, task: Tensor) -> Tensor:
+        """What tasks of numbers ask of them."""
+        ...
+
+    def allowed(self, task: Tensor) -> Tensor:
+        """The classes that compete."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Batch:
 
     def add(
         self,
-        problem: Problem,
+        problem: LooksUp,
         row: Tensor,
         task: Tensor,
         weight: Tensor,
