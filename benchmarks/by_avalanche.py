@@ -53,30 +53,30 @@ def whole_run(
     from avalanche.evaluation.metrics import accuracy_metrics, forgetting_metrics
     from avalanche.training.plugins import EvaluationPlugin
 
-    benchmark, name, options = benchmark_of(stream, rows), *METHODS[method]
+    name, options = METHODS[method]
     layers: list[nn.Module] = [nn.Flatten()]
     for wide, narrow in itertools.pairwise(widths):
         layers += [nn.Linear(wide, narrow), nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
-    metrics = EvaluationPlugin(
-        accuracy_metrics(epoch=True, experience=True, stream=True), forgetting_metrics(experience=True), loggers=[]
-    )
-    strategy = getattr(training, name)(
-        model=net,
-        optimizer=optimiser(net.parameters()),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=stream.budget.batch,
-        train_epochs=1,
-        eval_mb_size=1024,
-        evaluator=metrics,
-        **options,
-    )
-    began, scored = time.process_time(), {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it will rename, at every task
+    with warnings.catch_warnings(record=True):  # what it will rename, at every task
+        metrics = EvaluationPlugin(
+            accuracy_metrics(epoch=True, experience=True, stream=True), forgetting_metrics(experience=True), loggers=[]
+        )
+        strategy = getattr(training, name)(
+            model=net,
+            optimizer=optimiser(net.parameters()),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=stream.budget.batch,
+            train_epochs=1,
+            eval_mb_size=1024,
+            evaluator=metrics,
+            **options,
+        )
+        benchmark, scored = benchmark_of(stream, rows), {}
+        began = time.process_time()
         for experience in benchmark.train_stream:
             strategy.train(experience, num_workers=0)
             scored = strategy.eval(benchmark.test_stream, num_workers=0)
-    seconds = time.process_time() - began
+        seconds = time.process_time() - began
     accuracies = [value for key, value in scored.items() if key.startswith("Top1_Acc_Exp/eval")]
     return seconds, float(torch.tensor(accuracies).mean())

@@ -35,10 +35,9 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path, top_level: bool = False) -> Iterator[str]:
-    """The modules that a file imports: inside functions and for types too, unless top_level."""
-    tree = ast.parse(path.read_text())
-    for node in tree.body if top_level else ast.walk(tree):
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, inside functions and for types too."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -92,7 +91,7 @@ def test_every_room_says_what_may_live_in_it():
 def test_no_circles():
     names = {module_of(path) for path in FILES}
     graph = {
-        module_of(path): {name if name in names else name.rpartition(".")[0] for name in imports(path, top_level=True)}
+        module_of(path): {name if name in names else name.rpartition(".")[0] for name in imports(path)}
         for path in FILES
     }
 

@@ -29,13 +29,13 @@ from scenarios.synthetic import blobs
 from scenarios.transformed import permuted
 
 LEARNER = Learner(MLP(8), optimiser=Adam(0.01))
-WHAT = FewShot((1, 3), steps=4)
+PROTOCOL = FewShot((1, 3), steps=4)
 TABLE = blobs(10, 6, 40)
 
 
 def compared(dataset=TABLE, seeds=(0, 4), **fields):
     stream = split(dataset, 5, "task", order=tuple(range(10)), validation=0.2, budget=Budget(iterations=12, batch=10))
-    fields = {"strategies": (Replay(10),), "what": WHAT, **fields}
+    fields = {"strategies": (Replay(10),), "protocol": PROTOCOL, **fields}
     comparison = Comparison(stream, LEARNER, list(seeds), **fields)
     return comparison, comparison.learn()
 
@@ -120,7 +120,7 @@ def test_what_is_kept_is_what_was_shown(whole, tmp_path):
 def test_a_stage_that_a_reading_cannot_honour_is_refused_before_anything_is_learned(stage, said):
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match=said):
-        Comparison(stream, LEARNER, [0], stage=stage, protocol=WHAT)
+        Comparison(stream, LEARNER, [0], stage=stage, protocol=PROTOCOL)
 
 
 def test_tasks_of_unequal_numbers_of_classes_are_refused():
@@ -134,7 +134,7 @@ def test_tasks_of_unequal_numbers_of_classes_are_refused():
 
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match="1 to 2"):
-        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=WHAT)
+        Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=PROTOCOL)
 
 
 def test_where_nothing_is_held_out_a_tenth_is(whole):
@@ -163,7 +163,7 @@ def test_the_readings_begin_from_the_same_draw():
 def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     wild = replace(LEARNER, optimiser=SGD(1e30))
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
-    comparison = Comparison(stream, wild, [0, 1], protocol=WHAT, stage=MAML(shot=2, query=2, rate=1e30))
+    comparison = Comparison(stream, wild, [0, 1], protocol=PROTOCOL, stage=MAML(shot=2, query=2, rate=1e30))
     lines = comparison.learn()
     assert comparison.diverged
     lost = [line for line in lines if "2 of 2 seeds diverged" in line.note]
@@ -172,7 +172,7 @@ def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     assert "NaN" not in json.dumps(about)
     side_by_side.save(about, tmp_path / "kept")
     _, again = side_by_side.load_lines(tmp_path / "kept")
-    rows = [side_by_side.row(line, WHAT.shots) for line in again]
-    assert rows == [side_by_side.row(line, WHAT.shots) for line in lines] and "diverged" in rows[3][2:6]
+    rows = [side_by_side.row(line, PROTOCOL.shots) for line in again]
+    assert rows == [side_by_side.row(line, PROTOCOL.shots) for line in lines] and "diverged" in rows[3][2:6]
     kept = replace(lines[3], final=torch.tensor([0.5, torch.nan]), few_shot=None)
-    assert side_by_side.row(kept, WHAT.shots)[2] == "50.0"
+    assert side_by_side.row(kept, PROTOCOL.shots)[2] == "50.0"

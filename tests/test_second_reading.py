@@ -11,6 +11,8 @@ from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_pro
 from lifelong.contracts.learners import PureFleet, _Killed, _Uneven, equal, tiny
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stopped, TaskEnded, learned, run
+from lifelong.core.playback import _copy
+from lifelong.core.recorded import Recording, recorded
 from lifelong.core.strategy import Strategy
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.perceptron import MLP
@@ -21,6 +23,7 @@ from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.architecture.packnet import PackNet
 from lifelong.strategies.replay.replay import ClassReplay
 from scenarios.blurry import blurred
+from scenarios.catalogue import CATALOGUE, build
 from scenarios.errors import ConfigurationError
 from scenarios.gradual import faded
 from scenarios.joint import joint
@@ -175,3 +178,111 @@ def test_the_random_draw_that_few_shot_accuracy_is_compared_with_is_the_run_s_ow
     equal(bench.random, session.first_state().params["net"], "the draw compared with and the run's start")
     probe = run(Learner(MLP(8), optimiser=SGD(1e-9)), tiny(), [0, seed], probes=few_shot_probes((1,))).few_shot
     equal(probe[:, 0], probe[:, 1], "few-shot accuracies from a net that hardly moves and from its first draw")
+
+
+SEEDS = 8  # so many that the index of a stream is large enough to be written into
+
+
+@dataclass(frozen=True)
+class DrawsAsMatrix(Strategy):
+    """Its draws, of all members, go into one product: what is a view of them depends on the block around them."""
+
+    def draws(self, problem):
+        return {"u": (3, 5)}
+
+    def init(self, problem, params, generator):
+        return params, problem.zeros(3, 2)
+
+    def after_step(self, problem, params, memory, step):
+        weight = torch.arange(10, dtype=memory.dtype).view(2, 5)
+        return params, memory / 2 + torch.nn.functional.linear(step.batch.draws["u"], weight)
+
+
+@dataclass(frozen=True)
+class IndexKept(Strategy):
+    """Its memory is the index of the problem itself, from each step or from the end of a task."""
+
+    at_end: bool = False
+
+    def init(self, problem, params, generator):
+        return params, {"rows": problem.index["rows_train"], "sum": problem.zeros()}
+
+    def after_step(self, problem, params, memory, step):
+        more = memory["rows"] + 1
+        rows = more if self.at_end else problem.index["rows_train"]
+        return params, {"rows": rows, "sum": memory["sum"] + more.sum() / 1e6}
+
+    def after_task(self, problem, params, memory, task):
+        return params, {**memory, "rows": problem.index["rows_train"]}
+
+
+@dataclass(frozen=True)
+class OtherShape(Strategy):
+    """A memory that grows with the tasks."""
+
+    def init(self, problem, params, generator):
+        return params, {"a": problem.zeros(1, 4) + 1, "b": problem.zeros(4)}
+
+    def after_step(self, problem, params, memory, step):
+        return params, {"a": memory["a"] * 1.5, "b": memory["b"] + memory["a"].mean() + len(memory["a"])}
+
+    def after_task(self, problem, params, memory, task):
+        return params, {**memory, "a": torch.cat([memory["a"], memory["a"] + 1])}
+
+
+@dataclass(frozen=True)
+class OtherType(Strategy):
+    """A memory of counts that an end of a task makes fractions."""
+
+    def init(self, problem, params, generator):
+        return params, {"a": problem.zeros(4).long(), "b": problem.zeros(4)}
+
+    def after_step(self, problem, params, memory, step):
+        return params, {"a": memory["a"].long() + 1, "b": memory["b"] + memory["a"]}
+
+    def after_task(self, problem, params, memory, task):
+        return params, {**memory, "a": memory["a"] + 0.7}
+
+
+def learns_the_same(strategy: Strategy, most: int) -> None:
+    """Recorded in blocks of so many steps, and eager; the index and the data are as they were, so twice in a session."""
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=4, batch=4))
+    learner, seeds = Learner(MLP(4), strategy, SGD(0.1)), list(range(SEEDS))
+    result, eager = learned(Session(learner, stream, seeds, record_after=-1))
+    session = Session(learner, stream, seeds, record_after=0)
+    session.fleet.at_once = lambda: most
+    before = {name: value.clone() for name, value in session.fleet.problem.index.items()}
+    for time in ("first", "second"):
+        measured, state = learned(session)
+        equal(state, eager, f"{strategy!r}, recorded and eager, {time} time")
+        equal(measured.losses, result.losses, f"{strategy!r}, losses, {time} time")
+    equal(session.fleet.problem.index, before, f"the index, after {strategy!r}")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [DrawsAsMatrix(), IndexKept(), IndexKept(at_end=True), OtherShape(), OtherType()],
+    ids=repr,
+)
+def test_memories_that_are_no_tensors_of_their_own_are_recorded_and_eager_the_same(strategy):
+    learns_the_same(strategy, 2)
+
+
+def test_what_is_kept_under_another_name_is_copied_before_it_is_written_over():
+    """As a captured graph brings a step's results home: {"now": new, "before": memory["now"]}, and two that swap."""
+    now, before, left, right = (torch.full((3,), float(i)) for i in range(4))
+    _copy([now, before, left, right], [torch.full((3,), 9.0), now, right, left])
+    assert [float(leaf[0]) for leaf in (now, before, left, right)] == [9.0, 0.0, 3.0, 2.0]
+
+
+def test_a_recording_is_played_on_tensors_that_lie_as_those_it_was_made_of():
+    def folded(x):
+        return x.reshape(-1) * 2
+
+    wide = torch.arange(24.0).view(4, 6)
+    play = recorded(folded)
+    for given in (wide[:, :3].contiguous(), wide[:, :3], wide[:, 3:].T, wide[:1, :3].expand(4, 3)):
+        assert torch.equal(play(given), folded(given))
+        recording = Recording(folded, given)
+        assert recording.fits((given,)) and torch.equal(recording(given), folded(given))
+    assert not Recording(folded, wide).fits((wide.long(),))

@@ -77,7 +77,7 @@ class Options:
     )
     device: str = shared("auto", option(MACHINE, "auto, cpu, cuda, cuda:1 or mps", names="devices"))
     fleet: int = shared(0, option(MACHINE, "seeds that run together", "N", usual="all"))
-    compile: bool = shared(False, option(MACHINE, "compile the gradient: 45 s once, then faster", "", "--compile"))
+    compile: bool = shared(False, option(MACHINE, "compile the step: a minute once, then faster", "", "--compile"))
     threads: int = shared(1, option(MACHINE, "processor threads; equal to the bit only for equal threads", "N"))
     data_root: str = shared(
         "", option(MACHINE, "folder of the data sets", "PATH", usual="$LIFELONG_DATA, or the user's cache")

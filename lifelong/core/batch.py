@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_leaves, tree_unflatten
 
 from scenarios.brief import in_brief
 
-if TYPE_CHECKING:
-    from lifelong.core.problem import Problem
-
 Params = dict[str, Any]
 Memory = Any
+
+
+class LooksUp(Protocol):
+    """What a batch needs of a problem where rows are added to it: see `lifelong.core.problem.Problem`."""
+
+    def x(self, row: Tensor, task: Tensor) -> Tensor:
+        """Rows as the network sees them."""
+        ...
+
+    def y(self, row: Tensor, task: Tensor) -> Tensor:
+        """Their classes."""
+        ...
+
+    def numbers(self, row: Tensor, task: Tensor) -> Tensor:
+        """What tasks of numbers ask of them."""
+        ...
+
+    def allowed(self, task: Tensor) -> Tensor:
+        """The classes that compete."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Batch:
 
     def add(
         self,
-        problem: Problem,
+        problem: LooksUp,
         row: Tensor,
         task: Tensor,
         weight: Tensor,
@@ -142,10 +159,14 @@ class Block(NamedTuple):
         """K, of a block of members [S, K, ...]."""
         return self.row.shape[1]
 
+    def columns(self) -> list[tuple[Tensor, ...]]:
+        """Each leaf by steps, contiguous: what was recorded of a step must not depend on the block that it is cut from."""
+        return [leaf.transpose(0, 1).contiguous().unbind(0) for leaf in tree_leaves(self)]
+
     def each(self) -> Iterator[Block]:
         """Its steps, one after another, without K."""
-        leaves, form = tree_flatten(self)
-        for step in zip(*(leaf.unbind(1) for leaf in leaves), strict=True):
+        form = tree_flatten(self)[1]
+        for step in zip(*self.columns(), strict=True):
             yield tree_unflatten(list(step), form)
 
 

@@ -117,9 +117,17 @@ def number_paths(learners: Sequence[AnyLearner]) -> list[tuple[Path, list[Any]]]
 
 
 def unshared(tree: Any, live: Any) -> Any:
-    """The tree with copies of those leaves that share storage with a leaf of `live`, which is updated in place."""
+    """The tree with copies of those leaves that share storage with a leaf of `live`; all contiguous.
+
+    Both are written in place. Contiguous, since a product may be rounded otherwise where a matrix lies transposed.
+    """
     taken = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(live) if leaf.numel()}
-    return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf, tree)
+
+    def alone(leaf: Tensor) -> Tensor:
+        leaf = leaf.contiguous()
+        return leaf.clone() if leaf.untyped_storage().data_ptr() in taken else leaf
+
+    return tree_map(alone, tree)
 
 
 class MappedFleet:
@@ -148,6 +156,9 @@ class MappedFleet:
             for path, values in number_paths(learners)
             if path[0] != "optimiser"
         }
+        # what no step may write into, though a verb may hand it back as its memory
+        dataset = problem.dataset
+        self.fixed = (problem.index, self.values, [leaf for leaf in (dataset.x, dataset.y, dataset.targets) if leaf is not None])  # fmt: skip
         # a kernel takes one count of steps: members are told apart by their optimiser and by their pace
         paces = paces or [()] * len(learners)
         runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
@@ -158,6 +169,7 @@ class MappedFleet:
         # where eager steps are dear, on a GPU, it is recorded at once; and what is to be compiled is
         at_once = record_after >= 0 and (compiled or problem.device.type == "cuda")
         self.compiled, self.record_after = compiled, 0 if at_once else record_after
+        self.record_tasks_after = 0 if record_after == 0 else RECORD_TASKS_AFTER
         self.taken, self.seconds = 0, 0.0  # steps so far, and what the last one took
         self.playback: Playback | None = None
         self.ended, self.consolidation = 0, None  # ends of tasks so far, and what was recorded of one
@@ -198,7 +210,7 @@ class MappedFleet:
         if self.playback is None and 0 <= self.record_after <= self.taken:
             self._record(state, block)
         kept = _members_of(state, through) if through else None
-        if self.playback is None:
+        if self.playback is None or not self.playback.fits(state, block):
             losses = []
             for rows in block.each():
                 state, loss = self._learned(state, rows)
@@ -216,7 +228,7 @@ class MappedFleet:
         """Record a step, or say once that it stays eager."""
         owned = 0 if self.compiled else len(tree_leaves(state))
         try:
-            recording = Recording(self._played, state, next(block.each()), owned=owned, compiled=self.compiled)
+            recording = Recording(self._played, apart(state), next(block.each()), owned=owned, compiled=self.compiled)
             capture = self.problem.device.type == "cuda" and self.learner.rule is not None
             self.playback = Captured(recording, state, block) if capture else Playback(recording)
         except Exception as error:  # a method may raise anything where it meets no values
@@ -230,7 +242,7 @@ class MappedFleet:
     def _played(self, state: State, rows: Block) -> tuple[State, Tensor]:
         """One step whose state can be written into by the next."""
         state, loss = self._learned(state, rows)
-        return apart(state), loss
+        return apart((state, loss))
 
     def step(self, state: State, batch: Batch, progress: Sequence[float]) -> tuple[State, Tensor]:
         """One eager step on a batch [S, B, ...]: the new state, and the losses [S]."""
@@ -245,8 +257,8 @@ class MappedFleet:
         self._update_(learner.trained(state.params), step.gradients, state.optimiser, progress)
         if learner.finishes:
             finished = self._finish(state, step)
-            params = apart(finished.params)
-            state = State(params, state.optimiser, unshared(finished.memory, params))
+            params = unshared(apart(finished.params), self.fixed)
+            state = State(params, state.optimiser, unshared(finished.memory, (params, batch, self.fixed)))
         return state, step.loss
 
     def _update_(self, moving: Params, gradients: Params, optimiser: Any, progress: Tensor) -> None:
@@ -279,13 +291,13 @@ class MappedFleet:
         # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
         fresh = self._optimiser_after_task(new)
         optimiser = tree_map(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), fresh)
-        params = apart(new.params)
-        return State(params, optimiser, unshared(new.memory, params))
+        params = unshared(apart(new.params), (task, self.fixed))
+        return State(params, optimiser, unshared(new.memory, (params, task, self.fixed)))
 
     def _consolidated(self, state: State, task: FinishedTask) -> State:
         """The members' `after_task`, recorded too once so many tasks ended that this pays."""
-        ripe = self.record_after == 0 or self.ended >= RECORD_TASKS_AFTER
-        if self.consolidation is None and ripe and self.record_after >= 0:
+        ripe = self.record_after >= 0 and self.ended >= self.record_tasks_after
+        if self.consolidation is None and ripe:
             try:
                 self.consolidation = Recording(self._after_task, state, task)
             except Exception as error:

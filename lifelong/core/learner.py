@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lifelong.core.batch import Batch, FinishedTask, Outputs, Params, Step
+from lifelong.core.member import LoopedMember
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import FineTuning, Requirements, Shapes, Strategy, Sum
 from lifelong.models.base import Model, chosen
@@ -19,9 +20,6 @@ from lifelong.optimisers.base import Optimiser
 from lifelong.optimisers.grouped import Grouped
 from scenarios.brief import in_brief
 from scenarios.stream import Stream
-
-if TYPE_CHECKING:
-    from lifelong.core.looped import LoopedMember
 
 
 class State(NamedTuple):

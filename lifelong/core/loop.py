@@ -60,7 +60,10 @@ class Begun(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """Steps were taken, mostly one, or as many as pass in a moment; loss [S, K]; last: whether the task has no more."""
+    """Steps were taken, mostly one, or as many as pass in a moment; loss [S, K]; last: whether the task has no more.
+
+    The next steps write into the state's tensors: whoever keeps them keeps copies.
+    """
 
     state: TrainingState
     loss: Tensor

@@ -44,10 +44,14 @@ class Playback:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
 
+    def fits(self, state: Any, block: Block) -> bool:
+        """Whether state and block have the form that was recorded; the end of a task may have changed a memory's."""
+        return self.recording.fits((tree_map(Tensor.contiguous, state), next(block.each())))
+
     def __call__(self, state: Any, block: Block) -> tuple[Any, Tensor]:
         """The steps of a block."""
         leaves, form = tree_flatten(apart(state))
-        leaves, loss = self._played(leaves, _by_steps(block))
+        leaves, loss = self._played(leaves, block.columns())
         return tree_unflatten(leaves, form), loss
 
     def _played(self, leaves: Sequence[Tensor], columns: Sequence[Sequence[Tensor]]) -> tuple[list[Tensor], Tensor]:
@@ -76,9 +80,8 @@ class Captured(Playback):
 
     def _captured(self, block: Block, count: int) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
         """A graph of so many steps, the block that it reads, and the losses that it writes."""
-        first = [leaf.transpose(0, 1)[:1] for leaf in tree_leaves(block)]
-        held = [leaf.expand(count, *leaf.shape[1:]).clone() for leaf in first]  # [K, S, ...]
-        columns = [leaf.unbind(0) for leaf in held]
+        still = [torch.stack([column[0]] * count) for column in block.columns()]  # [K, S, ...]
+        columns = [leaf.unbind(0) for leaf in still]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -89,7 +92,7 @@ class Captured(Playback):
         with torch.cuda.graph(graph):
             leaves, losses = self._played(self.leaves, columns)
             _copy(self.leaves, leaves)
-        return graph, held, losses
+        return graph, still, losses
 
     def __call__(self, state: Any, block: Block) -> tuple[Any, Tensor]:
         """Bring in what changed outside (rows; a state after a task's end), and replay."""
@@ -106,13 +109,18 @@ class Captured(Playback):
         return tree_unflatten(list(self.leaves), form), torch.cat(losses, 1)
 
 
-def _by_steps(block: Block) -> list[Sequence[Tensor]]:
-    """Each leaf of a block [S, K, ...] as K contiguous ones."""
-    return [leaf.transpose(0, 1).contiguous().unbind(0) for leaf in tree_leaves(block)]
-
-
 def _copy(to: Sequence[Tensor], source: Sequence[Tensor]) -> None:
-    """Copy the leaves that are not the very same tensors."""
+    """Copy the leaves that are not the very same tensors, those first that another copy would write over.
+
+    A memory may keep what another name held before: {"now": new, "before": memory["now"]}.
+    """
+    places = {leaf.untyped_storage().data_ptr() for leaf in to if leaf.numel()}
+    source = [
+        other.clone()
+        if other.untyped_storage().data_ptr() in places and other.data_ptr() != still.data_ptr()
+        else other
+        for still, other in zip(to, source, strict=True)
+    ]
     for still, other in zip(to, source, strict=True):
         if still.data_ptr() != other.data_ptr():
             still.copy_(other)

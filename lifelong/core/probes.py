@@ -6,17 +6,14 @@ A probe is handed to `run`; no other file knows it. `begin` looks at the run onc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from scenarios.stream import Seed, Stream
 
-if TYPE_CHECKING:
-    from lifelong.core.loop import Session, TrainingState
-
 BEFORE_TASK, EVALUATED, TASK_ENDED = "before task", "evaluated", "task ended"
-Measure = Callable[["TrainingState", str], "Tensor | None"]
+Measure = Callable[[Any, str], Tensor | None]  # of a `lifelong.core.loop.TrainingState`, at a moment
 
 
 class Probe(Protocol):
@@ -31,8 +28,8 @@ class Probe(Protocol):
         """Raise a ConfigurationError where it cannot be measured on a stream."""
         ...
 
-    def begin(self, session: Session) -> Measure:
-        """measure(state, moment) -> [S, ...], or None at moments that it has nothing to say about.
+    def begin(self, session: Any) -> Measure:
+        """Of a `lifelong.core.loop.Session`: measure(state, moment) -> [S, ...], or None at moments that it has nothing to say about.
 
         Moments: before a task begins, after every evaluation, after a task has ended and was evaluated.
         """

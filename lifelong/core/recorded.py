@@ -32,7 +32,7 @@ class Recording:
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, owned: int = 0, compiled: bool = False) -> None:
         leaves, self.form = tree_flatten(arguments)
-        self.shapes = [leaf.shape for leaf in leaves]
+        self.forms = list(map(_form, leaves))
         made: list[TreeSpec] = []
 
         def flat(*leaves: Tensor) -> list[Tensor]:
@@ -41,7 +41,7 @@ class Recording:
             return results
 
         with torch.no_grad():
-            graph = make_fx(flat)(*(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves))
+            graph = make_fx(flat)(*map(_copy, leaves))
         self.result = made[0]
         _tidy(graph)
         _write_into_what_dies(graph, owned)
@@ -49,24 +49,24 @@ class Recording:
         self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward
 
     def fits(self, arguments: Any) -> bool:
-        """Whether these arguments have the form and the shapes that were recorded."""
+        """Whether these arguments have the form that was recorded, and their tensors the shapes, types and strides."""
         leaves, form = tree_flatten(arguments)
-        return form == self.form and [leaf.shape for leaf in leaves] == self.shapes
+        return form == self.form and list(map(_form, leaves)) == self.forms
 
     def play(self, *leaves: Tensor) -> list[Tensor]:
-        """The leaves of the function's result, from those of its arguments, which are contiguous as the recorded ones."""
+        """The leaves of the function's result, from those of its arguments."""
         with torch.no_grad():
             return self._run(*leaves)
 
     def __call__(self, *arguments: Any) -> Any:
         """As the function itself, on arguments that fit."""
-        return tree_unflatten(self.play(*(leaf.contiguous() for leaf in tree_leaves(arguments))), self.result)
+        return tree_unflatten(self.play(*tree_leaves(arguments)), self.result)
 
 
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     """A pure function of tensors whose operations are recorded at its first call, and played back from then on.
 
-    Arguments of other shapes go through the function itself.
+    Arguments of other shapes, types or strides go through the function itself.
     """
     held: list[Recording] = []
 
@@ -78,10 +78,24 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     return play
 
 
+def _form(leaf: Tensor) -> tuple[Any, ...]:
+    """What a recording takes for granted in a tensor: views of it were recorded, or copies, by its strides."""
+    return leaf.shape, leaf.dtype, () if leaf.is_contiguous() else leaf.stride()
+
+
+def _copy(leaf: Tensor) -> Tensor:
+    """A copy that lies in memory as the tensor does: a plain one would be contiguous where the tensor has gaps."""
+    if leaf.is_contiguous():
+        return leaf.clone()
+    extent = sum((size - 1) * step for size, step in zip(leaf.shape, leaf.stride(), strict=True)) + 1
+    return leaf.as_strided((extent,), (1,)).clone().as_strided(leaf.shape, leaf.stride(), 0)
+
+
 def _tidy(graph: GraphModule) -> None:
     """Take out what changes nothing: views of the shape that was there, and what nobody reads."""
     for node in list(graph.graph.nodes):
-        if node.op == "call_function" and node.target in LOOKS and _is_same(node, node.args[0]):
+        idle = node.target in LOOKS or (node.target is aten.mul.Scalar and node.args[1] == 1)
+        if idle and _is_same(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
     graph.graph.eliminate_dead_code(is_impure_node=_is_needed)
     graph.recompile()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.optimisers.base import TaskEnds, check_fields, clipped, is_tensor, rate_now, seeds_apart
+from lifelong.optimisers.base import TaskEnds, check_fields, clipped, kernel_rate, rate_now, seeds_apart
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,6 @@ def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: 
     # the kernel reads numbers one after another, and a gradient may be a view
     gradients = tree_map(Tensor.contiguous, clipped(gradients, record.clip, True))
     p, g, first, second = map(seeds_apart, (params, gradients, state["first"], state["second"]))
-    rate = rate_now(record, progress)
-    if is_tensor(rate) and rate.device.type == "cuda":
-        rate = rate.float()  # the form in which its kernel reads one
     kernel(
         p,
         g,
@@ -108,7 +105,7 @@ def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: 
         second,
         [],
         [state["count"].flatten()[0]] * len(p),  # all seeds have taken as many steps
-        lr=rate,
+        lr=kernel_rate(record, progress),
         beta1=record.beta1,
         beta2=record.beta2,
         weight_decay=record.weight_decay,

@@ -104,6 +104,12 @@ def rate_now(record: Any, progress: Any) -> Any:
     return record.rate * 0.5 * (1 + cosine)
 
 
+def kernel_rate(record: Any, progress: Any) -> Any:
+    """The learning rate now, in the form in which a fused kernel reads it: on a GPU a float32 tensor."""
+    rate = rate_now(record, progress)
+    return rate.float() if is_tensor(rate) and rate.device.type == "cuda" else rate
+
+
 def clipped(gradients: Any, clip: float, stacked: bool) -> Any:
     """Gradients scaled so that their norm over all parameters, of each seed by itself, is at most `clip`."""
     if not clip:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.optimisers.base import TaskEnds, check_fields, clipped, rate_now
+from lifelong.optimisers.base import LANES, TaskEnds, check_fields, clipped, is_tensor, rate_now
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class SGD(TaskEnds):
 
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
         """One step of a fleet."""
-        rate, p = rate_now(self, progress), tree_leaves(params)
-        g = tree_leaves(clipped(gradients, self.clip, True))
-        if self.weight_decay:  # the product by itself: a kernel of both may round a tensor's last numbers otherwise
-            g = torch._foreach_add(g, torch._foreach_mul(p, self.weight_decay))
-        if self.momentum:
-            velocity = tree_leaves(state["velocity"])
-            torch._foreach_mul_(velocity, self.momentum)
-            torch._foreach_add_(velocity, g)
-            g = velocity
-        torch._foreach_sub_(p, torch._foreach_mul(g, rate))
+        rate, velocities = rate_now(self, progress), tree_leaves(state.get("velocity", {}))
+        gradients = tree_leaves(clipped(gradients, self.clip, True))
+        for i, (p, g) in enumerate(zip(tree_leaves(params), gradients, strict=True)):
+            if self.weight_decay:
+                g = g + p * self.weight_decay
+            if self.momentum:
+                g = velocities[i].mul_(self.momentum).add_(g)
+            if is_tensor(rate) or p[0].numel() % (2 * LANES):
+                p.sub_(g * rate)  # by itself: a kernel of product and sum may round a tensor's last numbers otherwise
+            else:
+                p.add_(g, alpha=-rate)  # two passes over the memory less
