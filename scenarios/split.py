@@ -136,15 +136,15 @@ class ClassByClassTasks:
         """One class a task, drawn and ordered by the seed."""
         order = torch.randperm(dataset.classes, generator=generator(seed, "class order"))[: self.count]
         y, tasks = dataset.y.cpu(), []
-        for t, label in enumerate(order.tolist()):
+        for t, original in enumerate(order.tolist()):
             label = torch.full((dataset.classes,), -1, dtype=torch.int64)
-            label[label] = t
-            rows = torch.nonzero(y == label)[:, 0]
+            label[original] = t
+            rows = torch.nonzero(y == original)[:, 0]
             train, test = rows[rows < dataset.train_rows], rows[rows >= dataset.train_rows]
             if self.rehearsal:
                 if len(train) < 2:
                     raise ScenarioError(
-                        f"class {label} of {dataset.name} has {len(train)} training rows: rehearsals need 2"
+                        f"class {original} of {dataset.name} has {len(train)} training rows: rehearsals need 2"
                     )
                 train, test = hold_out(train, max(self.rehearsal, 1 / len(train)), seed, "rehearsal", t)
             tasks.append(Task(t, train, train[:0], test, label, (t,)))
