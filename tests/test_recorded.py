@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lifelong.contracts.learners import equal
+from lifelong.core.fleet import NotRecorded
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stepped, learned, run
 from lifelong.core.recorded import IN_PLACE, Recording, recorded
@@ -144,3 +145,21 @@ def test_compiled_steps_learn_the_same_to_rounding():
     eager = run(learner, stream, [0, 1], dtype=torch.float64, record_after=-1)
     compiled = run(learner, stream, [0, 1], dtype=torch.float64, compiled=True)
     torch.testing.assert_close(compiled.losses, eager.losses, rtol=1e-9, atol=1e-12)
+
+
+def test_what_cannot_be_compiled_is_played_as_it_was_recorded(monkeypatch):
+    """As where no compiler is installed: it is said once, at the start, and nothing is lost."""
+
+    def broken(graph):
+        def play(*leaves):
+            raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found\nmore words")
+
+        return play
+
+    monkeypatch.setattr(torch, "compile", broken)
+    learner = Learner(MLP(8), parse("EWC(10.0)", "strategies"), SGD(0.1))
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=6, batch=10))
+    with pytest.warns(NotRecorded, match="not compiled.*no working C.. compiler found") as caught:
+        result = run(learner, stream, [0, 1], compiled=True)
+    assert len(caught) == 1
+    equal(result.losses, run(learner, stream, [0, 1], record_after=-1).losses, "not compiled, and eager")

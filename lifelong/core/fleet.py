@@ -226,12 +226,17 @@ class MappedFleet:
 
     def _record(self, state: State, block: Block) -> None:
         """Record a step, or say once that it stays eager."""
-        owned = 0 if self.compiled else len(tree_leaves(state))
+        rows, owned = next(block.each()), 0 if self.compiled else len(tree_leaves(state))
         try:
-            recording = Recording(self._played, apart(state), next(block.each()), owned=owned, compiled=self.compiled)
+            recording = Recording(self._played, apart(state), rows, owned=owned, compiled=self.compiled)
             capture = self.problem.device.type == "cuda" and self.learner.rule is not None
             self.playback = Captured(recording, state, block) if capture else Playback(recording)
-        except Exception as error:  # a method may raise anything where it meets no values
+        except Exception as error:  # a method may raise anything where it meets no values, and a compiler too
+            if self.compiled:
+                self.compiled = False
+                words = f"steps are not compiled, but played as they were recorded: {_first_line(error)}"
+                warnings.warn(words, NotRecorded, stacklevel=3)
+                return self._record(state, block)
             self.record_after = -1
             _warn_not_recorded("steps", error)
 
@@ -361,9 +366,13 @@ class MappedFleet:
         return tensors
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def _warn_not_recorded(of: str, error: Exception) -> None:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    warnings.warn(f"{of} are not recorded, but taken operation by operation: {reason}", NotRecorded, stacklevel=3)
+    words = f"{of} are not recorded, but taken operation by operation: {_first_line(error)}"
+    warnings.warn(words, NotRecorded, stacklevel=3)
 
 
 def _members_of(state: State, members: Sequence[int]) -> State:

@@ -27,7 +27,7 @@ class Recording:
     function: trees of tensors to a tree of tensors; it may write into its arguments in place, and playing then does.
     The recording is made on copies, so that the arguments are as they were. owned: how many of the first leaves belong
     to whoever plays, so that results may be written into them: no two may share memory. compiled: whether torch.compile
-    takes over what was recorded. Raises whatever the function raises where it cannot be recorded.
+    takes over what was recorded. Raises whatever comes up where it cannot be recorded, or not be compiled.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, owned: int = 0, compiled: bool = False) -> None:
@@ -47,6 +47,8 @@ class Recording:
         _write_into_what_dies(graph, owned)
         self.graph = graph
         self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward
+        if compiled:
+            self.play(*map(_copy, leaves))  # compiled now, so that what cannot be is found here
 
     def fits(self, arguments: Any) -> bool:
         """Whether these arguments have the form that was recorded, and their tensors the shapes, types and strides."""
