@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +41,7 @@ def overview(
 
 def main() -> None:
     """The console script: errors become one line, and exit codes 0, 1 and 2, or 130 after Ctrl-C."""
+    warnings.showwarning = _warned
     try:
         code = app(prog_name="lifelong", standalone_mode=False)
     except ConfigurationError as error:
@@ -52,6 +54,11 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warned(message: Warning | str, *place: object) -> None:
+    """A warning is a line for a person, too; where in the code it arose says nothing to him."""
+    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
 
 
 def _refused(words: str) -> int:

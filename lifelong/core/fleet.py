@@ -367,7 +367,9 @@ class MappedFleet:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What an error says, without a line that only announces the next."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(":")]
+    return lines[0] if lines else type(error).__name__
 
 
 def _warn_not_recorded(of: str, error: Exception) -> None:
