@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from lifelong.core.loop import Session, Stepped, learned, run
 from lifelong.core.recorded import IN_PLACE, Recording, recorded
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
-from lifelong.optimisers.adam import Adam
+from lifelong.optimisers.adam import Adam, AdamW
 from lifelong.optimisers.sgd import SGD
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.stream import Budget
@@ -139,11 +141,16 @@ def test_a_fleet_whose_settings_differ_is_recorded_too():
     assert len(ends) == 8 and len(ends.unique()) == 8, "seeds and settings differ"
 
 
-def test_compiled_steps_learn_the_same_to_rounding():
-    learner = Learner(MLP(20), parse("EWC(10.0)", "strategies"), SGD(0.1))
+@pytest.mark.parametrize(
+    "optimiser", [SGD(0.1), Adam(0.01, epsilon=1e-3), AdamW(0.01, epsilon=1e-3, schedule="cosine")], ids=repr
+)
+def test_compiled_steps_learn_the_same_to_rounding(optimiser):
+    learner = Learner(MLP(20), parse("SI(10.0)", "strategies"), optimiser)
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=10, batch=10))
     eager = run(learner, stream, [0, 1], dtype=torch.float64, record_after=-1)
-    compiled = run(learner, stream, [0, 1], dtype=torch.float64, compiled=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotRecorded)  # it is compiled indeed
+        compiled = run(learner, stream, [0, 1], dtype=torch.float64, compiled=True)
     torch.testing.assert_close(compiled.losses, eager.losses, rtol=1e-9, atol=1e-12)
 
 

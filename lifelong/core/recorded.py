@@ -20,6 +20,8 @@ aten = torch.ops.aten
 # operations that hand on what they were given, where neither shape nor strides change
 LOOKS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default, aten.alias.default}
 
+KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
+
 
 class Recording:
     """The operations that a function of trees of tensors made of its arguments, to be played on others of their form.
@@ -46,8 +48,10 @@ class Recording:
         _tidy(graph)
         _write_into_what_dies(graph, owned)
         self.graph = graph
-        self._run: Callable[..., list[Tensor]] = torch.compile(graph) if compiled else graph.forward
+        self._run: Callable[..., list[Tensor]] = graph.forward
         if compiled:
+            _keep_kernels(graph)
+            self._run = torch.compile(graph)
             self.play(*map(_copy, leaves))  # compiled now, so that what cannot be is found here
 
     def fits(self, arguments: Any) -> bool:
@@ -91,6 +95,23 @@ def _copy(leaf: Tensor) -> Tensor:
         return leaf.clone()
     extent = sum((size - 1) * step for size, step in zip(leaf.shape, leaf.stride(), strict=True)) + 1
     return leaf.as_strided((extent,), (1,)).clone().as_strided(leaf.shape, leaf.stride(), 0)
+
+
+def _keep_kernels(graph: GraphModule) -> None:
+    """Leave an optimiser's fused kernel as it is, between what is compiled before it and after it.
+
+    The compiler does not know these kernels, which write into lists of tensors.
+    """
+    for node in graph.graph.nodes:
+        if node.target in KERNELS:
+            node.target, node.args = _outside, (node.target, *node.args)
+    graph.recompile()
+
+
+@torch.compiler.disable
+def _outside(kernel: OpOverload, *arguments: Any, **options: Any) -> Any:
+    """A kernel called between compiled parts."""
+    return kernel(*arguments, **options)
 
 
 def _tidy(graph: GraphModule) -> None:
