@@ -137,8 +137,8 @@ class Part:
 # how a session is asked to take its steps: operation by operation; recorded at once and played back, on a GPU as captured
 # graphs; compiled
 MODES: dict[str, dict[str, Any]] = {
-    "recorded": {"record_after": 0},
-    "eager": {"record_after": -1},
+    "recorded": {"record": True},
+    "eager": {"record": False},
     "compiled": {"compiled": True},
 }
 

@@ -37,7 +37,7 @@ WHOLE = 5  # seeds of our whole runs against Avalanche
 def steps_of(stream: Stream, strategy: str, compiled: bool = False) -> Steps:
     """The steps of a fleet through the first task, recorded."""
     learner = Learner(MLP(400, 400), parse(strategy, "strategies"), Adam(1e-3))
-    return Steps(Session(learner, stream, list(range(SEEDS)), compiled=compiled, record_after=0))
+    return Steps(Session(learner, stream, list(range(SEEDS)), compiled=compiled, record=True))
 
 
 def floor_ratios(stream: Stream, compiled: bool) -> dict[str, float]:

@@ -54,7 +54,7 @@ def prepared(case: dict[str, Any]) -> Steps:
     learner = found("Learner")(*(found("parse")(text, kind) for kind, text in kinds.items()))
     stream, session = found("split")(dataset, 5, "class", budget=budget), found("Session")
     # where steps are recorded, those that are played back are timed
-    options = {"record_after": 0} if "record_after" in inspect.signature(session).parameters else {}
+    options = {"record": True} if "record" in inspect.signature(session).parameters else {}
     return Steps(session(learner, stream, list(range(case["seeds"])), **options), after=1)
 
 

@@ -11,7 +11,8 @@ from lifelong.contracts.learners import equal
 from lifelong.core.fleet import NotRecorded
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stepped, learned, run
-from lifelong.core.recorded import IN_PLACE, Recording, recorded
+from lifelong.core.passes import IN_PLACE
+from lifelong.core.recorded import Recording, recorded
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam, AdamW
@@ -109,12 +110,12 @@ def test_blocks_of_steps_are_the_steps_one_by_one(strategy, optimiser, budget):
     """Recorded or not; cut where an evaluation, a milestone or the end of a task falls."""
     learner = Learner(MLP(100), parse(strategy, "strategies"), optimiser)
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=budget)
-    result, eager = learned(Session(learner, stream, [0, 3], eval_every=7, record_after=-1))
-    for most, record_after in ((1, 5), (4, 0), (100, 0), (100, -1)):
-        session = Session(learner, stream, [0, 3], eval_every=7, record_after=record_after)
+    result, eager = learned(Session(learner, stream, [0, 3], eval_every=7, record=False))
+    for most, record in ((1, True), (4, True), (100, True), (100, False)):
+        session = Session(learner, stream, [0, 3], eval_every=7, record=record)
         state, sizes = in_blocks(session, most)
-        assert max(sizes) == min(most, 7) and (session.fleet.playback is None) == (record_after < 0)
-        equal(state.fleet, eager, f"blocks of {most}, recorded after {record_after}")
+        assert max(sizes) == min(most, 7) and (session.fleet.playback is None) != record
+        equal(state.fleet, eager, f"blocks of {most}, recorded: {record}")
         equal((state.losses, torch.stack(state.accuracy, 1)), (result.losses, result.accuracy), f"curves, {most}")
 
 
@@ -124,18 +125,18 @@ def test_members_that_are_through_stay_as_they_are_in_a_block():
     seeds = [0, 1, 4]
     steps = Session(learner, stream, seeds).sampler.steps
     assert (steps != steps[:1]).any(), "the seeds take different numbers of steps"
-    result, eager = learned(Session(learner, stream, seeds, record_after=-1))
-    state, _ = in_blocks(Session(learner, stream, seeds, record_after=0), 50)
+    result, eager = learned(Session(learner, stream, seeds, record=False))
+    state, _ = in_blocks(Session(learner, stream, seeds, record=True), 50)
     equal((state.fleet, state.losses), (eager, result.losses), "blocks, recorded")
     for place, seed in enumerate(seeds):
-        alone = run(learner, stream, [seed], record_after=0)
+        alone = run(learner, stream, [seed], record=True)
         equal(alone.losses[0], result.losses[place], f"seed {seed} alone")
 
 
 def test_a_fleet_whose_settings_differ_is_recorded_too():
     learner = Learner(MLP(20), parse("EWC(strength=vary(1.0, 10.0))", "strategies"), parse("Adam(vary(0.01, 0.02), schedule='cosine')", "optimisers"))  # fmt: skip
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=20, batch=10))
-    eager, played = (run(learner, stream, [0, 1], record_after=after) for after in (-1, 0))
+    eager, played = (run(learner, stream, [0, 1], record=record) for record in (False, True))
     equal((played.losses, played.accuracy), (eager.losses, eager.accuracy), "varied: recorded and eager")
     ends = played.losses[:, 1, -1]
     assert len(ends) == 8 and len(ends.unique()) == 8, "seeds and settings differ"
@@ -147,7 +148,7 @@ def test_a_fleet_whose_settings_differ_is_recorded_too():
 def test_compiled_steps_learn_the_same_to_rounding(optimiser):
     learner = Learner(MLP(20), parse("SI(10.0)", "strategies"), optimiser)
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=10, batch=10))
-    eager = run(learner, stream, [0, 1], dtype=torch.float64, record_after=-1)
+    eager = run(learner, stream, [0, 1], dtype=torch.float64, record=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotRecorded)  # it is compiled indeed
         compiled = run(learner, stream, [0, 1], dtype=torch.float64, compiled=True)
@@ -169,4 +170,4 @@ def test_what_cannot_be_compiled_is_played_as_it_was_recorded(monkeypatch):
     with pytest.warns(NotRecorded, match="not compiled.*no working C.. compiler found") as caught:
         result = run(learner, stream, [0, 1], compiled=True)
     assert len(caught) == 1
-    equal(result.losses, run(learner, stream, [0, 1], record_after=-1).losses, "not compiled, and eager")
+    equal(result.losses, run(learner, stream, [0, 1], record=False).losses, "not compiled, and eager")

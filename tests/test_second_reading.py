@@ -248,8 +248,8 @@ def learns_the_same(strategy: Strategy, most: int) -> None:
     """Recorded in blocks of so many steps, and eager; the index and the data are as they were, so twice in a session."""
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=4, batch=4))
     learner, seeds = Learner(MLP(4), strategy, SGD(0.1)), list(range(SEEDS))
-    result, eager = learned(Session(learner, stream, seeds, record_after=-1))
-    session = Session(learner, stream, seeds, record_after=0)
+    result, eager = learned(Session(learner, stream, seeds, record=False))
+    session = Session(learner, stream, seeds, record=True)
     session.fleet.at_once = lambda: most
     before = {name: value.clone() for name, value in session.fleet.problem.index.items()}
     for time in ("first", "second"):

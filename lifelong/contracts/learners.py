@@ -405,8 +405,8 @@ def recorded_is_eager(subject: Any) -> None:
     learner, stream = _learner(subject), stream_for(subject, first_setting(subject), tasks=2, iterations=8)
     if learner.looped:
         return
-    result, eager = learned(Session(learner, stream, [0, 1], eval_every=3, record_after=-1))
-    played = [Session(learner, stream, [0, 1], eval_every=3, record_after=0) for _ in range(2)]
+    result, eager = learned(Session(learner, stream, [0, 1], eval_every=3, record=False))
+    played = [Session(learner, stream, [0, 1], eval_every=3, record=True) for _ in range(2)]
     kept: TrainingState | None = None
     ends: list[tuple[str, Result, Any]] = []
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from torch import Tensor
 from lifelong.core.fleet import Fleet
 from scenarios.stream import Seed, Stream, generator
 
-CHUNK = 1024  # rows of each member that are scored together
+CHUNK = 256  # rows of each member that are scored together
 ROWS = 128  # they are padded to a multiple, so that a member's scores do not depend on its companions' rows
 
 

@@ -6,7 +6,6 @@ pure functions of tensors, every tensor [S, ...]; looped, member after member, f
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,8 +25,9 @@ from lifelong.core.recorded import Recording
 from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
-RECORD_AFTER = 50  # eager steps: a recording takes about as long as a hundred small ones
-RECORD_TASKS_AFTER = 32  # ends of tasks: a recording takes as long as thirty, and few streams have so many
+RECORD_STEPS = 100  # steps of a run that pay for a recording: it takes about as long as fifty small ones
+RECORD_PREDICTIONS = 100  # pieces of members' rows that are scored before one is recorded: nobody knows how many come
+RECORD_TASKS = 64  # ends of tasks that pay for one: it takes as long as thirty, and few streams have so many
 MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them
 PLACE = "tasks and steps done"  # among the named tensors of a looped member
 
@@ -97,14 +97,14 @@ def fleet_of(
     problem: Problem,
     compiled: bool = False,
     paces: Sequence[Any] = (),
-    record_after: int = RECORD_AFTER,
+    record: bool | None = None,
 ) -> Fleet:
     """The fleet of these members, one learner each, that differ in numbers alone; problem: with index [S, ...].
 
     paces: for each member how many steps it takes of each task; those of one pace count their steps together.
     """
     form = LoopedFleet if learners[0].looped else MappedFleet
-    return form(learners, problem, compiled, paces, record_after)
+    return form(learners, problem, compiled, paces, record)
 
 
 def number_paths(learners: Sequence[AnyLearner]) -> list[tuple[Path, list[Any]]]:
@@ -133,10 +133,10 @@ def unshared(tree: Any, live: Any) -> Any:
 class MappedFleet:
     """A learner's methods on stacked state: every tensor of it is [S, ...].
 
-    A step is recorded once it is clear that many more will follow, and played back from then on; the numbers are the
-    same to the bit. Where it cannot be recorded it stays eager, with a warning that says so. On a CUDA device what is
-    recorded is captured as a graph, a block of steps at a time. compiled: whether torch.compile takes the recorded step
-    over, at once. record_after: eager steps before the recording, see `Options`; -1 for never.
+    The first step is recorded where enough of them lie ahead, and played back from then on; the numbers are the same to
+    the bit. Where it cannot be recorded it stays eager, with a warning that says so. On a CUDA device what is recorded
+    is captured as a graph, a block of steps at a time. compiled: whether torch.compile takes the recorded step over.
+    record: whether steps and ends of tasks are recorded; None: where there are enough of them to pay for it.
     """
 
     resumes_within_tasks = True
@@ -147,7 +147,7 @@ class MappedFleet:
         problem: Problem,
         compiled: bool = False,
         paces: Sequence[Any] = (),
-        record_after: int = RECORD_AFTER,
+        record: bool | None = None,
     ) -> None:
         self.learners, self.learner, self.problem = list(learners), learners[0], problem
         # an optimiser's numbers go to its kernel as Python's, one slice of the fleet after another
@@ -159,20 +159,22 @@ class MappedFleet:
         # what no step may write into, though a verb may hand it back as its memory
         dataset = problem.dataset
         self.fixed = (problem.index, self.values, [leaf for leaf in (dataset.x, dataset.y, dataset.targets) if leaf is not None])  # fmt: skip
-        # a kernel takes one count of steps: members are told apart by their optimiser and by their pace
-        paces = paces or [()] * len(learners)
-        runs = _runs([(learner.rule, pace) for learner, pace in zip(learners, paces, strict=True)])
-        self.slices = [(members, rule) for members, (rule, _) in runs]
+        self.slices = _runs([learner.rule for learner in learners])
+        self.together = len(set(paces)) < 2  # whether members have taken equally many steps, at any time
         self._look_up = torch.func.vmap(lambda index, rows: replace(problem, index=index).batch_of(rows))
         self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish")
         self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task")
-        # where eager steps are dear, on a GPU, it is recorded at once; and what is to be compiled is
-        at_once = record_after >= 0 and (compiled or problem.device.type == "cuda")
-        self.compiled, self.record_after = compiled, 0 if at_once else record_after
-        self.record_tasks_after = 0 if record_after == 0 else RECORD_TASKS_AFTER
-        self.taken, self.seconds = 0, 0.0  # steps so far, and what the last one took
+        lengths = [max(steps) for steps in zip(*paces, strict=True)]  # of tasks, until the last member is through
+        # where eager steps are dear, on a GPU, they are recorded in any case; and what is to be compiled is
+        dear = compiled or problem.device.type == "cuda"
+        self.compiled = compiled
+        self.record_steps = dear or sum(lengths) >= RECORD_STEPS if record is None else record
+        self.record_tasks = len(lengths) >= RECORD_TASKS if record is None else record
+        self.seconds = 0.0  # that the last step took
         self.playback: Playback | None = None
-        self.ended, self.consolidation = 0, None  # ends of tasks so far, and what was recorded of one
+        self.consolidation: Recording | None = None  # of a task's end
+        self.record_predictions, self.predicted = record is not False, 0
+        self.prediction: Recording | None = None
 
     def _mapped(self, method: str) -> Callable[..., Any]:
         """A method of the learner, over members: of each its index, its numbers, its part of every argument."""
@@ -207,7 +209,7 @@ class MappedFleet:
     def steps(self, state: State, block: Block, through: Sequence[int] = ()) -> tuple[State, Tensor]:
         """The steps of a block. Parameters and the optimiser's state move in place."""
         began = time.perf_counter()
-        if self.playback is None and 0 <= self.record_after <= self.taken:
+        if self.playback is None and self.record_steps:
             self._record(state, block)
         kept = _members_of(state, through) if through else None
         if self.playback is None or not self.playback.fits(state, block):
@@ -220,7 +222,6 @@ class MappedFleet:
             state, loss = self.playback(state, block)
         if kept is not None:
             state = _put_back(state, kept, through)
-        self.taken += block.steps
         self.seconds = (time.perf_counter() - began) / block.steps
         return state, loss
 
@@ -237,7 +238,7 @@ class MappedFleet:
                 words = f"steps are not compiled, but played as they were recorded: {_first_line(error)}"
                 warnings.warn(words, NotRecorded, stacklevel=3)
                 return self._record(state, block)
-            self.record_after = -1
+            self.record_steps = False
             _warn_not_recorded("steps", error)
 
     def _learned(self, state: State, rows: Block) -> tuple[State, Tensor]:
@@ -275,7 +276,7 @@ class MappedFleet:
             part = trees
             if len(self.slices) > 1:
                 part = tuple(tree_map(lambda leaf, here=members: leaf[here], tree) for tree in trees)
-            rule.update_(*part, progress[members.start])  # members of one pace are as far
+            rule.update_(*part, progress[members.start] if self.together else progress[members])
 
     def at_milestone(self, state: State, task: FinishedTask, share: float, members: Sequence[int]) -> State:
         """All turn to the other phase, and those whose turn it is keep it."""
@@ -300,15 +301,13 @@ class MappedFleet:
         return State(params, optimiser, unshared(new.memory, (params, task, self.fixed)))
 
     def _consolidated(self, state: State, task: FinishedTask) -> State:
-        """The members' `after_task`, recorded too once so many tasks ended that this pays."""
-        ripe = self.record_after >= 0 and self.ended >= self.record_tasks_after
-        if self.consolidation is None and ripe:
+        """The members' `after_task`, recorded too where there are so many ends of tasks that this pays."""
+        if self.consolidation is None and self.record_tasks:
             try:
                 self.consolidation = Recording(self._after_task, state, task)
             except Exception as error:
-                self.ended = -sys.maxsize
+                self.record_tasks = False
                 _warn_not_recorded("ends of tasks", error)
-        self.ended += 1
         if self.consolidation is None or not self.consolidation.fits((state, task)):
             return self._after_task(state, task)
         return self.consolidation(state, task)
@@ -342,6 +341,19 @@ class MappedFleet:
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
 
+        arguments = (state, row, task, told)
+        self.predicted += len(self.learners)
+        if self.prediction is None and self.record_predictions and self.predicted > RECORD_PREDICTIONS:
+            try:
+                self.prediction = Recording(self._predict, *arguments)
+            except Exception as error:
+                self.record_predictions = False
+                _warn_not_recorded("predictions", error)
+        if self.prediction is None or not self.prediction.fits(arguments):
+            return self._predict(*arguments)
+        return self.prediction(*arguments)
+
+    def _predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         def alone(index: Any, values: Any, member: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             learner, problem = self._member(index, values)
             return learner.predict(problem, member, problem.x(r, t), shown)
@@ -424,7 +436,7 @@ class LoopedFleet:
         problem: Problem,
         compiled: bool = False,
         paces: Sequence[Any] = (),
-        record_after: int = -1,
+        record: bool | None = None,
     ) -> None:
         self.learners, self.learner, self.problem = list(learners), learners[0], problem
         self.seeds: list[Seed] = []

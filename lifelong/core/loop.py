@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lifelong.core.evaluator import Evaluator
-from lifelong.core.fleet import RECORD_AFTER, fleet_of
+from lifelong.core.fleet import fleet_of
 from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner
@@ -210,7 +210,7 @@ def run(
     fleet: int = 0,
     compiled: bool = False,
     dtype: torch.dtype = torch.float32,
-    record_after: int = RECORD_AFTER,
+    record: bool | None = None,
     watch: Callable[[Progress], None] | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> Result:
@@ -219,14 +219,14 @@ def run(
     learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
     eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
-    record_after: see `Options`.
+    record: see `Options`.
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
     check_request(learner, stream, seeds, device, probes, fleet)
     stream = stream.to(device_of(device))
     lengths = longest_tasks(stream, seeds)
-    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record_after)
+    options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record)
     results = []
     for chunk, members in enumerate(chunks(learner, seeds, fleet)):
         session = Session.of_members(members, stream, options)
@@ -295,8 +295,8 @@ class Options:
     """How a session runs, for all members alike; see `run`.
 
     lengths: the steps of each task until all members of the run are through, so that every chunk of them is evaluated
-    at the same iterations; empty: those of the chunk. record_after: steps that are taken operation by operation before
-    one is recorded and played back, -1 for all of them.
+    at the same iterations; empty: those of the chunk. record: whether a step is recorded once and then played back, or
+    taken operation by operation, with the same numbers; None: recorded where enough steps lie ahead to pay for it.
     """
 
     init: Initialisation = dataclasses.field(default_factory=Random)
@@ -306,7 +306,7 @@ class Options:
     compiled: bool = False
     dtype: torch.dtype = torch.float32
     lengths: tuple[int, ...] = ()
-    record_after: int = RECORD_AFTER
+    record: bool | None = None
 
 
 class Session:
@@ -323,12 +323,12 @@ class Session:
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
         probes: Sequence[Probe] = (),
-        record_after: int = RECORD_AFTER,
+        record: bool | None = None,
     ) -> None:
         refuse_varied(learner)
         members = [Member(Setting("", learner), seed_of(seed)) for seed in seeds]
         options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype)
-        self._prepare(members, stream, dataclasses.replace(options, record_after=record_after))
+        self._prepare(members, stream, dataclasses.replace(options, record=record))
 
     @classmethod
     def of_members(cls, members: Sequence[Member], stream: Stream, options: Options) -> Session:
@@ -360,7 +360,7 @@ class Session:
         )
         self.sampler = Sampler(stream, self.seeds, problem, learner.draws(problem))
         learners = [member.setting.learner for member in members]
-        self.fleet = fleet_of(learners, problem, options.compiled, self.sampler.paces, options.record_after)
+        self.fleet = fleet_of(learners, problem, options.compiled, self.sampler.paces, options.record)
         self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
         self.milestones = learner.schedule
         self.measures = {probe.name: probe.begin(self) for probe in options.probes}
@@ -375,7 +375,9 @@ class Session:
     def events(self, state: TrainingState) -> Iterator[Event]:
         """Draw, step, evaluate, consolidate, until the stream is over."""
         if not state.when:
-            self._evaluate(state, full=True, task_end=False)
+            accuracy = self._evaluate(state, full=True, task_end=False)
+            if self.options.init == Random():
+                state.untrained = accuracy.clone()
             yield Begun(state)
         while state.task < self.tasks:
             if state.iteration == 0:
@@ -436,8 +438,9 @@ class Session:
         losses = torch.zeros(members, self.tasks, POINTS, dtype=torch.float64, device=self.device)
         diverged = torch.full((members, 2), -1, device=self.device)
         state = TrainingState(fleet, losses.new_zeros(members, self.tasks), losses, diverged)
-        random = fleet if self.options.init == Random() else self.first_state(Random())
-        state.untrained = self.evaluator.scores(self._prepared(state, random, 0), full=True, task=0)[0]
+        if self.options.init != Random():  # else what is measured before the first task is of an untrained network
+            random = self._prepared(state, self.first_state(Random()), 0)
+            state.untrained = self.evaluator.scores(random, full=True, task=0)[0]
         return state
 
     def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:

@@ -162,7 +162,7 @@ def squares(scores: Tensor, numbers: Tensor) -> Tensor:
 
 def scaled(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows as numbers a network can take: bytes become 0 ... 1, anything else keeps its values."""
-    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:

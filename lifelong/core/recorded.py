@@ -6,20 +6,21 @@ is recorded are pure functions of tensors, and the contract `recorded and eager 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
 from torch._ops import OpOverload
-from torch.fx import GraphModule, Node
+from torch._subclasses import FakeTensorMode
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-aten = torch.ops.aten
-# operations that hand on what they were given, where neither shape nor strides change
-LOOKS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default, aten.alias.default}
+from lifelong.core.passes import fold, tidy, whole_rows, write_into_what_dies
 
+aten = torch.ops.aten
 KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
 
 
@@ -42,11 +43,14 @@ class Recording:
             made.append(form)
             return results
 
-        with torch.no_grad():
+        # one mode for the shapes of all that is recorded; else every operation makes its own, and takes twice as long
+        with torch.no_grad(), tracing(TracingContext(FakeTensorMode())):
             graph = make_fx(flat)(*map(_copy, leaves))
         self.result = made[0]
-        _tidy(graph)
-        _write_into_what_dies(graph, owned)
+        tidy(graph)
+        fold(graph)
+        whole_rows(graph)
+        write_into_what_dies(graph, owned)
         self.graph = graph
         self._run: Callable[..., list[Tensor]] = graph.forward
         if compiled:
@@ -112,98 +116,3 @@ def _keep_kernels(graph: GraphModule) -> None:
 def _outside(kernel: OpOverload, *arguments: Any, **options: Any) -> Any:
     """A kernel called between compiled parts."""
     return kernel(*arguments, **options)
-
-
-def _tidy(graph: GraphModule) -> None:
-    """Take out what changes nothing: views of the shape that was there, and what nobody reads."""
-    for node in list(graph.graph.nodes):
-        idle = node.target in LOOKS or (node.target is aten.mul.Scalar and node.args[1] == 1)
-        if idle and _is_same(node, node.args[0]):
-            node.replace_all_uses_with(node.args[0])
-    graph.graph.eliminate_dead_code(is_impure_node=_is_needed)
-    graph.recompile()
-
-
-def _is_same(node: Node, source: Any) -> bool:
-    """Whether an operation hands on its source as it is."""
-    before, after = (each.meta.get("val") if isinstance(each, Node) else None for each in (source, node))
-    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
-        return False
-    return before.shape == after.shape and before.stride() == after.stride() and before.dtype == after.dtype
-
-
-def _is_needed(node: Node) -> bool:
-    """Whether a node does something besides giving its result."""
-    mutates = isinstance(node.target, OpOverload) and node.target._schema.is_mutable
-    return node.op in ("placeholder", "output") or mutates
-
-
-# where the first argument is read for the last time, its memory takes the result: a pass less over the memory
-IN_PLACE = {
-    aten.add.Tensor: aten.add_.Tensor,
-    aten.sub.Tensor: aten.sub_.Tensor,
-    aten.mul.Tensor: aten.mul_.Tensor,
-    aten.div.Tensor: aten.div_.Tensor,
-    aten.addcmul.default: aten.addcmul_.default,
-    aten.addcdiv.default: aten.addcdiv_.default,
-    aten.neg.default: aten.neg_.default,
-    aten.relu.default: aten.relu_.default,
-    aten.sqrt.default: aten.sqrt_.default,
-    aten.masked_fill.Scalar: aten.masked_fill_.Scalar,
-}
-COMMUTE = {aten.add.Tensor, aten.mul.Tensor}
-SMALL = 2**12  # numbers: below that a new tensor costs nothing
-
-
-def _write_into_what_dies(graph: GraphModule, owned: int) -> None:
-    """Elementwise operations on large tensors write into their first argument where nobody reads it afterwards.
-
-    The same kernels on the same numbers, so the results are the same to the bit.
-    """
-    nodes = list(graph.graph.nodes)
-    memory = _memories(nodes)
-    last = {memory[node]: -1 for node in nodes}  # of each memory, the last place where it is read
-    for place, node in enumerate(nodes):
-        for source in node.all_input_nodes:
-            last[memory[source]] = place if node.op != "output" else len(nodes)
-    free = {node for node in [n for n in nodes if n.op == "placeholder"][:owned]}
-    free |= {node for node in nodes if node.op == "call_function" and memory[node] is node}
-    for place, node in enumerate(nodes):
-        if node.target not in IN_PLACE or not _is_large(node):
-            continue
-        orders = (
-            [node.args, (*node.args[1::-1], *node.args[2:])]
-            if node.target in COMMUTE and not node.kwargs
-            else [node.args]
-        )
-        for arguments in orders:
-            first = arguments[0]
-            home = memory[first] if isinstance(first, Node) else None
-            if home is None or home not in free or last[home] != place or not _is_same(node, first):
-                continue
-            if any(memory[source] is home for source in node.all_input_nodes if source is not first):
-                continue
-            taken = memory[node]
-            node.target, node.args = IN_PLACE[node.target], arguments
-            last[home] = last[taken]
-            memory.update({other: home for other in nodes if memory[other] is taken})
-            break
-    graph.recompile()
-
-
-def _memories(nodes: Sequence[Node]) -> dict[Node, Node]:
-    """For each node the one that made the memory in which its result lies: itself, or what it is a view of."""
-    memory: dict[Node, Node] = {}
-    for node in nodes:
-        sources = node.all_input_nodes
-        made_anew = node.op != "call_function" or not sources
-        if isinstance(node.target, OpOverload):
-            views = any(result.alias_info is not None for result in node.target._schema.returns)
-            made_anew = not views and node.target is not aten._unsafe_view.default
-        memory[node] = node if made_anew else memory[sources[0]]
-    return memory
-
-
-def _is_large(node: Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.numel() >= SMALL and value.is_contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.optimisers.base import TaskEnds, check_fields, clipped, kernel_rate, rate_now, seeds_apart
+from lifelong.optimisers.base import TaskEnds, are_apart, check_fields, clipped, kernel_rate, rate_now, seeds_apart
 
 
 @dataclass(frozen=True)
@@ -97,19 +98,29 @@ def _adam_fused(record: Any, params: Any, gradients: Any, state: Any, progress: 
     state["count"] += 1
     # the kernel reads numbers one after another, and a gradient may be a view
     gradients = tree_map(Tensor.contiguous, clipped(gradients, record.clip, True))
-    p, g, first, second = map(seeds_apart, (params, gradients, state["first"], state["second"]))
-    kernel(
-        p,
-        g,
-        first,
-        second,
-        [],
-        [state["count"].flatten()[0]] * len(p),  # all seeds have taken as many steps
-        lr=kernel_rate(record, progress),
-        beta1=record.beta1,
-        beta2=record.beta2,
-        weight_decay=record.weight_decay,
-        eps=record.epsilon,
-        amsgrad=False,
-        maximize=False,
-    )
+    trees, counts = (params, gradients, state["first"], state["second"]), state["count"]
+
+    def update(leaves: Sequence[list[Tensor]], steps: list[Tensor], rate: Any) -> None:
+        kernel(
+            *leaves,
+            [],
+            steps,
+            lr=rate,
+            beta1=record.beta1,
+            beta2=record.beta2,
+            weight_decay=record.weight_decay,
+            eps=record.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    if not are_apart(progress):
+        leaves = [seeds_apart(tree) for tree in trees]
+        return update(leaves, [counts.flatten()[0]] * len(leaves[0]), kernel_rate(record, progress))
+    # seeds that have taken unequally many steps: each with its count, and where it depends on progress its rate
+    columns = [[leaf.unbind(0) for leaf in tree_leaves(tree)] for tree in trees]  # of each tree, by leaf and seed
+    if not record.scheduled:
+        leaves = [[piece for leaf in column for piece in leaf] for column in columns]
+        return update(leaves, [*counts.unbind(0)] * len(columns[0]), record.rate)
+    for s, (count, rate) in enumerate(zip(counts.unbind(0), kernel_rate(record, progress).unbind(0), strict=True)):
+        update([[leaf[s] for leaf in column] for column in columns], [count] * len(columns[0]), rate)

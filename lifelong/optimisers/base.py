@@ -48,7 +48,10 @@ class Optimiser(Protocol):
         ...
 
     def update_(self, params: Any, gradients: Any, state: Any, progress: float | Tensor) -> None:
-        """The same for a fleet, on stacked tensors [S, ...], in place."""
+        """The same for a fleet, on stacked tensors [S, ...], in place.
+
+        progress: of all seeds; or [S], of seeds that may have taken unequally many steps.
+        """
         ...
 
     def after_task(self, params: Any, state: Any) -> Any:
@@ -124,6 +127,11 @@ def clipped(gradients: Any, clip: float, stacked: bool) -> Any:
 
 
 LANES = 16  # floats that a processor's widest vector holds
+
+
+def are_apart(progress: Any) -> bool:
+    """Whether progress is of each seed by itself, [S]."""
+    return is_tensor(progress) and progress.ndim == 1
 
 
 def seeds_apart(tree: Any) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.optimisers.base import LANES, TaskEnds, check_fields, clipped, is_tensor, rate_now
+from lifelong.optimisers.base import LANES, TaskEnds, are_apart, check_fields, clipped, is_tensor, rate_now
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class SGD(TaskEnds):
                 g = g + p * self.weight_decay
             if self.momentum:
                 g = velocities[i].mul_(self.momentum).add_(g)
-            if is_tensor(rate) or p[0].numel() % (2 * LANES):
+            if are_apart(rate):
+                p.sub_(g * rate.to(p.dtype).view(-1, *[1] * (p.ndim - 1)))
+            elif is_tensor(rate) or p[0].numel() % (2 * LANES):
                 p.sub_(g * rate)  # by itself: a kernel of product and sum may round a tensor's last numbers otherwise
             else:
                 p.add_(g, alpha=-rate)  # two passes over the memory less

@@ -104,7 +104,7 @@ def test_contract_catches_a_python_decision_on_progress():
     with pytest.warns(NotRecorded, match="operation by operation") as caught:
         result = run(learner, stream, [0, 1])
     assert len(caught) == 1  # said once, and the numbers are those of eager steps
-    assert torch.equal(result.losses, run(learner, stream, [0, 1], record_after=-1).losses)
+    assert torch.equal(result.losses, run(learner, stream, [0, 1], record=False).losses)
 
 
 def test_contract_catches_a_branch_on_a_tensor():
@@ -132,6 +132,6 @@ def test_on_the_gpu(subject):
     """The same stream on the CPU and on the GPU, by captured steps, in float64."""
     learner = _learner(subject, Adam(0.01, epsilon=1e-4))
     cpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64)
-    gpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64, device="cuda", record_after=0)
+    gpu = run(learner, stream_for(subject), [0, 1], dtype=torch.float64, device="cuda", record=True)
     assert torch.equal(cpu.accuracy, gpu.accuracy)
     torch.testing.assert_close(cpu.losses, gpu.losses, rtol=1e-7, atol=1e-9)
