@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lifelong.core.batch import FinishedTask
 from lifelong.core.problem import Problem
+from lifelong.memory.drawn import Drawn, drawn
 
 State = dict[str, Any]
 
@@ -47,6 +48,10 @@ class PerClass:
     def filled(self, state: State) -> Tensor:
         """Which places hold a row, bool [G K]."""
         return state["filled"].flatten()
+
+    def pick(self, state: State, uniforms: Tensor, rows: int, replacement: bool = True) -> Drawn:
+        """R places of those that are filled, as `drawn` takes them."""
+        return drawn(self.filled(state), uniforms, rows, replacement)
 
     def insert(self, problem: Problem, state: State, task: FinishedTask, ticket: Tensor, **extra: Tensor) -> State:
         """The memory after a task: of each of its classes the rows with the smallest tickets [N]; extras [N, ...]."""

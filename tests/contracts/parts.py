@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lifelong.core.batch import normal
 from lifelong.core.looped import LoopedLearner, LoopedMember
 from lifelong.core.strategy import Requirements, Strategy
-from lifelong.memory import Reservoir, drawn, drawn_rows
+from lifelong.memory import Reservoir, drawn_rows
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.sgd import SGD
 
@@ -108,7 +108,7 @@ class SoftReplay(Strategy):
     def extend(self, problem, params, memory, batch):
         if not self.size:
             return batch
-        draw = drawn(Reservoir(self.size).filled(memory), batch.draws["place"], 5)
+        draw = Reservoir(self.size).pick(memory, batch.draws["place"], 5)
         row, task = drawn_rows(memory, draw)
         half = torch.full_like(draw.place, 0.5, dtype=problem.dtype)
         weight = draw.weight(half[0])

@@ -9,7 +9,7 @@ step each. An optimiser is a function from a list of tensors to a `torch.optim` 
 
 Numbers in (0, 1) that say which rows of a memory are replayed come as "place", in one of two shapes: [R] with replacement, where
 u means place floor(u x n) of n filled ones; [M] without, where the R filled places with the smallest numbers are taken (all
-of them, where fewer are filled). In a reservoir the places are in the order of their tickets, smallest first.
+of them, where fewer are filled). A reservoir's places are filled in order.
 
 Equation numbers are as remembered. Where a paper leaves room, the authors' or a well-known code was read, and the docstring
 says what it does: Mammoth (DER++, A-GEM), packnet's `prune.py`, FACIL's `bic.py`, Deep_SLDA, RanPAC, van de Ven's `vae.py`;
@@ -129,32 +129,37 @@ def der_plus_plus(
     The stream's loss has weight 1; an empty memory brings nothing. beta = 0 is DER.
 
     draws[t][i]: "place" and "place_again", see the top: the first for (x', z'), the second for (x'', y'');
-    "ticket" [B]: after the step, of all rows that were ever shown for the first time in their task, the M with the
-    smallest tickets are kept (a uniform sample, as Vitter's), each with its z.
+    "ticket" [B]: after the step, of all rows that were ever shown for the first time in their task, the first M are kept,
+    each with its z, and the n-th one after them takes the place floor(ticket x n) where it is below M (Vitter's R).
     """
     params = leaves(start)
     steps = optimiser(list(params.values()))
-    memory: list[tuple[float, Tensor, Tensor, Tensor, Tensor]] = []  # ticket, x, y, allowed, z; smallest ticket first
+    memory: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # x, y, allowed, z
+    seen = 0
     for t, batches in enumerate(tasks):
         for i, batch in enumerate(batches):
             logits = scores(params, batch.x)
             total = row_losses(logits, batch).mean()
             if memory:
                 chosen = [memory[k] for k in places(draws[t][i]["place"], len(memory), rows, replacement)]
-                x, z = torch.stack([row[1] for row in chosen]), torch.stack([row[4] for row in chosen])
+                x, z = torch.stack([row[0] for row in chosen]), torch.stack([row[3] for row in chosen])
                 squares = (scores(params, x) - z).pow(2)
                 if over == "allowed":
-                    allowed = torch.stack([row[3] for row in chosen])
+                    allowed = torch.stack([row[2] for row in chosen])
                     squares = (squares * allowed).sum(1) / allowed.sum(1)
                 total = total + alpha * (squares.sum(1).mean() if over == "sum" else squares.mean())
                 chosen = [memory[k] for k in places(draws[t][i]["place_again"], len(memory), rows, replacement)]
-                again = Rows(*(torch.stack([row[j] for row in chosen]) for j in (1, 2, 3)))
+                again = Rows(*(torch.stack([row[j] for row in chosen]) for j in (0, 1, 2)))
                 total = total + beta * loss(params, again)
             descend(steps, total)
             for b, ticket in enumerate(draws[t][i]["ticket"].tolist()):
-                if batch.first is None or batch.first[b]:
-                    memory.append((ticket, batch.x[b], batch.y[b], batch.allowed[b], logits[b].detach()))
-            memory = sorted(memory, key=lambda row: row[0])[:size]
+                if batch.first is not None and not batch.first[b]:
+                    continue
+                row, seen = (batch.x[b], batch.y[b], batch.allowed[b], logits[b].detach()), seen + 1
+                if len(memory) < size:
+                    memory.append(row)
+                elif int(ticket * seen) < size:
+                    memory[int(ticket * seen)] = row
     return detached(params)
 
 

@@ -120,22 +120,24 @@ def der_draws(seed, steps, replayed):
 
 @pytest.mark.parametrize("over", ["mean", "sum", "allowed"])
 def test_der_plus_plus_without_hidden_layers_by_hand(over):
-    """Three steps; the reservoir of 3 rows by sorting all tickets; scores kept as they were before the step."""
+    """Three steps; the reservoir of 3 rows by its rule; scores kept as they were before the step."""
     start, batches = network(1), [some_rows(i) for i in range(3)]
     draws, alpha, beta, size, replayed = der_draws(0, 3, 2), 0.7, 0.4, 3, 2
-    theta, came = matrix(start), []
+    theta, memory, count = matrix(start), [], 0
     for rows, drawn in zip(batches, draws, strict=True):
         gradient = slope(theta, rows)
-        if came:
-            memory = sorted(came, key=lambda row: row[0])[:size]
+        if memory:
             picked = [memory[int(u * len(memory))] for u in drawn["place"].tolist()]
-            x, z = with_ones(np.stack([row[1] for row in picked])), np.stack([row[3] for row in picked])
+            x, z = with_ones(np.stack([row[0] for row in picked])), np.stack([row[2] for row in picked])
             gradient = gradient + alpha * 2 * x.T @ (x @ theta - z) / (replayed * (1 if over == "sum" else CLASSES))
             picked = [memory[int(u * len(memory))] for u in drawn["place_again"].tolist()]
-            x, y = with_ones(np.stack([row[1] for row in picked])), np.array([row[2] for row in picked])
+            x, y = with_ones(np.stack([row[0] for row in picked])), np.array([row[1] for row in picked])
             gradient = gradient + beta * x.T @ (softmax(x @ theta) - np.eye(CLASSES)[y]) / replayed
         z = with_ones(rows.x.numpy()) @ theta
-        came += list(zip(drawn["ticket"].tolist(), rows.x.numpy(), rows.y.tolist(), z, strict=True))
+        for ticket, *row in zip(drawn["ticket"].tolist(), rows.x.numpy(), rows.y.tolist(), z, strict=True):
+            count += 1
+            place = count - 1 if count <= size else int(ticket * count)
+            memory[place : place + 1] = [row] if place < size else memory[place : place + 1]
         theta = theta - RATE * gradient
     ours = plain.der_plus_plus(start, [batches[:2], batches[2:]], descent, [draws[:2], draws[2:]], size=size, rows=replayed,
                                alpha=alpha, beta=beta, over=over)  # fmt: skip

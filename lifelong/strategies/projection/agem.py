@@ -10,7 +10,7 @@ import torch
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
-from lifelong.memory import PerClass, drawn, drawn_rows, draws_of
+from lifelong.memory import PerClass, drawn_rows, draws_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AGEM(Strategy):
         if not self.per_class:
             return grads, {}
         rows, net = self.rows or len(batch.row[batch.stream]), grads["net"]
-        draw = drawn(self.memory.filled(memory), batch.draws["place"], rows, self.replacement)
+        draw = self.memory.pick(memory, batch.draws["place"], rows, self.replacement)
         weight = draw.weight(batch.weight.new_ones(()))
         reference = problem.gradient(params, *drawn_rows(memory, draw), weight)["net"]
         dot = torch.stack([(gradient * reference[name]).sum() for name, gradient in net.items()]).sum()

@@ -10,7 +10,7 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
-from lifelong.memory import PerClass, drawn, draws_of, replayed
+from lifelong.memory import PerClass, draws_of, replayed
 from lifelong.strategies.distillation.lwf import soft_cross_entropy
 from lifelong.strategies.replay.lines import fitted_line
 
@@ -72,8 +72,7 @@ class BiC(Strategy):
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows, each with the weight of a row of the stream."""
         rows, shown = self.rows or len(batch.row[batch.stream]), batch.shown[batch.stream].sum()
-        filled = PerClass(self.per_class).filled(memory["exemplars"])
-        draw = drawn(filled, batch.draws["place"], rows, self.replacement)
+        draw = PerClass(self.per_class).pick(memory["exemplars"], batch.draws["place"], rows, self.replacement)
         share = shown.to(problem.dtype) / (shown + draw.valid.sum())
         return replayed(problem, batch, memory["exemplars"], draw, share)
 

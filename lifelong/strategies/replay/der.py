@@ -10,7 +10,7 @@ from torch import Tensor
 from lifelong.core.batch import Batch, Memory, Outputs, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Shapes, Strategy, require
-from lifelong.memory import Drawn, Reservoir, drawn, drawn_rows, draws_of
+from lifelong.memory import Drawn, Reservoir, drawn_rows, draws_of
 
 
 class _DarkReplay(Strategy):
@@ -37,7 +37,7 @@ class _DarkReplay(Strategy):
 
     def _drawn(self, memory: Memory, batch: Batch, name: str) -> Drawn:
         rows = self.rows or len(batch.row[batch.stream])
-        return drawn(self.memory.filled(memory), batch.draws[name], rows, self.replacement)
+        return self.memory.pick(memory, batch.draws[name], rows, self.replacement)
 
     def draws(self, problem: Problem) -> Shapes:
         """Which places are replayed, and a ticket for each row of the stream."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
-from lifelong.memory import PerClass, Reservoir, drawn, draws_of, replayed
+from lifelong.memory import PerClass, Reservoir, draws_of, replayed
 
 WEIGHTINGS = ("tasks", "equal")
 
@@ -67,7 +67,7 @@ class Replay(Strategy):
         if not self.size:
             return batch
         rows = self.rows or len(batch.row[batch.stream])
-        draw = drawn(self.memory.filled(memory), batch.draws["place"], rows, self.replacement)
+        draw = self.memory.pick(memory, batch.draws["place"], rows, self.replacement)
         return replayed(problem, batch, memory, draw, share_of_new(self.weighting, memory["done"]))
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
@@ -123,7 +123,7 @@ class ClassReplay(Strategy):
         if not self.per_class:
             return batch
         rows = self.rows or len(batch.row[batch.stream])
-        draw = drawn(self.memory.filled(memory), batch.draws["place"], rows, self.replacement)
+        draw = self.memory.pick(memory, batch.draws["place"], rows, self.replacement)
         return replayed(problem, batch, memory, draw, share_of_new(self.weighting, memory["done"]))
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
