@@ -79,6 +79,95 @@ def test_recording_leaves_the_arguments_as_they_were():
     assert torch.equal(recording(a, b), (before + b) * 2) and torch.equal(a, before + b)
 
 
+TABLE = torch.arange(60 * 20, dtype=torch.uint8).view(60, 4, 5)
+
+
+def by_parts(first, second):
+    """Rows of a table, looked up in two parts: converted alike; not alike; and one of them read by itself, too."""
+    rows = lambda place, most=255: TABLE[place].to(torch.float32) / most  # noqa: E731
+    shared = rows(second)
+    return [torch.cat([rows(first), rows(second)], 1), torch.cat([rows(first), rows(second, 7)], 1),
+            torch.cat([rows(first), shared], 1), shared * 2]  # fmt: skip
+
+
+def counted(x):
+    """What depends on no argument, of which some is handed out and some is written into."""
+    zeros, ones = torch.zeros_like(x), torch.ones_like(x)
+    held = torch.zeros(x.shape[0], dtype=torch.int64)
+    held.index_put_((torch.tensor([0, 2]),), torch.tensor(5))
+    return (
+        x * ones + torch.arange(len(x)).view(-1, 1),
+        zeros,
+        held,
+        zeros.scatter_add(0, held.clamp(max=2)[None], x[:1]),
+    )
+
+
+def descended(p, x, d, again):
+    """Parameters that a product moves; again: whether the product is also read elsewhere."""
+    g = torch.bmm(x.transpose(1, 2), d)
+    p.add_(g, alpha=-0.1)
+    return p, d + 1, g.sum() if again else x
+
+
+def operations(recording: Recording) -> list[str]:
+    return [str(node.target) for node in recording.graph.graph.nodes]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fewer_operations_give_the_same_numbers(dtype):
+    random = torch.Generator().manual_seed(1)
+    places = [torch.randint(-60, 60, (3, size), generator=random) for size in (2, 7)]
+    x = torch.rand(3, 3, generator=random, dtype=dtype)
+    for function, given in ((by_parts, places), (counted, [x])):
+        recording, expected = Recording(function, *given), function(*given)
+        for _ in range(3):  # what was handed out is the caller's, who may write into it
+            results = recording(*given)
+            equal(results, expected, function.__name__)
+            for result in results:
+                result.fill_(7)
+    looked_up = operations(Recording(by_parts, *places))
+    assert looked_up.count("aten.index_select.default") == 1 + 2 + 2 and looked_up.count("aten.cat.default") == 3
+    assert not any("ones" in name or "arange" in name for name in operations(Recording(counted, x)))
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_a_product_is_added_some_members_at_a_time(members, again):
+    random = torch.Generator().manual_seed(2)
+    p, x, d = (torch.rand(members, *shape, generator=random) for shape in ((700, 160), (6, 700), (6, 160)))
+    recording = Recording(lambda p, x, d: descended(p, x, d, again), p, x, d, owned=1)
+    in_pieces = any("_add_product" in name for name in operations(recording))
+    assert in_pieces == (members > 2 and not again)
+    equal(recording(p.clone(), x, d), descended(p.clone(), x, d, again), "piece by piece")
+
+
+@pytest.mark.parametrize("optimiser", [SGD(0.1), Adam(0.01), AdamW(0.01, schedule="cosine")], ids=repr)
+def test_what_is_recorded_is_interpreted(optimiser):
+    """An optimiser's kernel stays between two pieces; none of them is lost, and no piece stays Python's."""
+    learner = Learner(MLP(20), parse("EWC(10.0) + Replay(size=20)", "strategies"), optimiser)
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "task", budget=Budget(iterations=5, batch=10))
+    session = Session(learner, stream, [0, 1], record=True)
+    learned(session)
+    playback = session.fleet.playback
+    assert playback is not None and playback.recording.run is not playback.recording.graph.forward
+
+
+def test_what_the_interpreter_does_not_know_stays_pythons():
+    def sizes(x, y):
+        return [torch.bincount(x, minlength=4), *torch.ops.aten.split_with_sizes(y, [1, 2])]
+
+    def broken(*arguments, **options):
+        raise RuntimeError("not known")
+
+    given = torch.tensor([0, 3, 3]), torch.rand(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.jit, "trace", broken)
+        recording = Recording(sizes, *given)
+    assert recording.run == recording.graph.forward
+    equal(recording(*given), sizes(*given), "played from Python")
+
+
 def test_other_shapes_go_through_the_function_itself():
     double = recorded(lambda x: x * 2)
     for size in (3, 3, 4):
@@ -119,8 +208,13 @@ def test_blocks_of_steps_are_the_steps_one_by_one(strategy, optimiser, budget):
         equal((state.losses, torch.stack(state.accuracy, 1)), (result.losses, result.accuracy), f"curves, {most}")
 
 
-def test_members_that_are_through_stay_as_they_are_in_a_block():
-    learner = Learner(MLP(20), parse("Replay(size=20)", "strategies"), Adam(0.01))
+@pytest.mark.parametrize(
+    "optimiser",
+    [Adam(0.01), AdamW(0.01, schedule="cosine"), SGD(0.1, momentum=0.9, schedule="linear"), SGD(0.1)],
+    ids=repr,
+)
+def test_members_that_are_through_stay_as_they_are_in_a_block(optimiser):
+    learner = Learner(MLP(20), parse("Replay(size=20)", "strategies"), optimiser)
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "class", budget=Budget(epochs=1, batch=10))
     seeds = [0, 1, 4]
     steps = Session(learner, stream, seeds).sampler.steps

@@ -39,10 +39,12 @@ class Evaluator:
         row, number = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
         valid = torch.zeros(shape, dtype=torch.bool)
         for s, parts in enumerate(chosen):
-            count = sum(map(len, parts))
-            row[s] = parts[0][0]  # padding repeats a row of the first task: it is not counted
-            row[s, :count], valid[s, :count] = torch.cat(parts), True
-            number[s, :count] = torch.cat([torch.full((len(part),), t) for t, part in enumerate(parts)])
+            rows = torch.cat(parts)
+            # in the order of the dataset, in which the members' rows may be the same
+            order, count = rows.argsort(stable=True), len(rows)
+            numbers = torch.cat([torch.full((len(part),), t) for t, part in enumerate(parts)])[order]
+            row[s], number[s] = rows[order[0]], numbers[0]  # padding repeats the first row: it is not counted
+            row[s, :count], number[s, :count], valid[s, :count] = rows[order], numbers, True
         return row.to(self.device), number.to(self.device), valid.to(self.device)
 
     def _chosen(self, rows: Tensor, seed: Seed, task: int, share: int | None) -> Tensor:
@@ -60,11 +62,12 @@ class Evaluator:
         row, number, valid = self._kept[full]
         correct = torch.zeros(len(self.seeds), self.tasks, dtype=torch.float64, device=self.device)
         total = torch.zeros_like(correct)
+        shared = self.fleet.problem.alike_in_all_tasks and bool((row == row[:1]).all())
         told = number if self.stream.setting == "task" else torch.full_like(number, -1)
         with torch.no_grad():
             pieces = zip(*(value.split(CHUNK, 1) for value in (row, number, valid, told)), strict=True)
             for r, t, v, shown in pieces:
-                scores = self.fleet.predict(prepared, r, t, shown)
+                scores = self.fleet.predict(prepared, r[0] if shared else r, t, shown)
                 right = self._answers(scores, t, task) == torch.func.vmap(self._labels)(self.index, r, t)
                 points = right.to(torch.float64)
                 if "numeric" in self.index:

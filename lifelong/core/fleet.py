@@ -68,7 +68,10 @@ class Fleet(Protocol):
         ...
 
     def predict(self, state: Any, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
-        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
+        """Scores [S, B, C] for rows [S, B], or [B] where all members see the same; task, told: [S, B].
+
+        `told` is the task number that the learner may know, -1 where it is withheld.
+        """
         ...
 
     def answer(self, state: Any, x: Tensor, told: int = -1) -> Tensor:
@@ -339,8 +342,7 @@ class MappedFleet:
         return torch.func.vmap(alone)(self.problem.index, self.values, state)
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
-        """Scores [S, B, C] for rows [S, B]; `told` is the task number the learner may know, -1 where withheld."""
-
+        """Scores [S, B, C] for rows [S, B] or [B]."""
         arguments = (state, row, task, told)
         self.predicted += len(self.learners)
         if self.prediction is None and self.record_predictions and self.predicted > RECORD_PREDICTIONS:
@@ -354,11 +356,15 @@ class MappedFleet:
         return self.prediction(*arguments)
 
     def _predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
-        def alone(index: Any, values: Any, member: State, r: Tensor, t: Tensor, shown: Tensor) -> Tensor:
+        def alone(index: Any, values: Any, member: State, seen: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             learner, problem = self._member(index, values)
-            return learner.predict(problem, member, problem.x(r, t), shown)
+            return learner.predict(problem, member, seen if row.ndim == 1 else problem.x(seen, t), shown)
 
-        return torch.func.vmap(alone)(self.problem.index, self.values, state, row, task, told)
+        seen = row
+        if row.ndim == 1:  # looked up once for all members
+            x = self.problem.x(row, task[0])
+            seen = x.expand(len(task), *x.shape)
+        return torch.func.vmap(alone)(self.problem.index, self.values, state, seen, task, told)
 
     def on(self, problem: Problem) -> MappedFleet:
         """The same members on another dataset."""
@@ -511,7 +517,8 @@ class LoopedFleet:
         scores = []
         for s, member in enumerate(state):
             problem = self._problem(s)
-            scores.append(member.predict(problem, problem.x(row[s], task[s]), told[s]))
+            rows = row if row.ndim == 1 else row[s]
+            scores.append(member.predict(problem, problem.x(rows, task[s]), told[s]))
         return torch.stack(scores)
 
     def answer(self, state: list[Any], x: Tensor, told: int = -1) -> Tensor:

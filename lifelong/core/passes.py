@@ -6,29 +6,35 @@ Each pass rewrites a graph of aten operations in place, and keeps every result e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 aten = torch.ops.aten
 # operations that hand on what they were given, where neither shape nor strides change
 LOOKS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default, aten.alias.default}
 # of what these make, only the shape depends on their argument
-FILLED = {
+FILLED: dict[Any, int] = {
     aten.new_zeros.default: 0,
     aten.zeros_like.default: 0,
     aten.new_ones.default: 1,
     aten.ones_like.default: 1,
 }
+# an optimiser's kernels: they write into lists of tensors, and return nothing
+KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
 FOLDED = 2**16  # numbers: larger constants are made anew, and need not be held
 
 
 def tidy(graph: GraphModule) -> None:
-    """Take out what changes nothing: views of the shape that was there, products with one, and what nobody reads."""
+    """Take out what changes nothing: views of the shape that was there, constants read twice, and what nobody reads."""
+    constants: dict[Any, Node] = {}
     for node in list(graph.graph.nodes):
+        if node.op == "get_attr":
+            node.replace_all_uses_with(constants.setdefault(node.target, node))
         idle = node.target in LOOKS or (node.target is aten.mul.Scalar and node.args[1] == 1)
         if idle and is_same(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
@@ -84,8 +90,66 @@ def _value(node: Node, values: dict[Node, Tensor]) -> Tensor:
         like = node.meta["val"]
         made = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
         return made.fill_(FILLED[node.target])
-    arguments = torch.fx.node.map_arg((node.args, node.kwargs), lambda source: values[source])
-    return node.target(*arguments[0], **arguments[1])
+    assert isinstance(node.target, OpOverload)
+    arguments, options = map_arg((node.args, node.kwargs), lambda source: values[source])
+    return node.target(*arguments, **options)
+
+
+EXACT = {aten._to_copy.default, aten.div.Tensor, aten.div_.Tensor, aten.mul.Tensor}  # the same wherever a number stands
+
+
+class _Found(NamedTuple):
+    """Rows that one index brought, and the operations on them since, the last one first."""
+
+    table: Node
+    place: Node
+    steps: list[Node]
+
+    def alike(self, other: _Found) -> bool:
+        """Whether another's rows are of the same table, and were converted alike."""
+        words = [[(node.target, node.args[1:], node.kwargs) for node in each.steps] for each in (self, other)]
+        return self.table is other.table and words[0] == words[1]
+
+
+def look_up_together(graph: GraphModule) -> None:
+    """Look rows up once that are looked up in parts, converted alike and put together: the stream's and the memories'."""
+    for node in list(graph.graph.nodes):
+        if node.target is not aten.cat.default:
+            continue
+        sources, dim = node.args[0], node.args[1] if len(node.args) > 1 else 0
+        parts = [part for part in map(_looked_up, sources) if part is not None]
+        if len(parts) < max(2, len(sources)) or not all(part.alike(parts[0]) for part in parts):
+            continue
+        if not 0 <= dim < parts[0].place.meta["val"].ndim:
+            continue
+        with graph.graph.inserting_before(node):
+            together = graph.graph.call_function(aten.cat.default, ([part.place for part in parts], dim))
+            together.meta["val"] = torch.cat([part.place.meta["val"] for part in parts], dim)
+            found = graph.graph.call_function(aten.index.Tensor, (parts[0].table, [together]))
+            found.meta["val"] = parts[0].table.meta["val"][together.meta["val"]]
+            for step in reversed(parts[0].steps):
+                shape = found.meta["val"].shape
+                assert isinstance(step.target, OpOverload)
+                found = graph.graph.call_function(step.target, (found, *step.args[1:]), step.kwargs)
+                found.meta["val"] = step.meta["val"].new_empty(shape)
+        node.replace_all_uses_with(found)
+        for gone in [node, *(step for part in parts for step in part.steps)]:
+            graph.graph.erase_node(gone)
+    _clean(graph)
+
+
+def _looked_up(node: Node) -> _Found | None:
+    """Rows of a table that one index brought, if these are."""
+    steps: list[Node] = []
+    while node.target in EXACT and len(node.users) == 1 and node.all_input_nodes == [node.args[0]]:
+        steps.append(node)
+        (node,) = node.all_input_nodes
+    if node.target is not aten.index.Tensor or len(node.users) > 1:
+        return None
+    table, places = cast("tuple[Node, list[Node]]", node.args)
+    if len(places) != 1 or places[0].meta["val"].dtype != torch.int64 or table.meta["val"].ndim < 2:
+        return None
+    return _Found(table, places[0], steps)
 
 
 def whole_rows(graph: GraphModule) -> None:
@@ -110,6 +174,43 @@ def whole_rows(graph: GraphModule) -> None:
     _clean(graph)
 
 
+PIECE = 160_000  # numbers of a product that stay in a core's cache until they are read again
+
+
+def descend_piecewise(graph: GraphModule) -> None:
+    """Add a product to what it changes some members at a time, so that the cache holds it in between.
+
+    As gradient descent does with the gradient of a layer: g = x^T d, p <- p - rate g.
+    """
+    nodes = list(graph.graph.nodes)
+    memory, at = memories(nodes), {node: place for place, node in enumerate(nodes)}
+    for node in nodes:
+        product = node.args[1] if node.target is aten.add_.Tensor else None
+        if not isinstance(product, Node) or product.target is not aten.bmm.default or len(product.users) > 1:
+            continue
+        value = product.meta["val"]
+        if value.device.type != "cpu" or not is_same(node, product) or value.numel() < 2 * PIECE:
+            continue
+        read = {memory[source] for source in product.all_input_nodes}
+        between = nodes[at[product] + 1 : at[node] + 1]
+        if value[0].numel() > PIECE or any(memory[each] in read for other in between for each in _written(other)):
+            continue
+        with graph.graph.inserting_before(node):
+            arguments = (node.args[0], *product.args, node.kwargs.get("alpha", 1), PIECE // value[0].numel())
+            added = graph.graph.call_function(_add_product, arguments)
+        added.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(added)
+        graph.graph.erase_node(node)
+    _clean(graph)
+
+
+def _add_product(to: Tensor, left: Tensor, right: Tensor, alpha: float, members: int) -> Tensor:
+    """to + alpha left @ right, in place, so many members at a time."""
+    for piece, a, b in zip(to.split(members), left.split(members), right.split(members), strict=True):
+        piece.add_(torch.bmm(a, b), alpha=alpha)
+    return to
+
+
 def _clean(graph: GraphModule) -> None:
     graph.graph.eliminate_dead_code(is_impure_node=_is_needed)
     graph.recompile()
@@ -125,11 +226,13 @@ def is_same(node: Node, source: Any) -> bool:
 
 def _is_needed(node: Node) -> bool:
     """Whether a node does something besides giving its result."""
-    return node.op in ("placeholder", "output") or bool(_written(node))
+    return node.op in ("placeholder", "output") or node.target is _add_product or bool(_written(node))
 
 
 def _written(node: Node) -> list[Node]:
     """The nodes into whose memory an operation writes."""
+    if node.target is _add_product:
+        return [each for each in node.args[:1] if isinstance(each, Node)]
     if not isinstance(node.target, OpOverload) or not node.target._schema.is_mutable:
         return []
     written: list[Node] = []

@@ -68,6 +68,11 @@ class Problem:
             x = torch.cat([x.flatten(1), self.index["task_embedding"][task].to(self.dtype)], 1)
         return x
 
+    @property
+    def alike_in_all_tasks(self) -> bool:
+        """Whether the network sees a row in the same way whatever the task, and the member."""
+        return not {"permutation", "angle", "task_embedding"} & self.index.keys()
+
     def y(self, row: Tensor, task: Tensor) -> Tensor:
         """Classes of the stream as training shows them, int64 [B]; -1 where the label is missing."""
         if "given" not in self.index:

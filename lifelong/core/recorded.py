@@ -18,10 +18,16 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from lifelong.core.passes import fold, tidy, whole_rows, write_into_what_dies
-
-aten = torch.ops.aten
-KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
+from lifelong.core.interpreted import interpreted
+from lifelong.core.passes import (
+    KERNELS,
+    descend_piecewise,
+    fold,
+    look_up_together,
+    tidy,
+    whole_rows,
+    write_into_what_dies,
+)
 
 
 class Recording:
@@ -49,13 +55,18 @@ class Recording:
         self.result = made[0]
         tidy(graph)
         fold(graph)
+        look_up_together(graph)
         whole_rows(graph)
+        if not compiled:
+            descend_piecewise(graph)
         write_into_what_dies(graph, owned)
         self.graph = graph
-        self._run: Callable[..., list[Tensor]] = graph.forward
+        self.run: Callable[..., list[Tensor]] = graph.forward
+        if all(leaf.device.type == "cpu" for leaf in leaves) and not compiled:
+            self.run = interpreted(graph, list(map(_copy, leaves)))
         if compiled:
             _keep_kernels(graph)
-            self._run = torch.compile(graph)
+            self.run = torch.compile(graph)
             self.play(*map(_copy, leaves))  # compiled now, so that what cannot be is found here
 
     def fits(self, arguments: Any) -> bool:
@@ -66,7 +77,7 @@ class Recording:
     def play(self, *leaves: Tensor) -> list[Tensor]:
         """The leaves of the function's result, from those of its arguments."""
         with torch.no_grad():
-            return self._run(*leaves)
+            return self.run(*leaves)
 
     def __call__(self, *arguments: Any) -> Any:
         """As the function itself, on arguments that fit."""

@@ -31,15 +31,20 @@ def draws_of(size: int, rows: int, replacement: bool) -> tuple[int, ...]:
     return (rows,) if replacement else (size,)
 
 
-def drawn(filled: Tensor, uniforms: Tensor, rows: int, replacement: bool = True) -> Drawn:
+def filled_first(filled: Tensor) -> Tensor:
+    """All places, int64 [M], those that are filled, bool [M], before the others."""
+    return filled.to(torch.int8).argsort(descending=True, stable=True)
+
+
+def drawn(filled: Tensor, uniforms: Tensor, rows: int, replacement: bool = True, order: Tensor | None = None) -> Drawn:
     """R places of those that are filled, bool [M], uniformly: uniforms [R] with replacement, else [M].
 
     With replacement the numbers choose among the filled places in order; without, the filled places with the smallest
-    numbers are taken.
+    numbers are taken. order: that of `filled_first`, where it is at hand.
     """
     count = filled.sum()
     if replacement:
-        order = filled.to(torch.int8).argsort(descending=True, stable=True)  # the filled places first
+        order = filled_first(filled) if order is None else order
         nth = (uniforms * count).to(torch.int64).clamp(max=len(filled) - 1)
         return Drawn(order[nth], (count > 0).expand(len(nth)))
     wanted = min(rows, len(filled))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lifelong.core.batch import FinishedTask
 from lifelong.core.problem import Problem
-from lifelong.memory.drawn import Drawn, drawn
+from lifelong.memory.drawn import Drawn, drawn, filled_first
 
 State = dict[str, Any]
 
@@ -22,7 +22,8 @@ class PerClass:
     Where a class comes back in a later task, the rows with the smallest tickets of all its tasks are kept: a uniform
     sample of them.
 
-    State: row, task int64, filled bool, ticket [G, K], infinite where the place is empty; and the extras, [G, K, ...].
+    State: row, task int64, filled bool, ticket [G, K], infinite where the place is empty; order int64 [G K], all places,
+    the filled ones first; and the extras, [G, K, ...].
     """
 
     size: int
@@ -42,7 +43,8 @@ class PerClass:
         kept = {name: value.new_zeros(*shape, *value.shape) for name, value in extra.items()}
         return {
             "row": first, "task": torch.zeros_like(first), "filled": torch.zeros_like(first, dtype=torch.bool),
-            "ticket": torch.full(shape, torch.inf, device=problem.device), **kept,
+            "ticket": torch.full(shape, torch.inf, device=problem.device),
+            "order": torch.arange(first.numel(), device=problem.device), **kept,
         }  # fmt: skip
 
     def filled(self, state: State) -> Tensor:
@@ -51,7 +53,7 @@ class PerClass:
 
     def pick(self, state: State, uniforms: Tensor, rows: int, replacement: bool = True) -> Drawn:
         """R places of those that are filled, as `drawn` takes them."""
-        return drawn(self.filled(state), uniforms, rows, replacement)
+        return drawn(self.filled(state), uniforms, rows, replacement, state["order"])
 
     def insert(self, problem: Problem, state: State, task: FinishedTask, ticket: Tensor, **extra: Tensor) -> State:
         """The memory after a task: of each of its classes the rows with the smallest tickets [N]; extras [N, ...]."""
@@ -72,7 +74,8 @@ class PerClass:
             came = {name: value.repeat(problem.tasks, *[1] * (value.ndim - 1)) for name, value in came.items()}
         came["ticket"] = came["ticket"].masked_fill(~ours, torch.inf)
         kept, best = torch.cat([came["ticket"], state["ticket"]], 1).topk(self.size, dim=1, largest=False)
-        new = {**state, "ticket": kept, "filled": kept.isfinite()}
+        filled = kept.isfinite()
+        new = {**state, "ticket": kept, "filled": filled, "order": filled_first(filled.flatten())}
         for name in (name for name in came if name != "ticket"):
             both = torch.cat([came[name], state[name]], 1)
             more = [1] * (both.ndim - 2)
