@@ -21,7 +21,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "replay": ("Replay", {"mem_size": 1000}),
 }
 # its Fisher is the square of the mean gradient of a batch, mean over batches
-OURS = {"fine-tuning": "FineTuning()", "EWC": "EWC(strength=2.0, fisher='batch')", "replay": "ClassReplay(per_class=100)"}
+OURS = {
+    "fine-tuning": "FineTuning()",
+    "EWC": "EWC(strength=2.0, fisher='batch')",
+    "replay": "ClassReplay(per_class=100)",
+}
 
 
 def benchmark_of(stream: Stream, rows: int = 0) -> Any:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from lifelong import metrics
 from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_accuracy, few_shot_probes, read_shots
-from lifelong.adaptation.methods import Block, FullFineTuning, Scratch, TransferError
+from lifelong.adaptation.methods import FullFineTuning, Scratch, SurgicalFineTuning, TransferError
 from lifelong.contracts.learners import _Killed, equal, tiny
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stopped, run
@@ -274,7 +274,7 @@ def test_what_has_no_matrix_is_refused():
     with pytest.raises(TransferError, match="at least 2 tasks"):
         transfer_matrices(learner, tiny(tasks=1), [0], [FullFineTuning()], protocol)
     with pytest.raises(ConfigurationError, match="layer7"):
-        transfer_matrices(learner, tiny(), [0], [Block("layer7")], protocol)
+        transfer_matrices(learner, tiny(), [0], [SurgicalFineTuning("layer7")], protocol)
 
 
 def test_wide_matrices_fit_narrow_pages():
@@ -385,7 +385,7 @@ def test_the_command_distil(cli):
 
 BAD = {
     "unknown method": (["transfer", "split-blobs", "--adaptation", "LinearProb()"], "LinearProbe"),
-    "unknown block": (["transfer", "split-blobs", "--adaptation", "Block('layer9')"], "layer0"),
+    "unknown block": (["transfer", "split-blobs", "--adaptation", "SurgicalFineTuning('layer9')"], "layer0"),
     "a share of no share": (["transfer", "split-blobs", "--adaptation", "ProbeThenFineTune(2.0)"], "0 ... 1"),
     "too many shots": (["transfer", "split-blobs", "--shots", "500"], "ask for fewer"),
     "no shots": (["transfer", "split-blobs", "--shots", ""], "1,5,10"),

@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.adaptation.few_shot import FewShot as FewShot
     from lifelong.adaptation.few_shot import FewShotProbe as FewShotProbe
     from lifelong.adaptation.methods import AdaptationMethod as AdaptationMethod
-    from lifelong.adaptation.methods import Block as Block
     from lifelong.adaptation.methods import FullFineTuning as FullFineTuning
     from lifelong.adaptation.methods import LinearProbe as LinearProbe
     from lifelong.adaptation.methods import ProbeThenFineTune as ProbeThenFineTune
     from lifelong.adaptation.methods import Scratch as Scratch
+    from lifelong.adaptation.methods import SurgicalFineTuning as SurgicalFineTuning
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
 else:
     __getattr__, __dir__ = offered(__name__, partial(found, "adaptations"))

@@ -81,21 +81,21 @@ class ProbeThenFineTune:
 
 
 @dataclass(frozen=True)
-class Block:
+class SurgicalFineTuning:
     """Surgical fine-tuning: train one block of the trunk and leave the others (Lee et al., 2023).
 
     The paper keeps the source's head, since its tasks share their classes, and trains the block alone; here the head is
-    a fresh one, and is trained with the block. name: of the block's parameters, as in "layer0" or "layer0,layer1".
+    a fresh one, and is trained with the block. block: its parameters' names, as in "layer0" or "layer0,layer1".
     """
 
-    name: str = "layer0"
+    block: str = "layer0"
 
     def phases(self, learner: Learner, steps: int) -> Phases:
         """One learner that trains the block and the head. Raises ModelError where the network has no such block."""
-        return ((replace(learner, trainable=f"{self.name},head"), steps),)
+        return ((replace(learner, trainable=f"{self.block},head"), steps),)
 
 
-METHODS = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, Block)
+METHODS = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, SurgicalFineTuning)
 
 
 def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net:

@@ -4,11 +4,11 @@ Each has draws and init, insert and pick; the state is a dictionary of tensors, 
 travels with a row (scores, features, a weight) is an extra: named tensors, one entry for each kept row.
 """
 
-from lifelong.memory.drawn import Drawn, drawn, drawn_rows, draws_of, replayed
+from lifelong.memory.drawn import Drawn, drawn, drawn_rows, draws_of, filled_first, replayed
 from lifelong.memory.per_class import PerClass
 from lifelong.memory.reservoir import Reservoir
 
-__all__ = ["Drawn", "PerClass", "Reservoir", "drawn", "drawn_rows", "draws_of", "replayed"]
+__all__ = ["Drawn", "PerClass", "Reservoir", "drawn", "drawn_rows", "draws_of", "filled_first", "replayed"]
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lifelong.core.files import RunError, filled, load_tensors, named, save_tensors
 from lifelong.core.stopped import Stopped
-from lifelong.meta.pretraining import Event, Stepped, TrainingState
+from lifelong.meta.pretraining import Event, PretrainingState, Stepped
 from scenarios.errors import ConfigurationError
 
 STRUCTURE = "structure"  # under which a file says how its tensors hang together
@@ -94,7 +94,7 @@ class Checkpoints:
     asked: Callable[[], bool] = _never
     saved: float = field(default_factory=time.monotonic)
 
-    def restore(self, state: TrainingState) -> TrainingState:
+    def restore(self, state: PretrainingState) -> PretrainingState:
         """The saved state, or the state as given. Raises RunError where it is another request's.
 
         Raises StateError, before anything is learned, where what will be learned could not be written.

@@ -30,7 +30,7 @@ class Diverged(InitialisationError):
 
 
 @dataclass
-class TrainingState:
+class PretrainingState:
     """Where the outer loop stands: all that a checkpoint holds. Every leaf of meta and optimiser is [S, ...].
 
     losses: [S] of each iteration; validated: iterations and scores [S, E]; seconds: of training, on the wall's clock.
@@ -49,7 +49,7 @@ class TrainingState:
 class Event:
     """Something that happened, the state after it, and how many iterations there will be."""
 
-    state: TrainingState
+    state: PretrainingState
     iterations: int
     __repr__ = in_brief
 
@@ -76,7 +76,7 @@ Consumer = Callable[[Event], None]
 class Checkpointer(Protocol):
     """Who saves the outer loop; `lifelong.meta.files` has the one that writes to disk."""
 
-    def restore(self, state: TrainingState) -> TrainingState:
+    def restore(self, state: PretrainingState) -> PretrainingState:
         """The saved state, or the state as given."""
         ...
 
@@ -91,7 +91,7 @@ class Learned:
 
     method: InitialisationLearner
     seeds: tuple[int, ...]
-    state: TrainingState
+    state: PretrainingState
     __repr__ = in_brief
 
     @property
@@ -146,7 +146,7 @@ def pretrain(
 
 def begin(
     method: InitialisationLearner, distribution: TaskDistribution, seeds: Sequence[int], initial: Net | None = None
-) -> TrainingState:
+) -> PretrainingState:
     """The state before the first iteration. Raises a ConfigurationError where the distribution cannot serve the method."""
     method.check(distribution)
     metas = [method.init(distribution, generator(seed, "start")) for seed in seeds]
@@ -156,14 +156,14 @@ def begin(
     meta = tree_map(lambda *leaves: torch.stack(leaves), *metas)
     optimisers = [method.outer.init(alone) for alone in metas]
     optimiser = tree_map(lambda *leaves: torch.stack(leaves), *optimisers) if tree_leaves(optimisers[0]) else {}
-    return TrainingState(meta, optimiser)
+    return PretrainingState(meta, optimiser)
 
 
 def events(
     method: InitialisationLearner,
     distributions: Sequence[TaskDistribution],
     seeds: Sequence[int],
-    state: TrainingState,
+    state: PretrainingState,
     *,
     validate_every: int = 0,
     episodes: int = 200,
@@ -196,7 +196,7 @@ def events(
     yield Done(state, count)
 
 
-def _is_due(state: TrainingState, iterations: int, every: int) -> bool:
+def _is_due(state: PretrainingState, iterations: int, every: int) -> bool:
     """Whether the state is to be validated, and was not yet."""
     place = state.iteration
     last = state.validated[-1][0] if state.validated else 0

@@ -10,7 +10,14 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, few_shot_accuracy
-from lifelong.adaptation.methods import Block, FullFineTuning, LinearProbe, ProbeThenFineTune, Scratch, adapted_net
+from lifelong.adaptation.methods import (
+    FullFineTuning,
+    LinearProbe,
+    ProbeThenFineTune,
+    Scratch,
+    SurgicalFineTuning,
+    adapted_net,
+)
 from lifelong.contracts.learners import tiny
 from lifelong.core.inner_loop import batch_of, episode_problem
 from lifelong.core.learner import Learner
@@ -110,7 +117,9 @@ def test_probe_then_tune_has_the_probe_and_full_tuning_for_its_ends():
 
 def test_a_block_moves_with_the_head_and_nothing_else():
     net, problem, batch = episode()
-    end = adapted_net(Block("layer1").phases(Learner(problem.model, optimiser=SGD(0.1)), 3), problem, net, batch)
+    end = adapted_net(
+        SurgicalFineTuning("layer1").phases(Learner(problem.model, optimiser=SGD(0.1)), 3), problem, net, batch
+    )
     moved = {k for k in net if not torch.equal(net[k], end[k])}
     assert moved == {"layer1.weight", "layer1.bias", "head.weight", "head.bias"}
 
