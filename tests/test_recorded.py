@@ -110,6 +110,77 @@ def descended(p, x, d, again):
     return p, d + 1, g.sum() if again else x
 
 
+def by_one(write):
+    """A product by one, of which and of whose source `write` makes something."""
+
+    def function(x):
+        return write(x, x * torch.ones_like(x), torch.ops.aten.mul.Scalar(x, 1))
+
+    return function
+
+
+COPIES = {
+    "the source is written into": lambda x, y, z: (x.add_(1), y * 2, z * 2)[1:],
+    "the products are written into": lambda x, y, z: (y.add_(1) * 2, z.add_(2) * 2),
+    "all are handed out": lambda x, y, z: (x, y, z),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_product_by_one_is_a_copy(name):
+    """It may be left out where nobody can tell; but who writes into it does not write into its source."""
+    function, x = by_one(COPIES[name]), torch.rand(7)
+    recording, copy, other = Recording(function, x), x.clone(), x.clone()
+    expected = function(other)
+    results = recording(copy)
+    equal(results, expected, name)
+    assert torch.equal(copy, other), "what becomes of the argument"
+    assert len({value.data_ptr() for value in results}) == len(results)
+
+
+def test_rows_are_looked_up_before_anybody_writes():
+    table = torch.rand(60, 20)
+
+    def places(first, second):
+        held = first.clone()
+        parts = [table[held], table[second]]
+        held.zero_()
+        return torch.cat(parts), held
+
+    def rows(table, first, second):
+        parts = [table[first], table[second]]
+        table.add_(1)
+        return torch.cat(parts)
+
+    def twice(first):
+        found = table[first] / 3
+        return torch.cat([found, found])
+
+    first, second = torch.tensor([1, 2]), torch.tensor([4, -2])
+    equal(Recording(places, first, second)(first, second), places(first, second), "a place is written into")
+    given = table.clone(), first, second
+    equal(Recording(rows, *given)(*given), rows(table.clone(), first, second), "the table is written into")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equal(Recording(twice, first)(first), twice(first), "one part twice")
+
+
+@pytest.mark.parametrize("place", [60, -61])
+def test_a_row_that_is_not_there_is_refused(place):
+    table = torch.rand(60, 20)
+    recording = Recording(lambda place: table[place] * 2, torch.tensor([1, 2]))
+    equal(recording(torch.tensor([-60, 59])), table[torch.tensor([-60, 59])] * 2, "the ends")
+    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+        recording(torch.tensor([3, place]))
+
+
+def test_the_last_numbers_of_a_tensor_are_rounded_as_they_were():
+    random = torch.Generator().manual_seed(2)
+    p, x, d = (torch.rand(5, *shape, generator=random).bfloat16() for shape in ((700, 161), (6, 700), (6, 161)))
+    recording = Recording(lambda p, x, d: descended(p, x, d, False), p, x, d, owned=1)
+    equal(recording(p.clone(), x, d), descended(p.clone(), x, d, False), "no whole vectors")
+
+
 def operations(recording: Recording) -> list[str]:
     return [str(node.target) for node in recording.graph.graph.nodes]
 
