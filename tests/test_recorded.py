@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from lifelong.contracts.learners import equal
 from lifelong.core.fleet import NotRecorded
@@ -13,6 +15,7 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stepped, learned, run
 from lifelong.core.passes import IN_PLACE
 from lifelong.core.recorded import Recording, recorded
+from lifelong.core.strategy import Strategy
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam, AdamW
@@ -336,3 +339,39 @@ def test_what_cannot_be_compiled_is_played_as_it_was_recorded(monkeypatch):
         result = run(learner, stream, [0, 1], compiled=True)
     assert len(caught) == 1
     equal(result.losses, run(learner, stream, [0, 1], record=False).losses, "not compiled, and eager")
+
+
+CONSTANT = torch.linspace(0, 1, LARGE)
+
+
+@dataclass(frozen=True)
+class HandsBack(Strategy):
+    """A constant becomes a part of the memory, or of the parameters after a step or after a task."""
+
+    what: str = "memory"
+
+    def init(self, problem, params, generator):
+        return params, {"held": CONSTANT.clone(), "made": CONSTANT.clone()}
+
+    def _changed(self, params):
+        return {**params, "net": {**params["net"], "head.bias": CONSTANT[: len(params["net"]["head.bias"])]}}
+
+    def after_step(self, problem, params, memory, step):
+        if self.what == "step":
+            params = self._changed(params)
+        return params, {"held": CONSTANT, "made": memory["held"] * 2 + step.loss}
+
+    def after_task(self, problem, params, memory, task):
+        return self._changed(params) if self.what == "task" else params, memory
+
+
+@pytest.mark.parametrize("what", ["memory", "step", "task"])
+def test_a_constant_that_a_verb_hands_back_stays_as_it_is(what):
+    """Of a fleet of one, too, where a result that is expanded over the members would be the constant itself."""
+    learner, before = Learner(MLP(8), HandsBack(what), SGD(0.1)), CONSTANT.clone()
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "class", budget=Budget(iterations=6, batch=10))
+    together = learned(Session(learner, stream, [0, 1], record=False))[1]
+    for record in (False, True):
+        alone = learned(Session(learner, stream, [0], record=record))[1]
+        equal(tree_map(lambda leaf: leaf[0], alone), tree_map(lambda leaf: leaf[0], together), f"recorded: {record}")
+    assert torch.equal(CONSTANT, before)

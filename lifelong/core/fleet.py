@@ -184,7 +184,8 @@ class MappedFleet:
 
         def alone(index: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
             learner, problem = self._member(index, values)
-            return getattr(learner, method)(problem, *arguments)
+            result = getattr(learner, method)(problem, *arguments)
+            return tree_map(_of_a_member, result) if isinstance(result, State) else result
 
         mapped = torch.func.vmap(alone)
         return lambda *arguments: mapped(self.problem.index, self.values, *arguments)
@@ -415,6 +416,15 @@ def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Init
     params: Params = {"net": {name: value.to(problem.device, problem.dtype) for name, value in net.items()}}
     params = start.of(seed.start)(problem, params, generator(seed.start, "start"))
     return learner.init(problem, params, generator(seed.start, "strategy"))
+
+
+def _of_a_member(leaf: Any) -> Any:
+    """A result that was made of no member's tensors may be a constant, which nobody may write into: a copy of it.
+
+    In a fleet of many it is expanded and so copied later, but in a fleet of one it would be the constant itself.
+    """
+    constant = isinstance(leaf, Tensor) and torch.func.debug_unwrap(leaf, recurse=False) is leaf
+    return leaf.clone() if constant else leaf
 
 
 def _runs(values: Sequence[Any]) -> list[tuple[slice, Any]]:
