@@ -242,6 +242,27 @@ def test_what_the_interpreter_does_not_know_stays_pythons():
     equal(recording(*given), sizes(*given), "played from Python")
 
 
+def test_a_kernel_that_returns_nothing_is_not_lost():
+    """The interpreter's tracer passes over every operation that returns no tensor, and says nothing of it."""
+
+    def momentum(p, g, v):
+        fixed = {"weight_decay": 0.0, "dampening": 0.0, "nesterov": False, "maximize": False, "is_first_step": False}
+        torch._fused_sgd_([p], [g * 2], [v], momentum=0.9, lr=0.05, **fixed)
+        return p + 1, v
+
+    def lists(p, g, v):
+        torch._foreach_mul_([v, p], 0.5)
+        torch._foreach_add_([v, p], [g, v])
+        return p * 2, v
+
+    for function in (momentum, lists):
+        recording = Recording(function, *numbers(3))
+        assert recording.run != recording.graph.forward
+        given, expected = numbers(3), numbers(3)
+        equal(recording(*given), function(*expected), function.__name__)
+        equal(given, expected, f"what {function.__name__} wrote into")
+
+
 def test_other_shapes_go_through_the_function_itself():
     double = recorded(lambda x: x * 2)
     for size in (3, 3, 4):

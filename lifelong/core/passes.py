@@ -24,8 +24,6 @@ FILLED: dict[Any, int] = {
     aten.new_ones.default: 1,
     aten.ones_like.default: 1,
 }
-# an optimiser's kernels: they write into lists of tensors, and return nothing
-KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
 FOLDED = 2**16  # numbers: larger constants are made anew, and need not be held
 
 
@@ -323,6 +321,11 @@ def write_into_what_dies(graph: GraphModule, owned: int) -> None:
             memory.update({other: home for other in nodes if memory[other] is taken})
             break
     graph.recompile()
+
+
+def is_kernel(node: Node) -> bool:
+    """Whether an operation only writes and returns nothing, as an optimiser's kernels do, which take lists of tensors."""
+    return isinstance(node.target, OpOverload) and not node.target._schema.returns
 
 
 def memories(nodes: Sequence[Node]) -> dict[Node, Node]:
