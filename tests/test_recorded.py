@@ -369,7 +369,7 @@ CONSTANT = torch.linspace(0, 1, LARGE)
 class HandsBack(Strategy):
     """A constant becomes a part of the memory, or of the parameters after a step or after a task."""
 
-    what: str = "memory"
+    part: str = "memory"
 
     def init(self, problem, params, generator):
         return params, {"held": CONSTANT.clone(), "made": CONSTANT.clone()}
@@ -378,18 +378,18 @@ class HandsBack(Strategy):
         return {**params, "net": {**params["net"], "head.bias": CONSTANT[: len(params["net"]["head.bias"])]}}
 
     def after_step(self, problem, params, memory, step):
-        if self.what == "step":
+        if self.part == "step":
             params = self._changed(params)
         return params, {"held": CONSTANT, "made": memory["held"] * 2 + step.loss}
 
     def after_task(self, problem, params, memory, task):
-        return self._changed(params) if self.what == "task" else params, memory
+        return self._changed(params) if self.part == "task" else params, memory
 
 
-@pytest.mark.parametrize("what", ["memory", "step", "task"])
-def test_a_constant_that_a_verb_hands_back_stays_as_it_is(what):
+@pytest.mark.parametrize("part", ["memory", "step", "task"])
+def test_a_constant_that_a_verb_hands_back_stays_as_it_is(part):
     """Of a fleet of one, too, where a result that is expanded over the members would be the constant itself."""
-    learner, before = Learner(MLP(8), HandsBack(what), SGD(0.1)), CONSTANT.clone()
+    learner, before = Learner(MLP(8), HandsBack(part), SGD(0.1)), CONSTANT.clone()
     stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "class", budget=Budget(iterations=6, batch=10))
     together = learned(Session(learner, stream, [0, 1], record=False))[1]
     for record in (False, True):
