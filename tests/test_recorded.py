@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from lifelong.contracts.learners import equal
 from lifelong.core.fleet import NotRecorded
@@ -13,6 +15,7 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stepped, learned, run
 from lifelong.core.passes import IN_PLACE
 from lifelong.core.recorded import Recording, recorded
+from lifelong.core.strategy import Strategy
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam, AdamW
@@ -110,6 +113,77 @@ def descended(p, x, d, again):
     return p, d + 1, g.sum() if again else x
 
 
+def by_one(write):
+    """A product by one, of which and of whose source `write` makes something."""
+
+    def function(x):
+        return write(x, x * torch.ones_like(x), torch.ops.aten.mul.Scalar(x, 1))
+
+    return function
+
+
+COPIES = {
+    "the source is written into": lambda x, y, z: (x.add_(1), y * 2, z * 2)[1:],
+    "the products are written into": lambda x, y, z: (y.add_(1) * 2, z.add_(2) * 2),
+    "all are handed out": lambda x, y, z: (x, y, z),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_product_by_one_is_a_copy(name):
+    """It may be left out where nobody can tell; but who writes into it does not write into its source."""
+    function, x = by_one(COPIES[name]), torch.rand(7)
+    recording, copy, other = Recording(function, x), x.clone(), x.clone()
+    expected = function(other)
+    results = recording(copy)
+    equal(results, expected, name)
+    assert torch.equal(copy, other), "what becomes of the argument"
+    assert len({value.data_ptr() for value in results}) == len(results)
+
+
+def test_rows_are_looked_up_before_anybody_writes():
+    table = torch.rand(60, 20)
+
+    def places(first, second):
+        held = first.clone()
+        parts = [table[held], table[second]]
+        held.zero_()
+        return torch.cat(parts), held
+
+    def rows(table, first, second):
+        parts = [table[first], table[second]]
+        table.add_(1)
+        return torch.cat(parts)
+
+    def twice(first):
+        found = table[first] / 3
+        return torch.cat([found, found])
+
+    first, second = torch.tensor([1, 2]), torch.tensor([4, -2])
+    equal(Recording(places, first, second)(first, second), places(first, second), "a place is written into")
+    given = table.clone(), first, second
+    equal(Recording(rows, *given)(*given), rows(table.clone(), first, second), "the table is written into")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equal(Recording(twice, first)(first), twice(first), "one part twice")
+
+
+@pytest.mark.parametrize("place", [60, -61])
+def test_a_row_that_is_not_there_is_refused(place):
+    table = torch.rand(60, 20)
+    recording = Recording(lambda place: table[place] * 2, torch.tensor([1, 2]))
+    equal(recording(torch.tensor([-60, 59])), table[torch.tensor([-60, 59])] * 2, "the ends")
+    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+        recording(torch.tensor([3, place]))
+
+
+def test_the_last_numbers_of_a_tensor_are_rounded_as_they_were():
+    random = torch.Generator().manual_seed(2)
+    p, x, d = (torch.rand(5, *shape, generator=random).bfloat16() for shape in ((700, 161), (6, 700), (6, 161)))
+    recording = Recording(lambda p, x, d: descended(p, x, d, False), p, x, d, owned=1)
+    equal(recording(p.clone(), x, d), descended(p.clone(), x, d, False), "no whole vectors")
+
+
 def operations(recording: Recording) -> list[str]:
     return [str(node.target) for node in recording.graph.graph.nodes]
 
@@ -166,6 +240,27 @@ def test_what_the_interpreter_does_not_know_stays_pythons():
         recording = Recording(sizes, *given)
     assert recording.run == recording.graph.forward
     equal(recording(*given), sizes(*given), "played from Python")
+
+
+def test_a_kernel_that_returns_nothing_is_not_lost():
+    """The interpreter's tracer passes over every operation that returns no tensor, and says nothing of it."""
+
+    def momentum(p, g, v):
+        fixed = {"weight_decay": 0.0, "dampening": 0.0, "nesterov": False, "maximize": False, "is_first_step": False}
+        torch._fused_sgd_([p], [g * 2], [v], momentum=0.9, lr=0.05, **fixed)
+        return p + 1, v
+
+    def lists(p, g, v):
+        torch._foreach_mul_([v, p], 0.5)
+        torch._foreach_add_([v, p], [g, v])
+        return p * 2, v
+
+    for function in (momentum, lists):
+        recording = Recording(function, *numbers(3))
+        assert recording.run != recording.graph.forward
+        given, expected = numbers(3), numbers(3)
+        equal(recording(*given), function(*expected), function.__name__)
+        equal(given, expected, f"what {function.__name__} wrote into")
 
 
 def test_other_shapes_go_through_the_function_itself():
@@ -265,3 +360,39 @@ def test_what_cannot_be_compiled_is_played_as_it_was_recorded(monkeypatch):
         result = run(learner, stream, [0, 1], compiled=True)
     assert len(caught) == 1
     equal(result.losses, run(learner, stream, [0, 1], record=False).losses, "not compiled, and eager")
+
+
+CONSTANT = torch.linspace(0, 1, LARGE)
+
+
+@dataclass(frozen=True)
+class HandsBack(Strategy):
+    """A constant becomes a part of the memory, or of the parameters after a step or after a task."""
+
+    part: str = "memory"
+
+    def init(self, problem, params, generator):
+        return params, {"held": CONSTANT.clone(), "made": CONSTANT.clone()}
+
+    def _changed(self, params):
+        return {**params, "net": {**params["net"], "head.bias": CONSTANT[: len(params["net"]["head.bias"])]}}
+
+    def after_step(self, problem, params, memory, step):
+        if self.part == "step":
+            params = self._changed(params)
+        return params, {"held": CONSTANT, "made": memory["held"] * 2 + step.loss}
+
+    def after_task(self, problem, params, memory, task):
+        return self._changed(params) if self.part == "task" else params, memory
+
+
+@pytest.mark.parametrize("part", ["memory", "step", "task"])
+def test_a_constant_that_a_verb_hands_back_stays_as_it_is(part):
+    """Of a fleet of one, too, where a result that is expanded over the members would be the constant itself."""
+    learner, before = Learner(MLP(8), HandsBack(part), SGD(0.1)), CONSTANT.clone()
+    stream = build(CATALOGUE["split-digits"], {"tasks": 2}, "class", budget=Budget(iterations=6, batch=10))
+    together = learned(Session(learner, stream, [0, 1], record=False))[1]
+    for record in (False, True):
+        alone = learned(Session(learner, stream, [0], record=record))[1]
+        equal(tree_map(lambda leaf: leaf[0], alone), tree_map(lambda leaf: leaf[0], together), f"recorded: {record}")
+    assert torch.equal(CONSTANT, before)

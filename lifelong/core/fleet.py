@@ -165,8 +165,8 @@ class MappedFleet:
         self.slices = _runs([learner.rule for learner in learners])
         self.together = len(set(paces)) < 2  # whether members have taken equally many steps, at any time
         self._look_up = torch.func.vmap(lambda index, rows: replace(problem, index=index).batch_of(rows))
-        self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish")
-        self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task")
+        self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish", kept=True)
+        self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task", kept=True)
         lengths = [max(steps) for steps in zip(*paces, strict=True)]  # of tasks, until the last member is through
         # where eager steps are dear, on a GPU, they are recorded in any case; and what is to be compiled is
         dear = compiled or problem.device.type == "cuda"
@@ -179,12 +179,16 @@ class MappedFleet:
         self.record_predictions, self.predicted = record is not False, 0
         self.prediction: Recording | None = None
 
-    def _mapped(self, method: str) -> Callable[..., Any]:
-        """A method of the learner, over members: of each its index, its numbers, its part of every argument."""
+    def _mapped(self, method: str, kept: bool = False) -> Callable[..., Any]:
+        """A method of the learner, over members: of each its index, its numbers, its part of every argument.
+
+        kept: whether the result is a state that goes on, and is written into.
+        """
 
         def alone(index: dict[str, Tensor], values: dict[Path, Tensor], *arguments: Any) -> Any:
             learner, problem = self._member(index, values)
-            return getattr(learner, method)(problem, *arguments)
+            result = getattr(learner, method)(problem, *arguments)
+            return tree_map(_of_a_member, result) if kept else result
 
         mapped = torch.func.vmap(alone)
         return lambda *arguments: mapped(self.problem.index, self.values, *arguments)
@@ -415,6 +419,15 @@ def initial_state(learner: AnyLearner, problem: Problem, seed: Seed, start: Init
     params: Params = {"net": {name: value.to(problem.device, problem.dtype) for name, value in net.items()}}
     params = start.of(seed.start)(problem, params, generator(seed.start, "start"))
     return learner.init(problem, params, generator(seed.start, "strategy"))
+
+
+def _of_a_member(leaf: Any) -> Any:
+    """A result that was made of no member's tensors may be a constant, which nobody may write into: a copy of it.
+
+    In a fleet of many it is expanded and so copied later, but in a fleet of one it would be the constant itself.
+    """
+    constant = isinstance(leaf, Tensor) and torch.func.debug_unwrap(leaf, recurse=False) is leaf
+    return leaf.clone() if constant else leaf
 
 
 def _runs(values: Sequence[Any]) -> list[tuple[slice, Any]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from lifelong.core.passes import KERNELS
+from lifelong.core.passes import is_kernel
 
 MOST = 8  # kernels of a graph, beyond which the calls between the pieces cost what they save
 
@@ -21,13 +21,14 @@ MOST = 8  # kernels of a graph, beyond which the calls between the pieces cost w
 def interpreted(graph: GraphModule, leaves: Sequence[Tensor]) -> Callable[..., list[Tensor]]:
     """The graph as a function; leaves: arguments of its form, which are written into.
 
-    Optimisers' kernels that write into lists of tensors and return nothing are unknown to the interpreter, and stay
-    Python's, between what comes before them and after them. All stays Python's where the interpreter does not take it.
+    Optimisers' kernels, which write into lists of tensors and return nothing, are passed over in silence where a graph is
+    traced: they stay Python's, between what comes before them and after them. All stays Python's where the interpreter
+    does not take it.
     """
     nodes = list(graph.graph.nodes)
     arguments = [node for node in nodes if node.op == "placeholder"]
     output = list(cast("Sequence[Node]", nodes[-1].args[0]))
-    if sum(node.target in KERNELS for node in nodes) > MOST or any(node.op == "get_attr" for node in output):
+    if sum(map(is_kernel, nodes)) > MOST or any(node.op == "get_attr" for node in output):
         return graph.forward
     runs = _runs([node for node in nodes if node.op == "call_function"])
     if len(runs) == 1:
@@ -47,7 +48,7 @@ class _Piece:
     """Some nodes of a graph as a function of what they read."""
 
     def __init__(self, whole: GraphModule, nodes: Sequence[Node], reads: Sequence[Node], gives: Sequence[Node]) -> None:
-        self.reads, self.gives, self.is_kernel = list(reads), list(gives), nodes[0].target in KERNELS
+        self.reads, self.gives, self.is_kernel = list(reads), list(gives), is_kernel(nodes[0])
         graph, copies = Graph(), {}
         for source in reads:
             copies[source] = graph.placeholder(source.name)
@@ -74,7 +75,7 @@ def _runs(nodes: Sequence[Node]) -> list[list[Node]]:
     """The nodes between kernels, and each kernel by itself."""
     runs: list[list[Node]] = []
     for node in nodes:
-        if not runs or node.target in KERNELS or runs[-1][-1].target in KERNELS:
+        if not runs or is_kernel(node) or is_kernel(runs[-1][-1]):
             runs.append([])
         runs[-1].append(node)
     return runs

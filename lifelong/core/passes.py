@@ -24,8 +24,6 @@ FILLED: dict[Any, int] = {
     aten.new_ones.default: 1,
     aten.ones_like.default: 1,
 }
-# an optimiser's kernels: they write into lists of tensors, and return nothing
-KERNELS = {getattr(packet, name) for packet in (aten._fused_adam_, aten._fused_adamw_) for name in packet.overloads()}
 FOLDED = 2**16  # numbers: larger constants are made anew, and need not be held
 
 
@@ -35,8 +33,10 @@ def tidy(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.op == "get_attr":
             node.replace_all_uses_with(constants.setdefault(node.target, node))
-        idle = node.target in LOOKS or (node.target is aten.mul.Scalar and node.args[1] == 1)
-        if idle and is_same(node, node.args[0]):
+        if not is_same(node, node.args[0] if node.args else None):
+            continue
+        by_one = node.target is aten.mul.Scalar and node.args[1] == 1
+        if node.target in LOOKS or (by_one and _needs_no_copy(graph, node, node.args[0])):
             node.replace_all_uses_with(node.args[0])
     _clean(graph)
 
@@ -70,10 +70,23 @@ def fold(graph: GraphModule) -> None:
                 and isinstance(other, Node)
                 and is_same(node, other)
                 and bool((values[factor] == 1).all())
+                and _needs_no_copy(graph, node, other)
             ):
                 node.replace_all_uses_with(other)
                 break
     _clean(graph)
+
+
+def _needs_no_copy(graph: GraphModule, node: Node, source: Node) -> bool:
+    """Whether a node of its source's numbers can be the source itself: neither is written into after it.
+
+    Nor is it handed out: whoever gets both may write into one of them.
+    """
+    nodes = list(graph.graph.nodes)
+    memory = memories(nodes)
+    ours = {memory[node], memory[source]}
+    moves = any(memory[each] in ours for other in nodes[nodes.index(node) :] for each in _written(other))
+    return not moves and all(memory[each] is not memory[node] for each in nodes[-1].all_input_nodes)
 
 
 def _can_be_folded(node: Node, values: dict[Node, Tensor]) -> bool:
@@ -101,6 +114,7 @@ EXACT = {aten._to_copy.default, aten.div.Tensor, aten.div_.Tensor, aten.mul.Tens
 class _Found(NamedTuple):
     """Rows that one index brought, and the operations on them since, the last one first."""
 
+    found: Node
     table: Node
     place: Node
     steps: list[Node]
@@ -120,7 +134,7 @@ def look_up_together(graph: GraphModule) -> None:
         parts = [part for part in map(_looked_up, sources) if part is not None]
         if len(parts) < max(2, len(sources)) or not all(part.alike(parts[0]) for part in parts):
             continue
-        if not 0 <= dim < parts[0].place.meta["val"].ndim:
+        if not 0 <= dim < parts[0].place.meta["val"].ndim or not _stays(graph, parts, node):
             continue
         with graph.graph.inserting_before(node):
             together = graph.graph.call_function(aten.cat.default, ([part.place for part in parts], dim))
@@ -133,9 +147,17 @@ def look_up_together(graph: GraphModule) -> None:
                 found = graph.graph.call_function(step.target, (found, *step.args[1:]), step.kwargs)
                 found.meta["val"] = step.meta["val"].new_empty(shape)
         node.replace_all_uses_with(found)
-        for gone in [node, *(step for part in parts for step in part.steps)]:
+        for gone in dict.fromkeys([node, *(step for part in parts for step in part.steps)]):
             graph.graph.erase_node(gone)
     _clean(graph)
+
+
+def _stays(graph: GraphModule, parts: Sequence[_Found], end: Node) -> bool:
+    """Whether table and places are at the end what they were when the first of these rows were looked up."""
+    nodes = list(graph.graph.nodes)
+    memory, first = memories(nodes), min(nodes.index(part.found) for part in parts)
+    read = {memory[each] for part in parts for each in (part.table, part.place)}
+    return not any(memory[each] in read for node in nodes[first : nodes.index(end)] for each in _written(node))
 
 
 def _looked_up(node: Node) -> _Found | None:
@@ -149,7 +171,7 @@ def _looked_up(node: Node) -> _Found | None:
     table, places = cast("tuple[Node, list[Node]]", node.args)
     if len(places) != 1 or places[0].meta["val"].dtype != torch.int64 or table.meta["val"].ndim < 2:
         return None
-    return _Found(table, places[0], steps)
+    return _Found(node, table, places[0], steps)
 
 
 def whole_rows(graph: GraphModule) -> None:
@@ -163,18 +185,20 @@ def whole_rows(graph: GraphModule) -> None:
             continue
         with graph.graph.inserting_before(node):
             flat = graph.graph.call_function(aten.reshape.default, (place, [-1]))
-            # an index may count from the end, as -1 does
-            flat = graph.graph.call_function(aten.remainder.Scalar, (flat, len(rows)))
-            found = graph.graph.call_function(aten.index_select.default, (table, 0, flat))
+            # an index may count from the end, as -1 does; one beyond either end stays there, and is refused
+            sign = graph.graph.call_function(aten.__rshift__.Scalar, (flat, 63))
+            counted = graph.graph.call_function(aten.sub.Tensor, (flat, sign), {"alpha": len(rows)})
+            found = graph.graph.call_function(aten.index_select.default, (table, 0, counted))
             shaped = graph.graph.call_function(aten.view.default, (found, list(value.shape)))
         shaped.meta["val"] = value
-        for made in (flat, found):
+        for made in (flat, sign, counted, found):
             made.meta["val"] = None
         node.replace_all_uses_with(shaped)
     _clean(graph)
 
 
 PIECE = 160_000  # numbers of a product that stay in a core's cache until they are read again
+WHOLE = 32  # numbers of the widest vector, of the narrowest type: a tensor's last few may be rounded otherwise
 
 
 def descend_piecewise(graph: GraphModule) -> None:
@@ -190,6 +214,8 @@ def descend_piecewise(graph: GraphModule) -> None:
             continue
         value = product.meta["val"]
         if value.device.type != "cpu" or not is_same(node, product) or value.numel() < 2 * PIECE:
+            continue
+        if node.kwargs.get("alpha", 1) != 1 and value[0].numel() % WHOLE:
             continue
         read = {memory[source] for source in product.all_input_nodes}
         between = nodes[at[product] + 1 : at[node] + 1]
@@ -295,6 +321,11 @@ def write_into_what_dies(graph: GraphModule, owned: int) -> None:
             memory.update({other: home for other in nodes if memory[other] is taken})
             break
     graph.recompile()
+
+
+def is_kernel(node: Node) -> bool:
+    """Whether an operation only writes and returns nothing, as an optimiser's kernels do, which take lists of tensors."""
+    return isinstance(node.target, OpOverload) and not node.target._schema.returns
 
 
 def memories(nodes: Sequence[Node]) -> dict[Node, Node]:

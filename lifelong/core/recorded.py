@@ -20,9 +20,9 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflat
 
 from lifelong.core.interpreted import interpreted
 from lifelong.core.passes import (
-    KERNELS,
     descend_piecewise,
     fold,
+    is_kernel,
     look_up_together,
     tidy,
     whole_rows,
@@ -118,7 +118,7 @@ def _keep_kernels(graph: GraphModule) -> None:
     The compiler does not know these kernels, which write into lists of tensors.
     """
     for node in graph.graph.nodes:
-        if node.target in KERNELS:
+        if is_kernel(node):
             node.target, node.args = _outside, (node.target, *node.args)
     graph.recompile()
 
