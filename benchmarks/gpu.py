@@ -41,9 +41,9 @@ try:
         runs_on_any_device,
         stream_for,
     )
-    from lifelong.core.fleet import NotRecorded
     from lifelong.core.learner import AnyLearner, Learner
     from lifelong.core.loop import Session, Stepped, device_of, learned, run
+    from lifelong.core.recorded import NotRecorded
     from lifelong.learners.nearest_class_mean import NearestClassMean
     from lifelong.meta.distribution import TaskDistribution
     from lifelong.meta.maml import MAML

@@ -10,11 +10,10 @@ import torch
 from torch.utils._pytree import tree_map
 
 from lifelong.contracts.learners import equal
-from lifelong.core.fleet import NotRecorded
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stepped, learned, run
 from lifelong.core.passes import IN_PLACE
-from lifelong.core.recorded import Recording, recorded
+from lifelong.core.recorded import NotRecorded, Recording, recorded
 from lifelong.core.strategy import Strategy
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
@@ -264,9 +263,21 @@ def test_a_kernel_that_returns_nothing_is_not_lost():
 
 
 def test_other_shapes_go_through_the_function_itself():
-    double = recorded(lambda x: x * 2)
+    double = recorded(lambda x: x * 2, "doubles")
     for size in (3, 3, 4):
         assert torch.equal(double(torch.arange(size)), torch.arange(size) * 2)
+
+
+def test_what_cannot_be_recorded_is_called_as_it_is_and_said_once(monkeypatch):
+    def broken(*arguments):
+        raise ValueError("it decides:\non a value\nmore words")
+
+    monkeypatch.setattr("lifelong.core.recorded.Recording", broken)
+    play, x = recorded(lambda x: x * 2, "doubles", after=1), torch.arange(3.0)
+    with pytest.warns(NotRecorded, match="doubles are not recorded.*: on a value$") as caught:
+        for _ in range(4):
+            assert torch.equal(play(x), x * 2)
+    assert len(caught) == 1
 
 
 def in_blocks(session: Session, most: int):

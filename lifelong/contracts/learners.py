@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.core.batch import Block, FinishedTask
 from lifelong.core.files import named
-from lifelong.core.fleet import MappedFleet, NotRecorded
+from lifelong.core.fleet import MappedFleet
 from lifelong.core.learner import AnyLearner, Learner, State
 from lifelong.core.loop import (
     Checkpointer,
@@ -27,6 +27,7 @@ from lifelong.core.loop import (
     run,
 )
 from lifelong.core.problem import Problem
+from lifelong.core.recorded import NotRecorded
 from lifelong.core.result import Result
 from lifelong.core.settings import is_real
 from lifelong.core.strategy import FineTuning, Strategy, fills

@@ -7,7 +7,6 @@ pure functions of tensors, every tensor [S, ...]; looped, member after member, f
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner, State
 from lifelong.core.playback import Captured, Playback, apart
 from lifelong.core.problem import Problem, scaled
-from lifelong.core.recorded import Recording
+from lifelong.core.recorded import Recording, recorded, warn_not_recorded
 from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
@@ -30,10 +29,6 @@ RECORD_PREDICTIONS = 100  # pieces of members' rows that are scored before one i
 RECORD_TASKS = 64  # ends of tasks that pay for one: it takes as long as thirty, and few streams have so many
 MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them
 PLACE = "tasks and steps done"  # among the named tensors of a looped member
-
-
-class NotRecorded(UserWarning):
-    """Steps that cannot be recorded; they are eager, and their numbers are the same."""
 
 
 class Fleet(Protocol):
@@ -166,18 +161,18 @@ class MappedFleet:
         self.together = len(set(paces)) < 2  # whether members have taken equally many steps, at any time
         self._look_up = torch.func.vmap(lambda index, rows: replace(problem, index=index).batch_of(rows))
         self._gradients, self._finish = self._mapped("gradients"), self._mapped("finish", kept=True)
-        self._prepare, self._after_task = self._mapped("prepare"), self._mapped("after_task", kept=True)
+        self._prepare = self._mapped("prepare")
         lengths = [max(steps) for steps in zip(*paces, strict=True)]  # of tasks, until the last member is through
         # where eager steps are dear, on a GPU, they are recorded in any case; and what is to be compiled is
         dear = compiled or problem.device.type == "cuda"
         self.compiled = compiled
         self.record_steps = dear or sum(lengths) >= RECORD_STEPS if record is None else record
-        self.record_tasks = len(lengths) >= RECORD_TASKS if record is None else record
         self.seconds = 0.0  # that the last step took
         self.playback: Playback | None = None
-        self.consolidation: Recording | None = None  # of a task's end
-        self.record_predictions, self.predicted = record is not False, 0
-        self.prediction: Recording | None = None
+        many = len(lengths) >= RECORD_TASKS if record is None else record
+        self._after_task = recorded(self._mapped("after_task", kept=True), "ends of tasks", record=many)
+        pieces = RECORD_PREDICTIONS // len(learners)
+        self._predict = recorded(self._scores, "predictions", after=pieces, record=record is not False)
 
     def _mapped(self, method: str, kept: bool = False) -> Callable[..., Any]:
         """A method of the learner, over members: of each its index, its numbers, its part of every argument.
@@ -242,11 +237,10 @@ class MappedFleet:
         except Exception as error:  # a method may raise anything where it meets no values, and a compiler too
             if self.compiled:
                 self.compiled = False
-                words = f"steps are not compiled, but played as they were recorded: {_first_line(error)}"
-                warnings.warn(words, NotRecorded, stacklevel=3)
+                warn_not_recorded("steps are not compiled, but played as they were recorded", error)
                 return self._record(state, block)
             self.record_steps = False
-            _warn_not_recorded("steps", error)
+            warn_not_recorded("steps are not recorded, but taken operation by operation", error)
 
     def _learned(self, state: State, rows: Block) -> tuple[State, Tensor]:
         """One step on what the stream shows: the definition of what is recorded."""
@@ -300,24 +294,12 @@ class MappedFleet:
 
     def after_task(self, state: State, task: FinishedTask) -> State:
         """Consolidate every member."""
-        new = self._consolidated(state, task)
+        new = self._after_task(state, task)
         # a fresh optimiser's zeros may be one tensor for all members, and are updated in place
         fresh = self._optimiser_after_task(new)
         optimiser = tree_map(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), fresh)
         params = unshared(apart(new.params), (task, self.fixed))
         return State(params, optimiser, unshared(new.memory, (params, task, self.fixed)))
-
-    def _consolidated(self, state: State, task: FinishedTask) -> State:
-        """The members' `after_task`, recorded too where there are so many ends of tasks that this pays."""
-        if self.consolidation is None and self.record_tasks:
-            try:
-                self.consolidation = Recording(self._after_task, state, task)
-            except Exception as error:
-                self.record_tasks = False
-                _warn_not_recorded("ends of tasks", error)
-        if self.consolidation is None or not self.consolidation.fits((state, task)):
-            return self._after_task(state, task)
-        return self.consolidation(state, task)
 
     def _optimiser_after_task(self, new: State) -> Any:
         """That of the members' states; where their optimisers differ, what each makes of it by its own record."""
@@ -347,19 +329,9 @@ class MappedFleet:
 
     def predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         """Scores [S, B, C] for rows [S, B] or [B]."""
-        arguments = (state, row, task, told)
-        self.predicted += len(self.learners)
-        if self.prediction is None and self.record_predictions and self.predicted > RECORD_PREDICTIONS:
-            try:
-                self.prediction = Recording(self._predict, *arguments)
-            except Exception as error:
-                self.record_predictions = False
-                _warn_not_recorded("predictions", error)
-        if self.prediction is None or not self.prediction.fits(arguments):
-            return self._predict(*arguments)
-        return self.prediction(*arguments)
+        return self._predict(state, row, task, told)
 
-    def _predict(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
+    def _scores(self, state: State, row: Tensor, task: Tensor, told: Tensor) -> Tensor:
         def alone(index: Any, values: Any, member: State, seen: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             learner, problem = self._member(index, values)
             return learner.predict(problem, member, seen if row.ndim == 1 else problem.x(seen, t), shown)
@@ -386,17 +358,6 @@ class MappedFleet:
     def restored(self, state: State, tensors: State) -> State:
         """The tree itself."""
         return tensors
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, without a line that only announces the next."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(":")]
-    return lines[0] if lines else type(error).__name__
-
-
-def _warn_not_recorded(of: str, error: Exception) -> None:
-    words = f"{of} are not recorded, but taken operation by operation: {_first_line(error)}"
-    warnings.warn(words, NotRecorded, stacklevel=3)
 
 
 def _members_of(state: State, members: Sequence[int]) -> State:

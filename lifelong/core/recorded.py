@@ -6,6 +6,7 @@ is recorded are pure functions of tensors, and the contract `recorded and eager 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -84,17 +85,38 @@ class Recording:
         return tree_unflatten(self.play(*tree_leaves(arguments)), self.result)
 
 
-def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A pure function of tensors whose operations are recorded at its first call, and played back from then on.
+class NotRecorded(UserWarning):
+    """Operations that cannot be recorded, or not be compiled; the numbers are the same without it."""
 
-    Arguments of other shapes, types or strides go through the function itself.
+
+def warn_not_recorded(words: str, error: Exception, caller: int = 3) -> None:
+    """Warn of operations that stay as they are, with the reason; caller: frames up to the line that is shown."""
+    # a line that ends with a colon only announces the next
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(":")]
+    warnings.warn(f"{words}: {lines[0] if lines else type(error).__name__}", NotRecorded, stacklevel=caller)
+
+
+def recorded(
+    function: Callable[..., Any], name: str = "operations", after: int = 0, record: bool = True
+) -> Callable[..., Any]:
+    """A pure function of tensors whose operations are recorded after so many calls, and played back from then on.
+
+    Arguments of other shapes, types or strides go through the function itself, and so do all where it cannot be recorded,
+    with a warning that calls it by its name.
     """
     held: list[Recording] = []
+    calls = 0
 
     def play(*arguments: Any) -> Any:
-        if not held:
-            held.append(Recording(function, *arguments))
-        return held[0](*arguments) if held[0].fits(arguments) else function(*arguments)
+        nonlocal calls, record
+        calls += 1
+        if record and not held and calls > after:
+            try:
+                held.append(Recording(function, *arguments))
+            except Exception as error:  # a user's code may raise anything where it meets no values
+                record = False
+                warn_not_recorded(f"{name} are not recorded, but taken operation by operation", error)
+        return held[0](*arguments) if held and held[0].fits(arguments) else function(*arguments)
 
     return play
 

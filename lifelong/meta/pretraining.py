@@ -219,7 +219,7 @@ def _over_seeds(
     in_turn = count == 1 or any(leaf.ndim > 2 for leaf in tree_leaves(net))
     compute = alone if in_turn else torch.func.vmap(alone, in_dims=(0, 0, None))
     if method.iterations >= WORTH_RECORDING:
-        compute = recorded(compute)
+        compute = recorded(compute, "meta-gradients")
 
     def gradients(meta: Meta, drawn: list[Any], progress: float) -> tuple[Tensor, Meta]:
         now = torch.tensor(progress, dtype=distribution.dtype, device=distribution.device)

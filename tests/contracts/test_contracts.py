@@ -7,8 +7,8 @@ import torch
 
 from lifelong.contracts.learners import LEARNER_CHECKS, _learner, alone_is_fleet, stream_for
 from lifelong.contracts.streams import STREAM_CHECKS
-from lifelong.core.fleet import NotRecorded
 from lifelong.core.loop import run
+from lifelong.core.recorded import NotRecorded
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.optimisers.adam import Adam
 from scenarios.catalogue import CATALOGUE, build
