@@ -61,7 +61,8 @@ def prepared(case: dict[str, Any]) -> Steps:
 def main() -> None:
     """Answer until there are no more requests."""
     torch.set_num_threads(1)
-    # where a loss is all but zero, moments decay to numbers below the smallest normal one, and a step takes ten times as long
+    # where a loss is all but zero, moments decay to numbers below the smallest normal one, and a step takes ten times as
+    # long: here for both commits alike, since how soon it happens is chance
     torch.set_flush_denormal(True)
     replies, sys.stdout = sys.stdout, sys.stderr  # whatever is printed on the way is no reply
     print(json.dumps({"tree": str(TREE)}), file=replies, flush=True)

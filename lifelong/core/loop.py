@@ -21,7 +21,7 @@ from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner
 from lifelong.core.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
-from lifelong.core.problem import Problem
+from lifelong.core.problem import Problem, flush_denormals
 from lifelong.core.result import Result, concatenate
 from lifelong.core.sampler import Sampler, padded
 from lifelong.core.settings import Setting, fleets_of_settings
@@ -219,7 +219,7 @@ def run(
     learner: where a number of it varies, as in EWC(strength=vary(1, 10)), every seed is learned in every setting.
     eval_every: besides before learning and at task ends (full test sets), evaluate after every so many iterations on
     eval_rows test rows in all. probes: what else is measured. init: where the networks start, by default at random.
-    record: see `Options`.
+    record: see `Options`. From here on the process takes numbers below 1e-38 for 0, see `flush_denormals`.
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
@@ -338,6 +338,7 @@ class Session:
         return session
 
     def _prepare(self, members: Sequence[Member], stream: Stream, options: Options) -> None:
+        flush_denormals()
         self.members, self.stream, self.options = list(members), stream, options
         self.seeds = [member.seed for member in members]
         self.device, self.tasks = stream.dataset.x.device, len(stream)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lifelong.core.problem import flush_denormals
 from lifelong.core.recorded import recorded
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
@@ -169,6 +170,7 @@ def events(
     episodes: int = 200,
 ) -> Iterator[Event]:
     """The outer loop from a state on, which it changes: begun, then steps and validations, done."""
+    flush_denormals()
     gradients = _over_seeds(method, distributions[0], len(seeds))
     count = method.iterations
     yield Begun(state, count)
