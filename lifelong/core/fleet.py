@@ -24,7 +24,9 @@ from lifelong.core.recorded import Recording, recorded, warn_not_recorded
 from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
-RECORD_STEPS = 100  # steps of a run that pay for a recording: it takes about as long as fifty small ones
+RECORD_STEPS = (
+    500  # steps of a run that pay for a recording, which takes about as long: most of it torch's first import
+)
 RECORD_PREDICTIONS = 100  # pieces of members' rows that are scored before one is recorded: nobody knows how many come
 RECORD_TASKS = 64  # ends of tasks that pay for one: it takes as long as thirty, and few streams have so many
 MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them
@@ -172,7 +174,7 @@ class MappedFleet:
         many = len(lengths) >= RECORD_TASKS if record is None else record
         self._after_task = recorded(self._mapped("after_task", kept=True), "ends of tasks", record=many)
         pieces = RECORD_PREDICTIONS // len(learners)
-        self._predict = recorded(self._scores, "predictions", after=pieces, record=record is not False)
+        self._predict = recorded(self._scores, "predictions", after=pieces, record=self.record_steps)
 
     def _mapped(self, method: str, kept: bool = False) -> Callable[..., Any]:
         """A method of the learner, over members: of each its index, its numbers, its part of every argument.

@@ -102,7 +102,7 @@ def test_contract_catches_a_python_decision_on_progress():
     assert "not recorded" in seen["recorded and taken step by step it is the same"]
     learner, stream = _learner(Late()), stream_for(Late(), iterations=60)
     with pytest.warns(NotRecorded, match="operation by operation") as caught:
-        result = run(learner, stream, [0, 1])
+        result = run(learner, stream, [0, 1], record=True)
     assert len(caught) == 1  # said once, and the numbers are those of eager steps
     assert torch.equal(result.losses, run(learner, stream, [0, 1], record=False).losses)
 
