@@ -41,7 +41,7 @@ def test_kill_and_resume(tmp_path, cli, strategy):
     assert start(tmp_path, "whole", strategy).wait(120) == 0
     chance = random.Random(strategy)
     killed = 0
-    for attempt in range(3):
+    for attempt in range(2):
         name = f"killed{attempt}"
         process = start(tmp_path, name, strategy)
         checkpoint = tmp_path / "runs" / name / "checkpoint.safetensors"
