@@ -1,7 +1,8 @@
 """The online regime beside Avalanche: one pass in batches of 10 over Split-MNIST, whole runs with metrics.
 
 Both learn the same rows with 784-100-100 and SGD, and are scored on all test rows after each task (ours before the first,
-too). Both memories are chosen at the ends of tasks. In turn, median of the rounds, processor seconds on one thread; theirs over ours, for one seed and for each of twenty.
+too). Both memories are chosen at the ends of tasks. In turn, median of the rounds, processor seconds on one thread; theirs
+over ours, for one seed and for each of twenty.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ TITLE = "online, times faster than Avalanche 0.6.0"
 NOTE = (
     "One pass over {rows:,} rows of Split-MNIST in batches of 10, 5 tasks, whole runs with metrics: 784-100-100, SGD; EWC by"
     " the square of the batch-mean gradient, and a memory of 1,000 rows, chosen at the ends of tasks and replayed 10 a batch"
-    " (ours gathers 10 rows in the first task, too). Processor seconds of one seed of theirs over one of ours; median of {rounds}, in turn."
+    " (ours gathers 10 rows in the first task, too). Processor seconds of one seed of theirs over one of ours; median of"
+    " {rounds}, in turn."
 )
 
 

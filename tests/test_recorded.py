@@ -86,7 +86,10 @@ TABLE = torch.arange(60 * 20, dtype=torch.uint8).view(60, 4, 5)
 
 def by_parts(first, second):
     """Rows of a table, looked up in two parts: converted alike; not alike; and one of them read by itself, too."""
-    rows = lambda place, most=255: TABLE[place].to(torch.float32) / most  # noqa: E731
+
+    def rows(place, most=255):
+        return TABLE[place].to(torch.float32) / most
+
     shared = rows(second)
     return [torch.cat([rows(first), rows(second)], 1), torch.cat([rows(first), rows(second, 7)], 1),
             torch.cat([rows(first), shared], 1), shared * 2]  # fmt: skip

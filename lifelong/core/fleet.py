@@ -24,9 +24,7 @@ from lifelong.core.recorded import Recording, recorded, warn_not_recorded
 from lifelong.notation.varied import Path, differing, with_values
 from scenarios.stream import ScenarioError, Seed, generator
 
-RECORD_STEPS = (
-    500  # steps of a run that pay for a recording, which takes about as long: most of it torch's first import
-)
+RECORD_STEPS = 500  # steps of a run that pay for a recording, most of whose time is torch's own first import
 RECORD_PREDICTIONS = 100  # pieces of members' rows that are scored before one is recorded: nobody knows how many come
 RECORD_TASKS = 64  # ends of tasks that pay for one: it takes as long as thirty, and few streams have so many
 MOST_STEPS, SECONDS = 128, 0.1  # of a block, so that a run can be watched and stopped between them

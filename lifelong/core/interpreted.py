@@ -39,7 +39,7 @@ def interpreted(graph: GraphModule, leaves: Sequence[Tensor]) -> Callable[..., l
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # it is deprecated, and has no successor that changes no number
             _hand_over(pieces, dict(zip(arguments, leaves, strict=True)))
-    except (RuntimeError, TypeError):  # what it does not know
+    except (RuntimeError, TypeError, AttributeError):  # what it does not know; or a torch that is without it
         return graph.forward
     return pieces[0].run if len(pieces) == 1 else _in_turn(pieces, arguments, output)
 

@@ -23,7 +23,7 @@ class PerClass:
     sample of them.
 
     State: row, task int64, filled bool, ticket [G, K], infinite where the place is empty; order int64 [G K], all places,
-    the filled ones first; and the extras, [G, K, ...].
+    the filled ones first, so that no step sorts them; and the extras, [G, K, ...].
     """
 
     size: int
