@@ -51,6 +51,9 @@ class AnyLearner:
     __dataclass_fields__: ClassVar[dict[str, Any]]  # for type checkers: every learner is a frozen dataclass
     model: Model
     looped: ClassVar[bool] = False
+    keeps: ClassVar[str] = ""
+    witness: ClassVar[str] = ""
+    passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     off: ClassVar[Mapping[str, Any]] = {}
     acts_at_once: ClassVar[bool] = True
     adapts_by_rule: ClassVar[bool] = False  # to a few rows: by a rule of adaptation on its network, or by its own step

@@ -80,6 +80,10 @@ class Strategy:
     at which `at_milestone` is called. requires: see `Requirements`. previous_params: `after_step` sees the parameters
     before the step. own_gradient: `grads` computes the main gradient itself, and the backward pass is skipped.
 
+    For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
+    that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
+    definition asks for at its defaults; fine-tuning has (1, 1).
+
     For the contract: acts_at_once: it acts before the first task has ended; off: settings of its fields with which it
     is plain fine-tuning; checked_with: the network that it is checked on.
     """
@@ -89,6 +93,9 @@ class Strategy:
     requires: ClassVar[Requirements] = Requirements()
     previous_params: ClassVar[bool] = False
     own_gradient: ClassVar[bool] = False
+    keeps: ClassVar[str] = ""
+    witness: ClassVar[str] = ""
+    passes: ClassVar[tuple[float, float]] = (1.0, 1.0)
     acts_at_once: ClassVar[bool] = False
     off: ClassVar[Mapping[str, Any]] = {}
     checked_with: ClassVar[Model] = MLP(8)
