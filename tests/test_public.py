@@ -23,11 +23,12 @@ ROOMS = {  # the kind of thing that lies in a room's files, and is found there
     "lifelong.models": "models",
     "lifelong.optimisers": "optimisers",
     "lifelong.learners": "learners",
+    "lifelong.memory": "memories",
     "lifelong.meta": "initialisations",
     "lifelong.adaptation": "adaptations",
 }
 LAZY = ["lifelong", "scenarios", *ROOMS]
-EAGER = ["lifelong.memory", "lifelong.metrics"]
+EAGER = ["lifelong.metrics"]
 
 
 def ours(kind: str) -> dict[str, str]:

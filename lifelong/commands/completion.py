@@ -18,7 +18,8 @@ WORDS = {
     "devices": ("auto", "cpu", "cuda", "mps"),
     "files": ("strategy", "scenario", "model"),
     "kinds": (
-        "scenarios", "strategies", "learners", "models", "optimisers", "initialisations", "adaptations", "metrics", "data",
+        "scenarios", "strategies", "learners", "models", "memories", "optimisers", "initialisations", "adaptations", "metrics",
+        "data",
     ),
 }  # fmt: skip
 

@@ -84,6 +84,8 @@ class Strategy:
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
     definition asks for at its defaults; fine-tuning has (1, 1).
 
+    sized_by: the field that says how much it keeps, where a comparison gives every method the same bytes; "" for none.
+
     For the contract: acts_at_once: it acts before the first task has ended; off: settings of its fields with which it
     is plain fine-tuning; checked_with: the network that it is checked on.
     """
@@ -94,6 +96,7 @@ class Strategy:
     previous_params: ClassVar[bool] = False
     own_gradient: ClassVar[bool] = False
     keeps: ClassVar[str] = ""
+    sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (1.0, 1.0)
     acts_at_once: ClassVar[bool] = False

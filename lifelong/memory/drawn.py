@@ -53,8 +53,8 @@ def drawn(filled: Tensor, uniforms: Tensor, rows: int, replacement: bool = True,
 
 
 def drawn_rows(state: State, draw: Drawn) -> tuple[Tensor, Tensor]:
-    """Row and task of the drawn places, both int64 [R], from a memory of groups or of places."""
-    return state["row"].flatten()[draw.place], state["task"].flatten()[draw.place]
+    """Row and task of the drawn places, both int64 [R]."""
+    return state["row"][draw.place], state["task"][draw.place]
 
 
 def replayed(problem: Problem, batch: Batch, state: State, draw: Drawn, share: Tensor) -> Batch:

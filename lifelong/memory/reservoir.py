@@ -10,64 +10,51 @@ from torch import Tensor
 
 from lifelong.core.batch import Batch
 from lifelong.core.problem import Problem
-from lifelong.memory.drawn import Drawn, drawn
-
-State = dict[str, Any]
+from lifelong.core.strategy import Shapes
+from lifelong.memory.base import RowMemory, State, written
+from lifelong.memory.drawn import Drawn
 
 
 @dataclass(frozen=True)
-class Reservoir:
-    """size: M places. The first M rows take them in order; the n-th row takes place floor(u n), if there is such a place.
+class Reservoir(RowMemory):
+    """A uniform sample of all rows: the first M take the places in order; the n-th takes place floor(u n), if there is one.
 
-    State: row, task int64 [M]; seen, 0-d int64, rows that came by; and the extras, [M, ...].
+    State: seen, 0-d int64, rows that came by.
     """
 
-    size: int
-
-    def draws(self, problem: Problem) -> dict[str, tuple[int, ...]]:
+    def draws(self, problem: Problem, size: int) -> Shapes:
         """A ticket u for each row of the stream."""
-        return {"ticket": (problem.batch,)} if self.size else {}
+        return {"ticket": (problem.batch,)} if size else {}
 
-    def init(self, problem: Problem, **extra: Tensor) -> State:
-        """An empty memory; extra: what one row brings with it, by name, of the right shape and kind."""
-        first = problem.index["rows_train"][0, :1].expand(self.size).clone()
-        kept = {name: value.new_zeros(self.size, *value.shape) for name, value in extra.items()}
+    def init(self, problem: Problem, size: int, **extra: Tensor) -> State:
+        """An empty memory."""
         seen = torch.zeros((), dtype=torch.int64, device=problem.device)
-        return {"row": first, "task": torch.zeros_like(first), "seen": seen, **kept}
+        return {**super().init(problem, size, **extra), "seen": seen}
 
     def filled(self, state: State) -> Tensor:
-        """Which places hold a row, bool [M]: the first ones."""
-        return torch.arange(self.size, device=state["seen"].device) < state["seen"]
+        """The first ones."""
+        return torch.arange(len(state["row"]), device=state["seen"].device) < state["seen"]
 
-    def pick(self, state: State, uniforms: Tensor, rows: int, replacement: bool = True) -> Drawn:
-        """R places of those that are filled, as `drawn` takes them."""
-        if not replacement:
-            return drawn(self.filled(state), uniforms, rows, replacement)
-        count = state["seen"].clamp(max=self.size)
-        place = (uniforms * count).to(torch.int64).clamp(max=self.size - 1)
+    def pick(
+        self, state: State, uniforms: Tensor, rows: int, replacement: bool = True, among: Tensor | None = None
+    ) -> Drawn:
+        """With replacement, of all: without a look at the places."""
+        if not replacement or among is not None:
+            return super().pick(state, uniforms, rows, replacement, among)
+        size = len(state["row"])
+        count = state["seen"].clamp(max=size)
+        place = (uniforms * count).to(torch.int64).clamp(max=size - 1)
         return Drawn(place, (count > 0).expand(len(place)))
 
-    def insert(self, state: State, batch: Batch, ticket: Tensor, **extra: Tensor) -> State:
-        """The memory after the stream's rows of a batch came by; ticket [B], and what each row brings, [B, ...]."""
-        if not self.size:
+    def insert(self, problem: Problem, state: State, batch: Batch, draws: Any, **extra: Tensor) -> State:
+        """Each row that the stream shows for the first time has its chance."""
+        rows, size = batch.stream, len(state["row"])
+        if not size:
             return state
-        rows = batch.stream
         fresh = batch.first_seen[rows]
         number = state["seen"] + fresh.cumsum(0)  # [B], of each row among all that came by, from 1 on
-        drawn = (ticket * number).to(torch.int64).minimum(number - 1)  # the product may be rounded up to the number
-        place = torch.where(number <= self.size, number - 1, drawn)
-        enters = fresh & (place < self.size)
-        # of the rows that want the same place the last one has it
-        at = torch.arange(len(place), device=place.device)
-        taken = enters & (place == place[:, None]) & (at > at[:, None])
-        enters = enters & ~taken.any(1)
-        # a row that does not enter writes again what the first does that enters; where none does, what was there
-        source = torch.where(enters, at, enters.to(torch.int8).argmax(0))
-        some = enters.any()
-        place = torch.where(some, place[source], 0)
-        new = {}
-        for name, came in {"row": batch.row[rows], "task": batch.task[rows], **extra}.items():
-            held = state[name]
-            value = torch.where(some, came[source], held[place]).to(held.dtype)
-            new[name] = held.index_put((place,), value)
-        return {**state, **new, "seen": number[-1]}
+        drawn = (draws["ticket"] * number).to(torch.int64)
+        drawn = drawn.minimum(number - 1)  # the product may be rounded up to the number
+        place = torch.where(number <= size, number - 1, drawn)
+        came = {"row": batch.row[rows], "task": batch.task[rows], **extra}
+        return {**written(state, place, fresh & (place < size), came), "seen": number[-1]}

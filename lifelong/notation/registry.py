@@ -57,6 +57,7 @@ KINDS = {
     ),
     "models": Kind("model", ("lifelong.models",), ("init", "features", "head"), ("Module",), maker="lifelong.models.module:described"),
     "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("PerParameterSGD", "Grouped")),
+    "memories": Kind("memory", ("lifelong.memory",), ("insert", "insert_task", "pick"), ("RowMemory",)),
     "learners": Kind("learner", ("lifelong.learners",), ("init", "step", "predict")),
     "initialisations": Kind(
         "initialisation", ("lifelong.meta",), ("init", "draw", "gradient", "query_scores"),

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from lifelong.core.batch import normal
 from lifelong.core.looped import LoopedLearner, LoopedMember
 from lifelong.core.strategy import Requirements, Strategy
-from lifelong.memory import Reservoir, drawn_rows
+from lifelong.memory.drawn import drawn_rows
+from lifelong.memory.reservoir import Reservoir
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.sgd import SGD
 
@@ -100,15 +101,15 @@ class SoftReplay(Strategy):
     acts_at_once = True
 
     def draws(self, problem):
-        return {"place": (5,), **Reservoir(self.size).draws(problem)} if self.size else {}
+        return {"place": (5,), **Reservoir().draws(problem, self.size)} if self.size else {}
 
     def init(self, problem, params, generator):
-        return params, Reservoir(self.size).init(problem, answer=problem.zeros(problem.classes))
+        return params, Reservoir().init(problem, self.size, answer=problem.zeros(problem.classes))
 
     def extend(self, problem, params, memory, batch):
         if not self.size:
             return batch
-        draw = Reservoir(self.size).pick(memory, batch.draws["place"], 5)
+        draw = Reservoir().pick(memory, batch.draws["place"], 5)
         row, task = drawn_rows(memory, draw)
         half = torch.full_like(draw.place, 0.5, dtype=problem.dtype)
         weight = draw.weight(half[0])
@@ -120,7 +121,7 @@ class SoftReplay(Strategy):
             return params, memory
         rows = step.batch.stream
         answer = step.outputs.logits[rows].masked_fill(~step.batch.allowed[rows], -torch.inf).softmax(1)
-        return params, Reservoir(self.size).insert(memory, step.batch, step.batch.draws["ticket"], answer=answer)
+        return params, Reservoir().insert(problem, memory, step.batch, step.batch.draws, answer=answer)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, learned, run
 from lifelong.learners.random_features import RandomFeaturesRidge
 from lifelong.learners.streaming_lda import StreamingLDA
-from lifelong.memory import PerClass
+from lifelong.memory.base import groups as groups_of
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
@@ -156,7 +156,7 @@ def kept_rows(session, strategy):
     """
     problem, index = session.fleet.problem, {name: value[SEED] for name, value in session.sampler.index.items()}
     problem, memory, places = replace(problem, index=index), [None], [[]]
-    groups, size = PerClass(strategy.per_class).groups(problem), strategy.per_class
+    groups, size = groups_of(problem), strategy.per_class
     held = {}
     for number in range(session.tasks - 1):
         task = session.sampler.finished(number)
@@ -266,7 +266,7 @@ def test_a_gem_with_a_memory_that_asks_for_nothing_divides_by_nothing(monkeypatc
     for tiny in (0.0, -1e-30):
         reference = {"net": {name: tiny * value for name, value in ones["net"].items()}}
         monkeypatch.setattr(type(problem), "gradient", lambda *_, reference=reference: reference)
-        found, _ = AGEM(5).grads(problem, params, AGEM(5).memory.init(problem), batch, ones)
+        found, _ = AGEM(5).grads(problem, params, AGEM(5).memory.init(problem, 5 * problem.classes), batch, ones)
         assert gap(found["net"], ones["net"]) == 0
 
 

@@ -10,9 +10,12 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
-from lifelong.memory import PerClass, draws_of, replayed
+from lifelong.memory.drawn import draws_of, replayed
+from lifelong.memory.per_class import PerClass
 from lifelong.strategies.distillation.lwf import soft_cross_entropy
 from lifelong.strategies.replay.lines import fitted_line
+
+KEPT = PerClass()
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class BiC(Strategy):
     temperature: float = 2.0
     pull: float = 0.1
     steps: int = 10
+    keeps = "rows of each class, others held out, a teacher, a line"
+    witness = "a plain float64 loop, the line by scipy: tests/reference/test_methods_b.py"
+    passes = (4.0, 2.0)
+    sized_by = "per_class"
     requires = Requirements(settings=("class",), task_ends=True, validation=True)
 
     def __post_init__(self) -> None:
@@ -61,8 +68,8 @@ class BiC(Strategy):
         """Two memories, the teacher's net, classes seen [C], and the corrections alpha, beta [C]."""
         none = problem.zeros(problem.classes)
         return params, {
-            "exemplars": PerClass(self.per_class).init(problem),
-            "held_out": PerClass(self.held_out).init(problem),
+            "exemplars": KEPT.init(problem, self.per_class * problem.classes),
+            "held_out": KEPT.init(problem, self.held_out * problem.classes),
             "teacher": {name: value.clone() for name, value in params["net"].items()},
             "seen": none > 0,
             "alpha": none + 1,
@@ -72,7 +79,7 @@ class BiC(Strategy):
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows, each with the weight of a row of the stream."""
         rows, shown = self.rows or len(batch.row[batch.stream]), batch.shown[batch.stream].sum()
-        draw = PerClass(self.per_class).pick(memory["exemplars"], batch.draws["place"], rows, self.replacement)
+        draw = KEPT.pick(memory["exemplars"], batch.draws["place"], rows, self.replacement)
         share = shown.to(problem.dtype) / (shown + draw.valid.sum())
         return replayed(problem, batch, memory["exemplars"], draw, share)
 
@@ -92,12 +99,14 @@ class BiC(Strategy):
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Keep rows of the task, fit its correction, and become the teacher."""
-        exemplars = PerClass(self.per_class).insert(problem, memory["exemplars"], task, task.draws["ticket"])
+        exemplars = KEPT.insert_task(problem, params, memory["exemplars"], task, task.draws)
         spared = task._replace(row=task.validation, valid=task.validation_valid)
-        held = PerClass(self.held_out).insert(problem, memory["held_out"], spared, task.draws["held_out"])
+        luck = {"ticket": task.draws["held_out"]}
+        held = KEPT.insert_task(problem, params, memory["held_out"], spared, luck)
         new = task.classes & ~memory["seen"]
-        row, number, filled = (held[name].flatten() for name in ("row", "task", "filled"))
-        each = held["filled"].to(problem.dtype) / held["filled"].sum(1, keepdim=True).clamp(min=1)  # each class alike
+        row, number, filled = held["row"], held["task"], held["filled"]
+        among = filled.view(problem.classes, -1)
+        each = among.to(problem.dtype) / among.sum(1, keepdim=True).clamp(min=1)  # each class alike
         scores = corrected(problem.logits(params, problem.x(row, number)), memory).detach()
         label, weight = torch.where(filled, problem.y(row, number), 0), (each / each.sum()).flatten()
         pair = fitted_line(scores, label, weight, problem.allowed(number), new, self.pull, self.steps)

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lifelong.core.batch import Batch, Memory, Outputs, Params, Step
+from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params, Step
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Shapes, Strategy, require
-from lifelong.memory import Drawn, Reservoir, drawn_rows, draws_of
+from lifelong.core.strategy import require
+from lifelong.memory.base import RowMemory
+from lifelong.memory.drawn import drawn_rows
+from lifelong.memory.reservoir import Reservoir
+from lifelong.strategies.replay.rehearsal import Rehearsal, scores_of_task
 
 
-class _DarkReplay(Strategy):
-    """What DER and DER++ share: rows of a reservoir whose scores are to stay as they were when the row came by."""
+class _DarkReplay(Rehearsal):
+    """What DER and DER++ share: rows of a memory whose scores are to stay as they were when the row came by."""
 
-    size: int
     alpha: float
-    rows: int
-    replacement: bool
-    off = {"size": 0}
-    acts_at_once = True
+    # at its first sight of a task the network has nothing to say that is worth keeping
+    offered_again = True
 
     def __post_init__(self) -> None:
-        require(self, self.size >= 0 and self.rows >= 0, "size and rows must be at least 0")
+        super().__post_init__()
         require(self, self.alpha >= 0, "alpha must be at least 0")
 
-    @property
-    def memory(self) -> Reservoir:
-        """What is kept."""
-        return Reservoir(self.size)
+    def extras(self, problem: Problem) -> dict[str, Tensor]:
+        """The scores [C] of each row."""
+        return {"logits": problem.zeros(problem.classes)}
 
-    def _places(self, problem: Problem) -> tuple[int, ...]:
-        return draws_of(self.size, self.rows or problem.batch, self.replacement)
+    def brought(self, problem: Problem, params: Params, step: Step) -> dict[str, Tensor]:
+        """The scores that a row had before this step."""
+        return {"logits": step.outputs.logits[step.batch.stream]}
 
-    def _drawn(self, memory: Memory, batch: Batch, name: str) -> Drawn:
-        rows = self.rows or len(batch.row[batch.stream])
-        return self.memory.pick(memory, batch.draws[name], rows, self.replacement)
-
-    def draws(self, problem: Problem) -> Shapes:
-        """Which places are replayed, and a ticket for each row of the stream."""
-        return {"place": self._places(problem), **self.memory.draws(problem)} if self.size else {}
-
-    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
-        """The reservoir, with the scores [M, C] of each row."""
-        return params, self.memory.init(problem, logits=problem.zeros(problem.classes))
+    def brought_by_task(self, problem: Problem, params: Params, task: FinishedTask) -> dict[str, Tensor]:
+        """Those at the task's end."""
+        return {"logits": scores_of_task(problem, params, task)}
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add the rows whose scores are compared: in the same forward pass, without weight in the loss."""
-        if not self.size:
+        if not len(memory["row"]):
             return batch
-        row, task = drawn_rows(memory, self._drawn(memory, batch, "place"))
+        row, task = drawn_rows(memory, self.picked(memory, batch))
         return batch.add(problem, row, task, torch.zeros_like(row, dtype=batch.weight.dtype))
 
     def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
         """alpha x the mean square between scores now and then, over the classes open to a row."""
-        if not self.size:
+        if not len(memory["row"]):
             return batch.weight.new_zeros(())
-        draw = self._drawn(memory, batch, "place")
+        draw = self.picked(memory, batch)
         rows = slice(batch.mine.start, batch.mine.start + len(draw.place))
         allowed = batch.allowed[rows]
         gap = torch.where(allowed, outputs.logits[rows] - memory["logits"][draw.place], 0)
         each = gap.square().sum(1) / allowed.sum(1)  # [R]
         return self.alpha * (draw.weight(batch.weight.new_ones(())) * each).sum()
-
-    def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
-        """Let the stream's rows into the reservoir, with the scores that they had before this step."""
-        if not self.size:
-            return params, memory
-        # each time they are shown: at its first sight of a task the network has nothing to say that is worth keeping
-        batch = step.batch.replace(first_seen=step.batch.shown)
-        logits = step.outputs.logits[batch.stream]
-        return params, self.memory.insert(memory, batch, batch.draws["ticket"], logits=logits)
 
 
 @dataclass(frozen=True)
@@ -82,9 +66,9 @@ class DER(_DarkReplay):
     loss = L(stream) + alpha x mean over R replayed rows of |h(x') - z'|^2 / C (Buzzega et al., 2020, eq. 5, with the mean
     over classes that the authors' code takes), z' [C] the scores when the row was shown, before that step. R is
     rows, or as many as the stream brings; size: M, rows kept; replacement: whether a row may be drawn twice in a step,
-    which the authors' code does not.
+    which the authors' code does not; memory: which rows are kept.
 
-    The stream's weight stays 1: old rows come on top. The end of a task plays no part. A row that is shown in several
+    The stream's weight stays 1: old rows come on top. The end of a task plays no part, but to a memory that chooses then: it keeps the scores of that moment. A row that is shown in several
     epochs is offered to the reservoir each time, as in the authors' code; so it may be kept twice, with other scores.
     What differs from the source: where a row competes among some classes alone (task-incremental), only their scores
     are compared, and C is their number, since the others mean nothing there.
@@ -94,6 +78,10 @@ class DER(_DarkReplay):
     alpha: float = 0.5
     rows: int = 0
     replacement: bool = False
+    memory: RowMemory = field(default_factory=Reservoir)
+    keeps: ClassVar[str] = "rows and the scores of each"
+    witness: ClassVar[str] = "a plain float64 loop: tests/reference/test_methods_a.py"
+    passes = (2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -109,19 +97,20 @@ class DERPlusPlus(_DarkReplay):
     beta: float = 0.5
     rows: int = 0
     replacement: bool = False
+    memory: RowMemory = field(default_factory=Reservoir)
+    keeps: ClassVar[str] = "rows and the scores of each"
+    witness: ClassVar[str] = "a plain float64 loop: tests/reference/test_methods_a.py"
+    passes = (3.0, 3.0)
+    places = ("place", "place_again")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.beta >= 0, "beta must be at least 0")
 
-    def draws(self, problem: Problem) -> Shapes:
-        """A second set of places beside the first."""
-        return {**super().draws(problem), "place_again": self._places(problem)} if self.size else {}
-
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add the rows whose scores are compared, then those that are learned again."""
-        if not self.size:
+        if not len(memory["row"]):
             return batch
-        draw = self._drawn(memory, batch, "place_again")
+        draw = self.picked(memory, batch, "place_again")
         weight = self.beta * draw.weight(batch.weight.new_ones(()))
         return super().extend(problem, params, memory, batch).add(problem, *drawn_rows(memory, draw), weight)

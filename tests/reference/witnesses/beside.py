@@ -43,7 +43,7 @@ def adam(leaves: list[Tensor]) -> torch.optim.Optimizer:
 class Beside:
     """A run of ours, and everything that a plain loop must be given to end where it ended.
 
-    net: the second member's final parameters; start: its first ones. memory: its parts' final memories. tasks[t][i]: the
+    net: the second member's final parameters; start: its first ones. memory, own_params: its parts' final memories, and their own parameters. tasks[t][i]: the
     rows of each step, `Rows`. draws[t][i][part]: the numbers that each part drew, by name. finished[t]: the task at its
     end, of this member. problem: as this member sees it.
     """
@@ -51,7 +51,7 @@ class Beside:
     net: dict[str, Tensor]
     start: dict[str, Tensor]
     memory: Any
-    own: Any
+    own_params: Any
     tasks: list[list[Rows]]
     draws: list[list[Any]]
     finished: list[FinishedTask]
@@ -86,8 +86,18 @@ def beside(strategy: Any, stream: Stream, optimiser: Any = None, model: Any = NE
     finished = [member(session.sampler.finished(task)) for task in range(session.tasks)]
     problem = replace(session.fleet.problem, index={k: v[SEED] for k, v in session.fleet.problem.index.items()})
     final = member(state)
-    own = final.params.get("own", {})
-    return Beside(final.params["net"], start, final.memory, own, tasks, draws, finished, problem, session, state)
+    return Beside(
+        final.params["net"],
+        start,
+        final.memory,
+        final.params.get("own", {}),
+        tasks,
+        draws,
+        finished,
+        problem,
+        session,
+        state,
+    )
 
 
 def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
