@@ -24,6 +24,8 @@ def learn(folder: RunFolder, quiet: bool, place: str = "") -> Result:
 
     if quiet:
         return execute(folder)
+    for line in folder.request.expectations():
+        say(f"note: {line}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
     with RunDisplay(title) as display:
         return execute(folder, watch=display.run, watch_start=display.start)

@@ -24,7 +24,7 @@ def list(
     Example: lifelong list strategies
     """
     from lifelong.display.console import output
-    from lifelong.display.tables import listing
+    from lifelong.display.tables import listing, methods_table
     from lifelong.metrics import METRICS
     from lifelong.notation.expression import suggest, vocabulary
     from scenarios.catalogue import CATALOGUE
@@ -33,6 +33,9 @@ def list(
     if kind and kind not in KINDS:
         raise ConfigurationError(f"unknown kind {kind!r}: {suggest(kind, KINDS)}")
     for title in [kind] if kind else KINDS:
+        if title == kind and kind in ("strategies", "learners"):
+            output.print(methods_table(title, vocabulary(title)))
+            continue
         if title in ("scenarios", "data"):
             rows = {name: entry.about for name, entry in (CATALOGUE if title == "scenarios" else DATASETS).items()}
         else:

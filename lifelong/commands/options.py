@@ -55,6 +55,9 @@ class Options:
     setting: str = shared("", option(LEARNED, "task, domain or class", usual=USUAL, names="settings"))
     model: str = shared("", option(LEARNED, MODEL, "EXPR", usual=USUAL, names="models"))
     optimiser: str = shared("", option(LEARNED, "as in 'Adam(0.001)'", "EXPR", usual=USUAL, names="optimisers"))
+    memory: str = shared(
+        "", option(LEARNED, "the same for every method: rows as images, weights, statistics; as in 500kB", "BYTES")
+    )
     init: str = shared(
         "Random()", option(LEARNED, "where the network starts: drawn, learned, or a start's file", "EXPR")
     )

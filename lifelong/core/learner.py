@@ -45,13 +45,15 @@ class AnyLearner:
 
     Fill in `init`, `predict`, and `step` or `after_task`. step = finish of what `gradients` made, with `update_` between
     them where a fleet moves its parameters in place. looped: it is no pure function of tensors, see
-    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part.
+    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part. keeps, witness, passes, sized_by:
+    as of a `Strategy`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # for type checkers: every learner is a frozen dataclass
     model: Model
     looped: ClassVar[bool] = False
     keeps: ClassVar[str] = ""
+    sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     off: ClassVar[Mapping[str, Any]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.text import Text
 from lifelong import metrics
 from lifelong.core.result import Result
 from lifelong.runs.groups import RunGroup
+from scenarios.stream import SETTINGS
 
 
 def accuracy_table(result: Result) -> Table:
@@ -94,6 +97,51 @@ def show(result: Result, console: Console) -> None:
     """The matrix and the metrics."""
     console.print(accuracy_table(result))
     console.print(metrics_table(result))
+
+
+def methods_table(title: str, known: dict[str, Any]) -> Table:
+    """Strategies or learners: family, settings, what each keeps, what its step needs, and what it was held against.
+
+    A step: forward and backward passes by the definition, a backward one counting twice, as a multiple of fine-tuning's.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.caption = "step: passes by the definition, fine-tuning's being 1"
+    table.caption_justify = "left"
+    table.add_column("name", no_wrap=True)
+    for column in ("settings", "keeps"):
+        table.add_column(column, overflow="fold")
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("held against", overflow="fold")
+    families: dict[str, dict[str, Any]] = {}
+    for name, method in sorted(known.items()):
+        families.setdefault(family_of(method), {})[name] = method
+    for family, methods in sorted(families.items()):
+        if family:
+            table.add_row(Text(family, style="bold"))
+        for name, method in methods.items():
+            forward, backward = method.passes
+            step = f"{(forward + 2 * backward) / 3:.1f}" if forward else "–"
+            held = method.witness.partition(":")[0] or "–"
+            table.add_row(f"  {name}", settings_of(method), method.keeps or "–", step, held)
+    return table
+
+
+def family_of(method: Any) -> str:
+    """The folder that a method's file lies in; of a learner "closed form"; "" of what is no family's."""
+    room, _, rest = method.__module__.removeprefix("lifelong.").partition(".")
+    if room == "learners":
+        return "closed form" if method.passes == (0.0, 0.0) else "learner"
+    return rest.partition(".")[0] if room == "strategies" else ""
+
+
+def settings_of(method: Any) -> str:
+    """The settings that a method is meant for, by its defaults; "joint" where it needs tasks that are learned together."""
+    needs = [method().requires] if hasattr(method, "requires") else [need for _, need in method().requirements]
+    if any(need.paradigm == "joint" for need in needs):
+        return "joint"
+    told = any(need.task_id for need in needs)
+    fitting = [s for s in SETTINGS if all(s in need.settings for need in needs) and (s == "task" or not told)]
+    return "all" if len(fitting) == len(SETTINGS) else ", ".join(fitting)
 
 
 def listing(title: str, rows: dict[str, str]) -> Table:

@@ -62,6 +62,7 @@ class Request:
     eval_every: int = 0
     eval_rows: int = 1000
     few_shot: str = ""
+    memory: str = ""
     device: str = "auto"
     fleet: int = 0
     compile: bool = False
@@ -118,9 +119,15 @@ class Request:
         """What learns, with every field: model, method, and the optimiser where there is one."""
         with user_files.in_place(self.files):
             learner = self._learner()
+            learner = self._within_memory(learner, self._stream()) if self.memory else learner
         method = learner.strategy if learner.adapts_by_rule else learner
         optimiser = repr(learner.optimiser) if learner.adapts_by_rule else ""
         return {"model": repr(learner.model), "method": repr(method), "optimiser": optimiser}
+
+    def expectations(self) -> list[str]:
+        """What is to be expected of the method on its stream, as its parts say it."""
+        learner, stream, _ = self.build()
+        return list(dict.fromkeys(learner.notes(stream)))
 
     def settings(self) -> dict[str, Request]:
         """A request for each setting of the learner, by the words that tell it apart; itself as "" where nothing varies.
@@ -242,6 +249,14 @@ class Request:
         strategy = parse(self.strategy or "FineTuning()", "strategies")
         return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))
 
+    def _within_memory(self, learner: Any, stream: Any) -> Any:
+        """The learner with as much memory as is asked for."""
+        if not self.memory:
+            return learner
+        from lifelong.runs.memory_budget import fitted, read_bytes
+
+        return fitted(learner, stream, read_bytes(self.memory))
+
     def _start(self, learner: Any, stream: Any) -> Any:
         from lifelong.meta.initialisation_learner import InitialisationLearner
         from lifelong.meta.learned import PendingInitialisation, distribution_of, load_learned
@@ -318,6 +333,7 @@ def _described(entry: Any, options: dict[str, Any]) -> str:
 def _built(request: Request) -> tuple[AnyLearner, Stream, Initialisation]:
     """Paradigm data can take long, and a run asks for its objects more than once."""
     learner, stream = request._learner(), request._stream()
+    learner = request._within_memory(learner, stream)
     return learner, stream, request._start(learner, stream)
 
 

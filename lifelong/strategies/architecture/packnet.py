@@ -33,6 +33,8 @@ class PackNet(Strategy):
 
     share: float = 0.5
     prune: float = 0.75
+    keeps = "whose each weight is"
+    witness = "a plain float64 loop: tests/reference/test_methods_b.py"
     previous_params = True
     acts_at_once = True
     requires = Requirements(settings=("task",), task_ends=True, task_id=True)

@@ -30,6 +30,8 @@ class MGDA(Strategy):
 
     normalised: bool = False
     iterations: int = 25
+    keeps = "nothing"
+    witness = "a solver, on autograd's gradients: tests/reference/test_multitask.py"
     requires = Requirements(paradigm="joint")
     own_gradient = True
 

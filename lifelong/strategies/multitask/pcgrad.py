@@ -24,6 +24,8 @@ class PCGrad(Strategy):
     step, the same for all i: each g_i' is then distributed, and the mean step is, as if each i drew its own.
     """
 
+    keeps = "nothing"
+    witness = "the paper's loop on autograd's gradients: tests/reference/test_multitask.py"
     requires = Requirements(paradigm="joint")
     own_gradient = True
 

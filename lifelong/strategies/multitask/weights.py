@@ -23,6 +23,8 @@ class TaskWeights(Strategy):
     """
 
     weights: tuple[float, ...] = ()
+    keeps = "weights of the tasks"
+    witness = "its formula, by hand: tests/reference/test_multitask.py"
     requires = Requirements(paradigm="joint")
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class UncertaintyWeights(Strategy):
     """
 
     start: float = 0.0
+    keeps = "a number for each task"
+    witness = "its formula, by autograd: tests/reference/test_multitask.py"
     requires = Requirements(paradigm="joint")
 
     def notes(self, stream: Stream) -> list[str]:

@@ -24,6 +24,8 @@ class L2SP(Strategy):
 
     strength: float = 0.1
     decay: float = 0.0
+    keeps = "the start"
+    witness = "EWC with an identity for its Fisher, and autograd: tests/reference/test_transfer_identities.py"
     off = {"strength": 0.0, "decay": 0.0}
     acts_at_once = True
 

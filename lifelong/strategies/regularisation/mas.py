@@ -30,6 +30,8 @@ class MAS(Strategy):
 
     strength: float = 1.0
     decay: float = 1.0
+    keeps = "importance, centre"
+    witness = "a plain float64 loop: tests/reference/test_methods_b.py"
     off = {"strength": 0.0}
     requires = Requirements(task_ends=True)
 

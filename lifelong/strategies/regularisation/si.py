@@ -24,6 +24,8 @@ class SI(Strategy):
 
     strength: float = 10.0
     damping: float = 0.1
+    keeps = "path, importance, centre"
+    witness = "a plain float64 loop: tests/reference/test_closed_forms.py"
     previous_params = True
     off = {"strength": 0.0}
     requires = Requirements(task_ends=True)

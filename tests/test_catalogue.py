@@ -1,0 +1,97 @@
+"""What a method says of itself, and the same bytes for every method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lifelong.core.learner import Learner
+from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import parse, vocabulary
+from lifelong.runs.memory_budget import BudgetError, fitted, kept, read_bytes
+from lifelong.runs.request import Request
+from scenarios.catalogue import build
+
+ROOT = Path(__file__).parent.parent
+METHODS = {
+    name: method
+    for kind in ("strategies", "learners")
+    for name, method in vocabulary(kind).items()
+    if method.__module__.startswith("lifelong.") and name != "FineTuning"
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_names_its_witness_and_what_it_keeps(name):
+    method = METHODS[name]
+    assert method.keeps, f"{name}: say in `keeps` what it stores, in a few words"
+    words, _, file = method.witness.partition(": ")
+    assert words and file, f"{name}: say in `witness` what it was held against, and the test's file"
+    assert name in (ROOT / file).read_text(), f"{file} does not test {name}"
+    if name in vocabulary("strategies"):
+        forward, backward = method().passes
+        assert forward >= 0 and backward >= 0
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return build("split-digits")
+
+
+@pytest.mark.parametrize("text", ["Replay()", "Replay(memory=Ring())", "ClassReplay()", "DER()", "AGEM()", "SI() + DERPlusPlus()"])  # fmt: skip
+def test_a_budget_is_filled_and_kept_to(stream, text):
+    learner = Learner(MLP(20), parse(text, "strategies"))
+    budget = 60_000
+    found = fitted(learner, stream, budget)
+    size = kept(found, stream).total
+    assert size <= budget
+    (place,) = [part for part in found.parts if part.sized_by]
+    step = 10 if place.sized_by == "size" else 1  # a place for each class more
+    more = replace(place, **{place.sized_by: getattr(place, place.sized_by) + step})
+    parts = [more if part is place else part for part in found.parts]
+    total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    assert kept(replace(found, strategy=total), stream).total > budget
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("EWC()", "EWC(.*) keeps .* kB, more than --memory 5.0 kB"),
+        ("Replay() + ClassReplay()", "both Replay.* and ClassReplay.* keep rows"),
+        ("EWC() + Replay()", "with one row, more than"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(stream, text, words):
+    with pytest.raises(BudgetError, match=words) as refused:
+        fitted(Learner(MLP(20), parse(text, "strategies")), stream, 5_000)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_are_read():
+    assert [read_bytes(text) for text in ("784000", "500kB", "1.5 MB", "2gb", "7 b")] == [784_000, 500_000, 1_500_000, 2_000_000_000, 7]  # fmt: skip
+    for text in ("much", "-5kB", "5 k", "1e3", ""):
+        with pytest.raises(BudgetError, match="write bytes"):
+            read_bytes(text)
+
+
+def test_a_run_says_what_its_size_became():
+    request = Request("split-blobs", strategy="Replay()", memory="5kB")
+    size = request.build()[0].strategy.size
+    assert 0 < size < 1000 and f"size={size}" in request.resolved()["method"]
+    assert request.command.endswith("--memory 5kB")
+
+
+def test_what_the_literature_expects_is_said_before_a_run(tmp_path, cli):
+    code, _, errors = cli("run", "split-blobs", "--strategy", "EWC()", "--seeds", "1", "--out", str(tmp_path))
+    assert code == 0 and "note: EWC in class-incremental streams: expect" in errors
+    code, _, errors = cli("run", "split-blobs", "--strategy", "Replay()", "--seeds", "1", "--out", str(tmp_path))
+    assert code == 0 and "note:" not in errors
+
+
+def test_the_list_of_strategies_is_a_table(cli):
+    code, out, _ = cli("list", "strategies")
+    assert code == 0 and "held against" in out
+    assert all(name in out for name in vocabulary("strategies"))
+    assert max(map(len, out.splitlines())) <= 80
