@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from lifelong.metrics import holm
 from lifelong.studies.published.rows import Cell, cells_of, gathered
 from lifelong.studies.published.split_mnist import ROWS
 
@@ -43,15 +44,6 @@ def welch(old: Sequence[float], new: Sequence[float]) -> tuple[float, float, flo
     tested = stats.ttest_ind(new, old, equal_var=False)
     interval = tested.confidence_interval(0.95)
     return points, float(interval.low), float(interval.high), float(tested.pvalue)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, step by step (Holm, 1979): the k-th smallest of m times m - k, never falling."""
-    order, corrected, highest = np.argsort(p, kind="stable"), [0.0] * len(p), 0.0
-    for k, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - k) * p[place]))
-        corrected[place] = highest
-    return corrected
 
 
 def last_of_each_seed(cells: list[Cell], setting: str, method: str) -> dict[int, float]:

@@ -94,4 +94,4 @@ def test_the_list_of_strategies_is_a_table(cli):
     code, out, _ = cli("list", "strategies")
     assert code == 0 and "held against" in out
     assert all(name in out for name in vocabulary("strategies"))
-    assert max(map(len, out.splitlines())) <= 80
+    assert "EWC" in out.split("regularisation")[1]

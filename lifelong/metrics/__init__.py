@@ -19,7 +19,7 @@ from lifelong.metrics.forgetting import (
     intransigence,
     windowed_forgetting,
 )
-from lifelong.metrics.intervals import Estimate, estimate, one_setting, paired, summary, variance_shares
+from lifelong.metrics.intervals import Estimate, estimate, holm, one_setting, paired, summary, variance_shares
 from lifelong.metrics.multitask import multi_task_gain, multi_task_gains
 from lifelong.metrics.transfer import (
     few_shot_curve,
@@ -48,6 +48,7 @@ __all__ = [
     "forgetting_mammoth",
     "forgetting_pycil",
     "forward_transfer",
+    "holm",
     "intransigence",
     "learning_accuracy",
     "learning_curve_area",

@@ -65,6 +65,15 @@ def variance_shares(values: Tensor, seeds: Sequence[Seed]) -> dict[str, float]:
     return shares | {"together": 1 - sum(shares.values())}
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, step by step (Holm, 1979): the k-th smallest of m times m - k, never falling."""
+    corrected, highest = [0.0] * len(p), 0.0
+    for k, place in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - k) * p[place]))
+        corrected[place] = highest
+    return corrected
+
+
 def one_setting(result: Result) -> None:
     """Raise NotMeasured where numbers of the learner varied: no mean is taken over settings."""
     if len(set(result.settings)) > 1:

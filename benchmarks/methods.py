@@ -1,0 +1,312 @@
+"""Every method on several streams, resumable: `python benchmarks/methods.py` writes docs/methods.json and docs/methods.md.
+
+A cell is a method on a stream with all its seeds. Cells are appended as they are done; what is there is not run again, so
+that a run which was cut off goes on. Numbers of a method are those of its paper, or chosen from a small grid by the
+accuracy on a fifth of the training rows, held out, on other seeds. Each method stands beside fine-tuning, and beside a
+replay of as many rows as its memory would hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong.core.learner import Learner
+from lifelong.core.loop import run
+from lifelong.metrics import average_accuracy, estimate, holm
+from lifelong.notation.expression import parse, vocabulary
+from lifelong.runs.memory_budget import BudgetError, fitted, kept
+from scenarios.catalogue import find
+from scenarios.datasets import load_dataset
+from scenarios.errors import ConfigurationError
+from scenarios.stream import Dataset, Stream, generator
+
+CHOOSING = (100, 101, 102)  # seeds on which numbers are chosen; none of them is in a table
+FINE_TUNING = "FineTuning()"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stream that methods are put on: scenario, setting, iterations of a task (0: the scenario's), seeds, rows kept."""
+
+    name: str
+    scenario: str
+    setting: str
+    seeds: int
+    rows: int
+    iterations: int = 0
+    replay: str = "Replay(size={size})"
+
+
+QUICK = (
+    Place("split-digits, class-incremental", "split-digits", "class", 10, 200),
+    Place("split-digits, task-incremental", "split-digits", "task", 10, 200),
+    Place("permuted-digits, domain-incremental", "permuted-digits", "domain", 10, 200),
+    Place("gradual-digits, no task ends", "gradual-digits", "class", 10, 200, replay="Replay(size={size}, weighting='equal')"),
+    Place("longtail-digits, class-incremental", "longtail-digits", "class", 10, 200),
+)  # fmt: skip
+LONG = (
+    Place("split-mnist, class-incremental, 500 iterations a task", "split-mnist", "class", 5, 1000, 500),
+    Place("online-mnist, class-incremental, one pass, batches of 10", "online-mnist", "class", 5, 1000),
+)
+
+# Numbers that are not a class's defaults. A list is a grid to choose from; one text is published, or the default's reason
+# is said in the file. {size}: rows kept in all; {each}: of each class.
+GRIDS: dict[str, list[str]] = {
+    "EWC": [f"EWC({s:g})" for s in (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)],
+    "SI": [f"SI({s:g})" for s in (0.1, 1.0, 10.0, 100.0, 1e3)],
+    "MAS": [f"MAS({s:g})" for s in (0.01, 0.1, 1.0, 10.0, 100.0)],
+    "LwF": [f"LwF({s:g})" for s in (0.5, 1.0, 2.0, 5.0)],
+    "L2SP": [f"L2SP({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
+}
+SKIPPED = ("FineTuning",)
+
+
+@cache
+def dataset_of(name: str, root: str, held_out: bool) -> Dataset:
+    """A data set; held_out: with a fifth of its training rows for test rows, and without its test rows."""
+    dataset = load_dataset(name, root or None)
+    if not held_out:
+        return dataset
+    order = torch.randperm(dataset.train_rows, generator=generator("rows to choose by", name))
+    count = dataset.train_rows * 4 // 5
+    return replace(dataset, x=dataset.x[order], y=dataset.y[order], train_rows=count, targets=None)
+
+
+def stream_of(place: Place, root: str, held_out: bool = False, **options: Any) -> Stream:
+    """The stream of a place."""
+    entry = find(place.scenario)
+    budget = replace(entry.budget, iterations=place.iterations) if place.iterations else entry.budget
+    chosen = {**entry.options, **options}
+    stream = entry.make(dataset_of(entry.data, root, held_out), setting=place.setting, budget=budget, **chosen)
+    return replace(stream, name=entry.name)
+
+
+def learner_of(text: str, place: Place) -> Any:
+    """A learner from the text of a strategy or of a learner."""
+    entry = find(place.scenario)
+    model, name = parse(entry.model, "models"), text.partition("(")[0]
+    if name in vocabulary("learners"):
+        return replace(parse(text, "learners"), model=model)
+    return Learner(model, parse(text, "strategies"), parse(entry.optimiser, "optimisers"))
+
+
+def texts_of(name: str, place: Place) -> list[str]:
+    """What is tried of a method on a place: one text, or a grid."""
+    sizes = {"size": place.rows, "each": place.rows // 10}
+    if name in GRIDS:
+        return [text.format(**sizes) for text in GRIDS[name]]
+    kind = "learners" if name in vocabulary("learners") else "strategies"
+    sized = vocabulary(kind)[name].sized_by
+    if not sized:
+        return [f"{name}()"]
+    return [f"{name}({sized}={sizes['each'] if sized.startswith('per_') else sizes['size']})"]
+
+
+def options_of(learner: Any, place: Place) -> dict[str, Any]:
+    """What a method needs of the stream that its scenario's defaults lack."""
+    needs = [need for _, need in learner.requirements]
+    return {"validation": 0.1} if any(need.validation for need in needs) else {}
+
+
+def measured(text: str, place: Place, root: str, seeds: list[int], held_out: bool = False) -> dict[str, Any]:
+    """Accuracy of each seed, bytes and processor seconds of one of them. Raises ConfigurationError where it does not fit."""
+    learner = learner_of(text, place)
+    stream = stream_of(place, root, held_out, **options_of(learner, place))
+    began = time.process_time()
+    result = run(learner, stream, seeds)
+    seconds = (time.process_time() - began) / len(seeds)
+    accuracy = torch.where(result.kept, average_accuracy(result), torch.nan)
+    size = 0 if learner.looped else kept(learner, stream).total
+    return {"text": text, "accuracy": accuracy.tolist(), "bytes": round(size), "seconds": round(seconds, 2)}
+
+
+def cell_of(name: str, place: Place, root: str) -> dict[str, Any]:
+    """A method on a place: its numbers chosen, then measured on the table's seeds."""
+    texts, by = texts_of(name, place), "as published, or its default"
+    if len(texts) > 1:
+        tried = [measured(text, place, root, list(CHOOSING), held_out=True) for text in texts]
+        best = max(tried, key=lambda cell: torch.tensor(cell["accuracy"]).nan_to_num(0).mean().item())
+        texts, by = [best["text"]], f"best of {len(tried)} on held-out rows"
+    return {**measured(texts[0], place, root, list(range(place.seeds))), "chosen": by}
+
+
+def replay_of(size: int, place: Place, root: str) -> str:
+    """The replay that keeps as many bytes; "" where there is none."""
+    text = place.replay.format(size=1)
+    try:
+        learner = fitted(learner_of(text, place), stream_of(place, root), size)
+    except BudgetError:
+        return ""
+    return place.replay.format(size=learner.strategy.size)
+
+
+def measure(places: tuple[Place, ...], names: list[str], root: str, output: Path) -> None:
+    """Run the cells that are missing, and write each as soon as it is there."""
+    for place in places:
+        for name in [FINE_TUNING, *names]:
+            cells = json.loads(output.read_text()) if output.exists() else {}
+            here = cells.setdefault(place.name, {})
+            key = name.removesuffix("()")
+            if key not in here:
+                here[key] = _tried(key, place, root)
+                _write(output, cells)
+            same = here[key].get("replay")
+            if same and same not in here:
+                here[same] = {**measured(same, place, root, list(range(place.seeds))), "chosen": "of the same bytes"}
+                _write(output, cells)
+
+
+def _tried(name: str, place: Place, root: str) -> dict[str, Any]:
+    began = time.process_time()
+    try:
+        cell = (
+            cell_of(name, place, root)
+            if name != "FineTuning"
+            else measured(FINE_TUNING, place, root, list(range(place.seeds)))
+        )
+        if cell["bytes"]:
+            cell["replay"] = replay_of(cell["bytes"], place, root)
+    except ConfigurationError as reason:
+        cell = {"refused": str(reason)}
+    print(f"{place.name}: {name}: {time.process_time() - began:.1f} s {cell.get('refused', '')[:80]}", flush=True)
+    return cell
+
+
+def _write(output: Path, cells: dict[str, Any]) -> None:
+    output.write_text(json.dumps(cells, indent=1) + "\n")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def paired(cell: dict[str, Any], other: dict[str, Any]) -> tuple[torch.Tensor, float]:
+    """Differences of accuracy by seed, and the p-value of none (Student's t, paired)."""
+    from scipy import stats
+
+    gap = torch.tensor(cell["accuracy"]) - torch.tensor(other["accuracy"])
+    gap = gap[~gap.isnan()]
+    if len(gap) < 2 or not gap.std() > 0:
+        return gap, float(not gap.abs().any()) if len(gap) else float("nan")
+    return gap, float(stats.ttest_1samp(gap.numpy(), 0).pvalue)
+
+
+def section(name: str, here: dict[str, Any]) -> list[str]:
+    """A stream's table, best first; what does not fit it in a line below."""
+    ran = {key: cell for key, cell in here.items() if "accuracy" in cell and not key.startswith("Replay(")}
+    gaps: dict[str, dict[str, tuple[torch.Tensor, float]]] = {"fine-tuning": {}, "replay": {}}
+    for key, cell in ran.items():
+        if key != "FineTuning":
+            gaps["fine-tuning"][key] = paired(cell, here["FineTuning"])
+        if cell.get("replay") and cell["replay"] in here and here[cell["replay"]]["text"] != cell["text"]:
+            gaps["replay"][key] = paired(cell, here[cell["replay"]])
+    established: set[tuple[str, str]] = set()
+    for comparator, found in gaps.items():
+        sure = {key: p for key, (_, p) in found.items() if p == p}
+        for key, p in zip(sure, holm(list(sure.values())), strict=True):
+            if p < 0.05:
+                established.add((comparator, key))
+
+    def gap_text(comparator: str, key: str) -> str:
+        if key not in gaps[comparator]:
+            return ""
+        text = estimate(gaps[comparator][key][0]).text(1)
+        text = text if text.startswith("-") else f"+{text}"
+        return f"**{text}**" if (comparator, key) in established else text
+
+    lines = [f"### {name[0].upper()}{name[1:]}", "", f"{len(next(iter(ran.values()))['accuracy'])} seeds.", ""]
+    lines += ["| method | accuracy | − fine-tuning | − replay of the same bytes | kB | seconds a seed | numbers |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---|"]
+    order = sorted(ran, key=lambda key: -torch.tensor(ran[key]["accuracy"]).nanmean().item())
+    for key in order:
+        cell = ran[key]
+        accuracy = torch.tensor(cell["accuracy"])
+        numbers = cell.get("chosen", "") if "best of" in cell.get("chosen", "") else ""
+        lines.append(
+            f"| `{cell['text']}` | {estimate(accuracy, ~accuracy.isnan()).text(1)} | {gap_text('fine-tuning', key)} |"
+            f" {gap_text('replay', key)} | {cell['bytes'] / 1e3:.1f} | {cell['seconds']:.1f} | {numbers} |"
+        )
+    refused = {key: cell["refused"] for key, cell in here.items() if "refused" in cell}
+    if refused:
+        lines += ["", f"Not for this stream: {', '.join(f'`{key}`' for key in sorted(refused))}."]
+    return [*lines, ""]
+
+
+INTRODUCTION = """# Methods, and what each was held against
+
+Written by `make methods`. Every strategy is one file in `lifelong/strategies`, every other learner one in
+`lifelong/learners`; nothing else knows its name. All pass the contract (`tests/contracts`): a seed alone and with others,
+in a varied fleet, beside an empty part, stopped and resumed, on a device without values. A witness is something outside
+the method: a closed form, a float64 loop of its own written from the paper, or a peer's code; it is fed the same batches
+and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows."""
+
+TABLES = """## What they give
+
+Average accuracy after the last task in %, mean ± half-width of the 95 % interval over seeds. Differences are paired over
+seeds; bold where p < 0.05 after Holm's correction within one stream and column. Replay of the same bytes: as many rows,
+as images, as fill what the method keeps beside its network (its own network's weights where it keeps such). Numbers: as
+published or a class's defaults, or the best of a grid by the accuracy on a fifth of the training rows on three other seeds.
+Seconds: of one thread, for one seed of a fleet."""
+
+
+def page(cells: dict[str, Any]) -> str:
+    """docs/methods.md."""
+    from lifelong.display.tables import family_of, settings_of
+
+    lines = [INTRODUCTION, "", "| method | family | settings | keeps | passes, forward + backward | held against |", "|---|---|---|---|---:|---|"]  # fmt: skip
+    for kind in ("strategies", "learners"):
+        known = {
+            n: m for n, m in vocabulary(kind).items() if m.__module__.startswith("lifelong.") and n != "FineTuning"
+        }
+        for name, method in sorted(known.items(), key=lambda item: (family_of(item[1]), item[0])):
+            forward, backward = method().passes
+            passes = f"{forward:g} + {backward:g}" if forward or backward else "–"
+            words, _, file = method.witness.partition(": ")
+            held = f"[{words}](../{file})" if file else words
+            lines.append(
+                f"| `{name}` | {family_of(method)} | {settings_of(method)} | {method.keeps} | {passes} | {held} |"
+            )
+    lines += ["", TABLES, ""]
+    for name, here in cells.items():
+        if "FineTuning" in here:
+            lines += section(name, here)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing, and write the page."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--data-root", default=os.environ.get("LIFELONG_DATA", ""))
+    words.add_argument("--output", type=Path, default=Path("docs/methods.json"))
+    words.add_argument("--long", action="store_true", help="Split-MNIST and online MNIST, too: hours")
+    words.add_argument("--only", default="", help="of streams, those with this in their names")
+    words.add_argument("--table-only", action="store_true")
+    chosen = words.parse_args()
+    torch.set_num_threads(1)
+    places = tuple(p for p in (*QUICK, *(LONG if chosen.long else ())) if chosen.only in p.name)
+    known = {**vocabulary("strategies"), **vocabulary("learners")}
+    names = [
+        name for name, method in known.items() if method.__module__.startswith("lifelong.") and name not in SKIPPED
+    ]
+    names = [name for name in names if not _together(known[name])]
+    if not chosen.table_only:
+        measure(places, names, chosen.data_root, chosen.output)
+    cells = json.loads(chosen.output.read_text())
+    chosen.output.with_suffix(".md").write_text(page(cells))
+
+
+def _together(method: Any) -> bool:
+    """Whether it weighs tasks that are learned together."""
+    return getattr(getattr(method, "requires", None), "paradigm", "") == "joint"
+
+
+if __name__ == "__main__":
+    main()
