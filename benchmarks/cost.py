@@ -1,0 +1,161 @@
+"""What a step of every method costs, as a multiple of fine-tuning's, beside the passes that its definition asks for; and
+whether time and memory stay flat in the number of tasks. Prints both, and puts them into docs/cost.json and docs/cost.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from methods import Place, learner_of, options_of, texts_of
+from timing import Steps, in_turn
+
+from lifelong.core.loop import Session
+from lifelong.notation.expression import vocabulary
+from lifelong.runs.memory_budget import kept
+from scenarios.datasets import load_dataset
+from scenarios.errors import ConfigurationError
+from scenarios.split import split
+from scenarios.stream import Budget
+from scenarios.transformed import permuted
+
+SEEDS, BATCH, TOGETHER = 5, 128, 8
+PLACE = Place("cost", "split-mnist", "class", SEEDS, 1000)
+TASKS = (5, 20, 100)
+LEAST = 1.3  # above so many times what its passes take, a method is looked at
+
+
+def steps_of(learner: Any, stream: Any) -> Steps:
+    """The steps of the second task, when penalties, teachers and memories are there; recorded."""
+    return Steps(Session(learner, stream, list(range(SEEDS)), record=True), after=1)
+
+
+def fitting(name: str, make: Any) -> tuple[Any, Any]:
+    """A learner and the first setting's stream that it goes with; raises the last refusal where none does."""
+    refusal: Exception = ConfigurationError("no setting")
+    for setting in ("class", "task", "domain"):
+        place = replace(PLACE, setting=setting)
+        learner = learner_of(texts_of(name, place)[0], place)
+        try:
+            stream = make(setting, **options_of(learner, place))
+            Session(learner, stream, [0])
+        except ConfigurationError as error:
+            refusal = error
+            continue
+        return learner, stream
+    raise refusal
+
+
+def step_costs(names: list[str], root: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Of each method: steps as multiples of fine-tuning's, and what its passes would be: (forward + 2 backward) / 3."""
+    dataset = load_dataset("mnist", root or None)
+    found: dict[str, dict[str, float]] = {}
+
+    def make(setting: str, **options: Any) -> Any:
+        return split(dataset, 5, setting, budget=Budget(iterations=40, batch=BATCH), **options)
+
+    for name in names:
+        try:
+            learner, stream = fitting(name, make)
+            steps = {
+                "tuned": steps_of(learner_of("FineTuning()", PLACE), make(stream.setting)),
+                "step": steps_of(learner, stream),
+            }
+            seconds = in_turn({key: partial(value.seconds, TOGETHER) for key, value in steps.items()}, rounds)
+        except (ConfigurationError, ValueError) as reason:
+            print(f"  {name}: {reason}", flush=True)
+            continue
+        forward, backward = passes_of(learner)
+        found[name] = {"measured": seconds["step"] / seconds["tuned"], "by its passes": (forward + 2 * backward) / 3}
+        print(f"  {name}: {found[name]['measured']:.2f}, by its passes {found[name]['by its passes']:.2f}", flush=True)
+    return found
+
+
+def passes_of(learner: Any) -> tuple[float, float]:
+    """Forward and backward passes of a step."""
+    if not learner.adapts_by_rule:
+        return learner.passes
+    parts = learner.parts.parts
+    return parts[0].passes if parts else (1.0, 1.0)
+
+
+def growth(names: list[str]) -> dict[str, dict[str, float]]:
+    """A step of the last task and what is kept, at 5, 20 and 100 tasks of permuted digits, as multiples of those at 5."""
+    found: dict[str, dict[str, float]] = {}
+    dataset = load_dataset("digits", None)
+    for name in names:
+        figures: dict[str, list[float]] = {"step": [], "bytes": []}
+        try:
+            for tasks in TASKS:
+
+                def make(setting: str, tasks: int = tasks, **options: Any) -> Any:
+                    return permuted(dataset, tasks, setting, budget=Budget(iterations=10, batch=32), **options)
+
+                learner, stream = fitting(name, make)
+                steps = Steps(Session(learner, stream, [0, 1], record=False), after=tasks - 1)
+                figures["step"].append(statistics.median(steps.seconds(3) for _ in range(2)))
+                figures["bytes"].append(0.0 if learner.looped else kept(learner, stream).total)
+        except (ConfigurationError, ValueError, StopIteration) as reason:
+            print(f"  {name}: {reason}", flush=True)
+            continue
+        found[name] = {
+            f"{kind}, {tasks} tasks": value / max(values[0], 1e-12) if values[0] else float(value > 0)
+            for kind, values in figures.items()
+            for tasks, value in zip(TASKS[1:], values[1:], strict=True)
+        }
+        print(f"  {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in found[name].items()), flush=True)
+    return found
+
+
+def page(found: dict[str, Any]) -> str:
+    """docs/cost.md."""
+    lines = [
+        "# What a step costs", "",
+        f"Written by `make bench`. Split-MNIST, second task, batches of {BATCH}, MLP(400, 400), Adam, a fleet of {SEEDS} on one thread:"
+        " a step as a multiple of fine-tuning's, median of rounds in turn; beside it what the definition's passes over rows"
+        " take, a backward one counting two forward ones. What is above 1.3 times that is explained in the method's file or below.", "",
+        "| method | step | by its passes | ratio |", "|---|---:|---:|---:|",
+    ]  # fmt: skip
+    for name, cost in sorted(found.get("steps", {}).items(), key=lambda item: item[1]["measured"]):
+        passes = cost["by its passes"]
+        ratio = f"{cost['measured'] / passes:.2f}" if passes else "–"
+        lines.append(f"| `{name}` | {cost['measured']:.2f} | {passes:.2f} | {ratio} |")
+    lines += ["", "## As tasks grow", "", "Permuted digits: a step of the last task, and the bytes kept, as multiples of those with 5 tasks.", ""]  # fmt: skip
+    columns = [f"{kind}, {tasks} tasks" for kind in ("step", "bytes") for tasks in TASKS[1:]]
+    lines += [f"| method | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+    for name, cost in sorted(found.get("growth", {}).items()):
+        lines.append(f"| `{name}` | " + " | ".join(f"{cost[column]:.2f}" for column in columns) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure and write."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--data-root", default=os.environ.get("LIFELONG_DATA", ""))
+    words.add_argument("--output", type=Path, default=Path("docs/cost.json"))
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--only", default="", help="methods, separated by commas")
+    words.add_argument("--part", default="steps,growth")
+    chosen = words.parse_args()
+    torch.set_num_threads(1)
+    known = {**vocabulary("strategies"), **vocabulary("learners")}
+    names = [n for n, m in known.items() if m.__module__.startswith("lifelong.") and n != "FineTuning"]
+    names = chosen.only.split(",") if chosen.only else names
+    found = json.loads(chosen.output.read_text()) if chosen.output.exists() else {}
+    if "steps" in chosen.part:
+        found["steps"] = {**found.get("steps", {}), **step_costs(names, chosen.data_root, chosen.rounds)}
+    if "growth" in chosen.part:
+        found["growth"] = {**found.get("growth", {}), **growth(names)}
+    chosen.output.write_text(json.dumps(found, indent=1) + "\n")
+    chosen.output.with_suffix(".md").write_text(page(found))
+
+
+if __name__ == "__main__":
+    main()
