@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.ewc import EWC as EWC
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
     from lifelong.strategies.regularisation.mas import MAS as MAS
+    from lifelong.strategies.regularisation.rwalk import RWalk as RWalk
     from lifelong.strategies.regularisation.si import SI as SI
     from lifelong.strategies.replay.bic import BiC as BiC
     from lifelong.strategies.replay.der import DER as DER
