@@ -26,6 +26,8 @@ SUMS = (
 VARIANTS = (
     "EWC(fisher='empirical')",
     "EWC(fisher='batch')",
+    "EWC(fisher='predicted')",
+    "EWC(online=True, decay=0.9, fisher='likelihood', normalised=True)",
     "Replay(size=20, rows=7, weighting='equal')",
     "Replay(size=20, rows=3, replacement=False)",
 )
