@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.mas import MAS as MAS
     from lifelong.strategies.regularisation.rwalk import RWalk as RWalk
     from lifelong.strategies.regularisation.si import SI as SI
+    from lifelong.strategies.regularisation.warm_up import WarmUp as WarmUp
     from lifelong.strategies.replay.bic import BiC as BiC
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus

@@ -26,6 +26,7 @@ SUMS = (
 VARIANTS = (
     "EWC(fisher='empirical')",
     "EWC(fisher='batch')",
+    "LwF(scaled=False) + WarmUp()",
     "EWC(fisher='predicted')",
     "EWC(online=True, decay=0.9, fisher='likelihood', normalised=True)",
     "Replay(size=20, rows=7, weighting='equal')",
