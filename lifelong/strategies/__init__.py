@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import Requirements as Requirements
     from lifelong.core.strategy import Strategy as Strategy
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
+    from lifelong.strategies.distillation.lfl import LFL as LFL
     from lifelong.strategies.distillation.lwf import LwF as LwF
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad

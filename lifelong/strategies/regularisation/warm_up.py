@@ -9,6 +9,7 @@ import torch
 from lifelong.core.batch import FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
+from lifelong.strategies.regularisation.heads import entries_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,9 @@ class WarmUp(Strategy):
         """Put back what may not move yet."""
         waits = (memory["on"] > 0) & (step.batch.progress < self.share)
         others = ~problem.index["classes_of"][step.batch.task[:1]][0]  # bool [C]
-        net = {}
-        for name, p in params["net"].items():
-            by_class = name.startswith("head.") and p.shape[-1] == problem.classes
-            net[name] = torch.where(waits & others if by_class else waits, step.previous["net"][name], p)
+        head, previous = entries_of(problem, params["net"], others), step.previous["net"]
+        stays = {name: waits & head.get(name, waits) for name in params["net"]}
+        net = {name: torch.where(stays[name], previous[name], p) for name, p in params["net"].items()}
         return {**params, "net": net}, memory
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
