@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
     from lifelong.strategies.multitask.weights import TaskWeights as TaskWeights
     from lifelong.strategies.multitask.weights import UncertaintyWeights as UncertaintyWeights
+    from lifelong.strategies.plasticity.continual_backprop import ContinualBackprop as ContinualBackprop
+    from lifelong.strategies.plasticity.l2_init import L2Init as L2Init
+    from lifelong.strategies.plasticity.shrink_and_perturb import ShrinkAndPerturb as ShrinkAndPerturb
     from lifelong.strategies.projection.agem import AGEM as AGEM
     from lifelong.strategies.regularisation.ewc import EWC as EWC
     from lifelong.strategies.regularisation.l2_last import L2Last as L2Last
