@@ -23,7 +23,9 @@ class ShrinkAndPerturb(Strategy):
 
     Dohare et al. (2024) shake at every step and let the optimiser shrink: ShrinkAndPerturb(shrink=1.0, noise=0.00001,
     every="step") with SGD(weight_decay=...). Ash and Adams learn on with all data so far: on a stream, what the task's end
-    shrinks is forgotten in part, and shows in the accuracy after it. The optimiser's moments stay as they are.
+    shrinks is forgotten in part, and shows in the accuracy after it. Over many tasks, what nothing is learned into settles at a
+    spread of noise / sqrt(1 - shrink^2): where that is far below the first weights', as 0.0125 is below the 0.07 of a layer of
+    64 inputs, short tasks end in a net too small to learn with. The optimiser's moments stay as they are.
 
     Draws: a number for each weight, at each task's end or step; at each step that costs about as much as the step.
     Memory: none. Raises StrategyError for numbers out of range and another moment.
