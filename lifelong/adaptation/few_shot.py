@@ -60,6 +60,7 @@ class FewShotProbe:
     """
 
     protocol: FewShot = field(default_factory=FewShot)
+    every_step = False
 
     @property
     def name(self) -> str:

@@ -76,6 +76,13 @@ class Evaluator:
                 total.scatter_add_(1, t, v.to(torch.float64))
         return correct / total, int(valid.sum(1).max())
 
+    def right(self, prepared: Any, row: Tensor, number: Tensor, task: int) -> Tensor:
+        """Which rows [S, B] of tasks [S, B] are answered with their class, while this task is learned: bool [S, B]."""
+        told = number if self.stream.setting == "task" else torch.full_like(number, -1)
+        with torch.no_grad():
+            scores = self.fleet.predict(prepared, row, number, told)
+            return self._answers(scores, number, task) == torch.func.vmap(self._labels)(self.index, row, number)
+
     @functools.cached_property
     def _spread(self) -> Tensor:
         """The variance of what each task asks of each output, over all of its test rows that are not missing, [S, T, C]."""

@@ -20,7 +20,7 @@ from lifelong.core.fleet import fleet_of
 from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Initialisation, Random
 from lifelong.core.learner import AnyLearner
-from lifelong.core.probes import BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
+from lifelong.core.probes import BEFORE_STEP, BEFORE_TASK, EVALUATED, TASK_ENDED, Probe
 from lifelong.core.problem import Problem, flush_denormals
 from lifelong.core.result import Result, concatenate
 from lifelong.core.sampler import Sampler, padded
@@ -365,6 +365,7 @@ class Session:
         self.evaluator = Evaluator(stream, self.seeds, self.fleet, options.eval_rows)
         self.milestones = learner.schedule
         self.measures = {probe.name: probe.begin(self) for probe in options.probes}
+        self.probed_each_step = any(probe.every_step for probe in options.probes)
 
     def by(self, form: Callable[..., Any]) -> Session:
         """The session with its members in another form of fleet; see `lifelong.contracts.learners`."""
@@ -389,6 +390,9 @@ class Session:
             began = time.perf_counter()
             while state.iteration < length:
                 self._turn(state)
+                if self.probed_each_step:
+                    self._probe(state, BEFORE_STEP)
+                    began = time.perf_counter()
                 through, most = self._through(state), min(self.fleet.at_once(), self._until_something(state))
                 block = self.sampler.block(state.task, state.iteration, most)
                 state.fleet, loss = self.fleet.steps(state.fleet, block, through)
@@ -418,6 +422,7 @@ class Session:
         steps, every = self.sampler.steps[:, state.task].tolist(), self.options.eval_every
         ends = [*steps, *(round(share * count) for share in self.milestones for count in steps)]
         ends += [(state.iteration // every + 1) * every] if every else []
+        ends += [state.iteration + 1] if self.probed_each_step else []
         return min(end for end in ends if end > state.iteration) - state.iteration
 
     def _while_others_go_on(self, state: TrainingState) -> Iterator[Event]:

@@ -12,12 +12,17 @@ from torch import Tensor
 
 from scenarios.stream import Seed, Stream
 
-BEFORE_TASK, EVALUATED, TASK_ENDED = "before task", "evaluated", "task ended"
+BEFORE_TASK, BEFORE_STEP, EVALUATED, TASK_ENDED = "before task", "before step", "evaluated", "task ended"
 Measure = Callable[[Any, str], Tensor | None]  # of a `lifelong.core.loop.TrainingState`, at a moment
 
 
 class Probe(Protocol):
     """Something more to measure."""
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it measures before each step, too: steps are then taken one by one."""
+        ...
 
     @property
     def name(self) -> str:
@@ -31,6 +36,6 @@ class Probe(Protocol):
     def begin(self, session: Any) -> Measure:
         """Of a `lifelong.core.loop.Session`: measure(state, moment) -> [S, ...], or None at moments that it has nothing to say about.
 
-        Moments: before a task begins, after every evaluation, after a task has ended and was evaluated.
+        Moments: before a task begins, before a step where it asked for them, after every evaluation, after a task has ended and was evaluated.
         """
         ...

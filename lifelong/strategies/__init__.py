@@ -13,16 +13,23 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import Requirements as Requirements
     from lifelong.core.strategy import Strategy as Strategy
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
+    from lifelong.strategies.distillation.lfl import LFL as LFL
     from lifelong.strategies.distillation.lwf import LwF as LwF
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
     from lifelong.strategies.multitask.weights import TaskWeights as TaskWeights
     from lifelong.strategies.multitask.weights import UncertaintyWeights as UncertaintyWeights
+    from lifelong.strategies.plasticity.continual_backprop import ContinualBackprop as ContinualBackprop
+    from lifelong.strategies.plasticity.l2_init import L2Init as L2Init
+    from lifelong.strategies.plasticity.shrink_and_perturb import ShrinkAndPerturb as ShrinkAndPerturb
     from lifelong.strategies.projection.agem import AGEM as AGEM
     from lifelong.strategies.regularisation.ewc import EWC as EWC
+    from lifelong.strategies.regularisation.l2_last import L2Last as L2Last
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
     from lifelong.strategies.regularisation.mas import MAS as MAS
+    from lifelong.strategies.regularisation.rwalk import RWalk as RWalk
     from lifelong.strategies.regularisation.si import SI as SI
+    from lifelong.strategies.regularisation.warm_up import WarmUp as WarmUp
     from lifelong.strategies.replay.bic import BiC as BiC
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus

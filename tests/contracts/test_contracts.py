@@ -26,6 +26,11 @@ SUMS = (
 VARIANTS = (
     "EWC(fisher='empirical')",
     "EWC(fisher='batch')",
+    "LwF(scaled=False) + WarmUp()",
+    "EWC(fisher='predicted')",
+    "ShrinkAndPerturb(shrink=0.99, noise=0.001, every='step')",
+    "ContinualBackprop(rate=0.05, maturity=2)",
+    "EWC(online=True, decay=0.9, fisher='likelihood', normalised=True)",
     "Replay(size=20, rows=7, weighting='equal')",
     "Replay(size=20, rows=3, replacement=False)",
 )

@@ -1,4 +1,4 @@
-"""Learning without forgetting (Li and Hoiem, 2016), in the three settings as van de Ven et al. (2022) weight it."""
+"""Learning without forgetting (Li and Hoiem, 2016), carried to the three settings by van de Ven et al. (2022)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,27 @@ class LwF(Strategy):
     penalty = strength x temperature^2 x mean over the stream's rows of CE(softmax(teacher / temperature),
     softmax(student / temperature)): task-incremental, summed over the heads of past tasks; domain-incremental, times
     their number; class-incremental, once, the teacher over the classes seen before, the student over all open ones.
+
+    scaled=False leaves temperature^2 out. Then it is, where tasks have heads, the loss of Li and Hoiem (2016, eq. 2 and 3;
+    lambda_o = strength = 1, T = 2, a sum over all old heads), and in all three settings that of van de Ven's code. The
+    factor is Hinton et al.'s (2015): the gradient then keeps its size whatever the temperature.
+
+    The paper records the old heads' answers to the new task's rows before it trains; here the network before the task is
+    kept and asked again, which is the same where rows are not distorted anew each time. The paper lets the new head learn
+    alone at first: LwF(scaled=False) + WarmUp(). It decays weights by 0.0005 and takes a lower rate for new tasks: both are
+    the optimiser's. (Avalanche takes the KL divergence, whose gradient is the same, and alpha for strength, without
+    temperature^2.)
+
+    Memory: the last network, classes seen [C], tasks done. Raises StrategyError for numbers out of range.
     """
 
     strength: float = 1.0
     temperature: float = 2.0
+    scaled: bool = True
     off = {"strength": 0.0}
+    keeps = "the last network"
+    passes = (2.0, 1.0)
+    witness = "a plain float64 loop in each setting: tests/reference/witnesses/test_lwf.py"
     requires = Requirements(task_ends=True, classes=True)
 
     def __post_init__(self) -> None:
@@ -61,7 +77,7 @@ class LwF(Strategy):
             known = seen | ~seen.any()
             terms = soft_cross_entropy(teacher, student, known.expand_as(student), allowed | known)
             loss = (memory["done"] > 0) * (terms @ share)
-        return self.strength * self.temperature**2 * loss
+        return self.strength * self.temperature**2 * loss if self.scaled else self.strength * loss
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """The network becomes its own teacher."""

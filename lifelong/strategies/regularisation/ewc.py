@@ -21,14 +21,28 @@ class EWC(Strategy):
 
     penalty = strength / 2 x sum_k sum_i F_ki (p_i - p_ki)^2, one term k for each past task. The sum of paraboloids is
     one paraboloid, F = sum_k F_k around c = sum_k F_k p_k / F, so nothing grows. online: one term around the latest
-    weights, with F <- decay x F + F_k. fisher: "exact", "sampled", "empirical" or "batch", see `fisher`.
+    weights, with F <- decay x F + F_k. fisher: how F_k is estimated, see `fisher`. normalised: F_k is divided by its mean
+    over all weights, so that each task counts alike whatever the scale of its loss, and one task holds the net as firmly
+    as L2Last of this strength would; Schwarz et al. normalise, and do not say by what.
+
+    What others call online EWC, in these words, with their lambda and gamma:
+        Schwarz et al. (2018), eq. 9, and van de Ven:  EWC(gamma x lambda, online=True, decay=gamma)
+            (they let the penalty decay at once; Schwarz et al. with normalised=True)
+        Mammoth, ewc_on:         EWC(2 x lambda, online=True, decay=gamma, fisher="likelihood")    (without a half)
+        Avalanche, mode online:  EWC(2 x lambda, online=True, decay=gamma, fisher="batch")         (without a half)
+    Avalanche's mode separate is EWC(2 x lambda, fisher="batch").
+
+    Memory: F and c, each shaped like the net. Raises StrategyError for numbers out of range and an unknown Fisher.
     """
 
     strength: float = 100.0
     online: bool = False
     decay: float = 1.0
     fisher: str = "exact"
+    normalised: bool = False
     off = {"strength": 0.0}
+    keeps = "Fisher and centre: two copies of the weights"
+    witness = "a plain float64 loop of each named form: tests/reference/witnesses/test_ewc_peers.py, tests/reference/test_closed_forms.py"
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
@@ -62,6 +76,9 @@ class EWC(Strategy):
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add this task's paraboloid."""
         new = fisher(problem, params, task, self.fisher)
+        if self.normalised:
+            mean = torch.cat([value.flatten() for value in new.values()]).mean()
+            new = {name: value / torch.where(mean > 0, mean, 1.0) for name, value in new.items()}
         importance, centre = {}, {}
         for name, p in params["net"].items():
             if self.online:

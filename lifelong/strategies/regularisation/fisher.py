@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information, four ways that differ by orders of magnitude and are named for it."""
+"""The diagonal of the Fisher information, six ways that differ by orders of magnitude and are named for it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from lifelong.core.batch import FinishedTask, Outputs, Params
 from lifelong.core.problem import Problem, log_softmax
 from lifelong.core.row_gradients import row_sums, rows_at_once
 
-KINDS = ("exact", "sampled", "empirical", "batch")
+KINDS = ("exact", "sampled", "predicted", "empirical", "likelihood", "batch")
 
 
 def fisher(problem: Problem, params: Params, task: FinishedTask, kind: str) -> dict[str, Tensor]:
     """Mean over the task's rows of the squared gradient of log p_c, for each parameter of the net.
 
     exact: sum_c p_c g_c^2 over the classes open to the row; sampled: c drawn from p, by the numbers task.draws["label"]
-    [N]; empirical: c the true label; batch: the square of a batch's mean gradient, mean over batches (as Avalanche 0.6
-    computes it).
+    [N]; predicted: c the class of the greatest p; empirical: c the true label (these are van de Ven's four, "all",
+    "sample", "pred" and "true"); likelihood: the true label's square times its p (Mammoth's); batch: the square of a
+    batch's mean gradient, mean over batches (Avalanche's, as of 0.6).
     """
     net, number = params["net"], task.number.expand(len(task.row))
     share = task.valid.to(problem.dtype) / task.valid.sum()
@@ -29,16 +30,25 @@ def fisher(problem: Problem, params: Params, task: FinishedTask, kind: str) -> d
     for row, t, weight, uniform in zip(*(v.split(size) for v in (task.row, number, share, uniforms)), strict=True):
         x, allowed = problem.x(row, t), problem.allowed(t)
         if kind == "exact":
-            p = log_softmax(problem.logits(params, x), allowed).exp()  # [b, C]
+            p = _probabilities(problem, params, x, allowed)
             more = row_sums(problem.model, net, x, _every_class, (allowed,), p * weight[:, None], torch.square)
         else:
             label = problem.y(row, t).clamp(min=0)
             if kind == "sampled":
-                p = log_softmax(problem.logits(params, x), allowed).exp()
+                p = _probabilities(problem, params, x, allowed)
                 label = (p.cumsum(1) < uniform[:, None] * p.sum(1, keepdim=True)).sum(1)
+            elif kind == "predicted":
+                label = _probabilities(problem, params, x, allowed).argmax(1)
+            elif kind == "likelihood":
+                weight = weight * _probabilities(problem, params, x, allowed).gather(1, label[:, None])[:, 0]
             more = row_sums(problem.model, net, x, _one_class, (allowed, label), weight[:, None], torch.square)
         total = {name: value + more[name] for name, value in total.items()}
     return total
+
+
+def _probabilities(problem: Problem, params: Params, x: Tensor, allowed: Tensor) -> Tensor:
+    """p of every class [b, C], 0 for those that are not open to the row."""
+    return log_softmax(problem.logits(params, x), allowed).exp()
 
 
 def _every_class(outputs: Outputs, allowed: Tensor) -> Tensor:
