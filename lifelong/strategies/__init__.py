@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.mas import MAS as MAS
     from lifelong.strategies.regularisation.si import SI as SI
     from lifelong.strategies.replay.bic import BiC as BiC
+    from lifelong.strategies.replay.brain_inspired import BrainInspiredReplay as BrainInspiredReplay
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
