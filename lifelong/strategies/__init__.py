@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import Strategy as Strategy
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
     from lifelong.strategies.distillation.lwf import LwF as LwF
+    from lifelong.strategies.lookahead.lamaml import CMAML as CMAML
+    from lifelong.strategies.lookahead.lamaml import LaMAML as LaMAML
+    from lifelong.strategies.lookahead.lamaml import SyncLaMAML as SyncLaMAML
+    from lifelong.strategies.lookahead.mer import MER as MER
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
     from lifelong.strategies.multitask.weights import TaskWeights as TaskWeights
