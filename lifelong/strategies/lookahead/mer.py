@@ -10,7 +10,7 @@ import torch
 from lifelong.core.batch import Batch, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Shapes, Strategy, require
-from lifelong.memory import Reservoir
+from lifelong.memory import Reservoir, drawn_rows
 from lifelong.models.base import Net
 from lifelong.strategies.lookahead.pieces import piece, slope
 from scenarios.stream import Stream
@@ -80,10 +80,9 @@ class MER(Strategy):
         for places in batch.draws["place"]:
             ahead = step(now, current)
             draw = self.memory.pick(memory, places, self.rows)
-            weight = draw.valid.to(problem.dtype)
-            for i, place in enumerate(draw.place):
-                row, task = memory["row"][place][None], memory["task"][place][None]
-                ahead = step(ahead, problem.batch_of_rows(row, task, weight[i : i + 1]))
+            drawn = (*drawn_rows(memory, draw), draw.valid.to(problem.dtype))
+            for row, task, weight in zip(*(value.split(1) for value in drawn), strict=True):
+                ahead = step(ahead, problem.batch_of_rows(row, task, weight))
             now = {name: value + self.beta * (ahead[name] - value) for name, value in now.items()}
         way = {name: self.gamma * (now[name] - p) - self.rate * grads["net"][name] for name, p in start.items()}
         return {**grads, "net": {name: torch.zeros_like(p) for name, p in start.items()}}, way

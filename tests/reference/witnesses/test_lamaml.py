@@ -53,11 +53,11 @@ def loop(ours, strategy, learns, alternates, wrong=None):
                 steps_ahead = zip(fast.items(), slopes, strict=True)
                 fast = {name: value - torch.relu(rates[name]) * slope for (name, value), slope in steps_ahead}
                 losses.append(row_losses(scores(fast, every.x), every).mean())
-            met = losses[-1] if wrong.get("last") else sum(losses) / len(losses)
+            met = losses[-1] if wrong.get("last") else torch.stack(losses).mean()
             found = torch.autograd.grad(met, [*net.values(), *rates.values()])
             half = [list(found[: len(net)]), list(found[len(net) :])]
             for part in half:
-                norm = torch.sqrt(sum(slope.square().sum() for slope in part))
+                norm = torch.stack([slope.square().sum() for slope in part]).sum().sqrt()
                 if norm > strategy.clip:
                     part[:] = [slope * strategy.clip * wrong.get("clip", 1.0) / (norm + 1e-6) for slope in part]
             old = {name: value.detach() for name, value in rates.items()}
