@@ -26,13 +26,14 @@ class MER(Strategy):
 
     size: M rows, a uniform reservoir, which the current rows enter afterwards; rows: R, drawn anew for each batch, with
     replacement, as the authors' code comes to. What differs: there, one row comes at a time; here a batch of the
-    stream takes the current row's place, so that `--batch 1` is theirs. Plain gradient descent, the optimiser goes
+    stream takes the current row's place, so that `--batch 1` is theirs. beta there is 0.01 ... 0.03, with 10 batches for
+    each single row; batches of 10 rows that come once stand still with so small a one. Plain gradient descent, the optimiser goes
     unheard; the gradient of other parts' penalties is followed once, at `rate`. A step costs batches x (1 + R) passes
     that cannot be taken together, all but `batches` of them of one row. Needs no task ends.
     """
 
-    rate: float = 0.03
-    beta: float = 0.03
+    rate: float = 0.1
+    beta: float = 0.3
     gamma: float = 1.0
     size: int = 200
     rows: int = 10

@@ -46,9 +46,9 @@ def loop(ours, strategy, setting, **wrong):
     wrong = {"prior": 1.0, "entropy": 1.0, "V": 1.0, "D": 1.0, "hard": False, "classes": 0, **wrong}
     first = member(ours.session.first_state())
     gates = first.memory[0]["gates"]
-    (own,) = first.params["own"].values()
+    (first_decoder,) = first.params["own"].values()
     net = {name: value.clone().requires_grad_() for name, value in ours.start.items()}
-    decoder = {name: value.clone().requires_grad_() for name, value in own.items()}
+    decoder = {name: value.clone().requires_grad_() for name, value in first_decoder.items()}
     optimiser = torch.optim.Adam([*net.values(), *decoder.values()], 0.05)
     seen, temperature = set(), strategy.temperature
     for t, (steps, numbers) in enumerate(zip(ours.tasks, ours.draws, strict=True)):
@@ -101,13 +101,13 @@ CASES = [
 @pytest.mark.parametrize("strategy, setting", CASES, ids=str)
 def test_it_is_its_plain_loop(strategy, setting):
     ours = beside(strategy, stream_of(setting, iterations=8, batch=3)[:2], Adam(0.05))
-    (own,) = ours.own.values()
-    assert gap(ours.net | own, loop(ours, strategy, setting)) < TOLERANCE
+    (decoder,) = ours.own.values()
+    assert gap(ours.net | decoder, loop(ours, strategy, setting)) < TOLERANCE
     errors = {"prior": 1.001, "entropy": 1.001, "V": 1.001, "D": 1.001, "hard": True, "classes": 1}
     for name, value in errors.items():
-        assert gap(ours.net | own, loop(ours, strategy, setting, **{name: value})) > PLANTED, name
+        assert gap(ours.net | decoder, loop(ours, strategy, setting, **{name: value})) > PLANTED, name
     warmer = replace(strategy, temperature=strategy.temperature * 1.001)
-    assert gap(ours.net | own, loop(ours, warmer, setting)) > PLANTED
+    assert gap(ours.net | decoder, loop(ours, warmer, setting)) > PLANTED
 
 
 def test_gates_close_the_share_that_was_asked_for():
