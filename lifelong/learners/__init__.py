@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.learner import Learner as Learner
     from lifelong.core.looped import LoopedLearner as LoopedLearner
     from lifelong.core.looped import LoopedMember as LoopedMember
+    from lifelong.learners.generative_classifier import GenerativeClassifier as GenerativeClassifier
     from lifelong.learners.nearest_class_mean import NearestClassMean as NearestClassMean
     from lifelong.learners.random_features import RandomFeaturesRidge as RandomFeaturesRidge
     from lifelong.learners.streaming_lda import StreamingLDA as StreamingLDA

@@ -9,6 +9,7 @@ from lifelong.notation.registry import found
 from scenarios.public import offered
 
 if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which line is missing
+    from lifelong.models.anml import Gated as Gated
     from lifelong.models.base import Model as Model
     from lifelong.models.conditioned import Conditioned as Conditioned
     from lifelong.models.convolutional import Conv4 as Conv4

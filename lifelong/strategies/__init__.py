@@ -15,6 +15,10 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
     from lifelong.strategies.distillation.lfl import LFL as LFL
     from lifelong.strategies.distillation.lwf import LwF as LwF
+    from lifelong.strategies.lookahead.lamaml import CMAML as CMAML
+    from lifelong.strategies.lookahead.lamaml import LaMAML as LaMAML
+    from lifelong.strategies.lookahead.lamaml import SyncLaMAML as SyncLaMAML
+    from lifelong.strategies.lookahead.mer import MER as MER
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
     from lifelong.strategies.multitask.weights import TaskWeights as TaskWeights
@@ -31,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.si import SI as SI
     from lifelong.strategies.regularisation.warm_up import WarmUp as WarmUp
     from lifelong.strategies.replay.bic import BiC as BiC
+    from lifelong.strategies.replay.brain_inspired import BrainInspiredReplay as BrainInspiredReplay
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay

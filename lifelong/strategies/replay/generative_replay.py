@@ -11,8 +11,8 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params, normal
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
+from lifelong.models.autoencoder import autoencoder, autoencoder_loss, decoded
 from lifelong.optimisers.adam import Adam
-from lifelong.strategies.replay.autoencoder import autoencoder, autoencoder_loss, decoded
 from lifelong.strategies.replay.replay import WEIGHTINGS, share_of_new
 from scenarios.stream import Stream
 

@@ -1,4 +1,4 @@
-"""A variational auto-encoder (Kingma and Welling, 2014) as pure functions of its parameters, for those who replay made rows."""
+"""A variational auto-encoder (Kingma and Welling, 2014) as pure functions of its parameters, for those who make rows or weigh them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,15 @@ def decoded(vae: Net, latent: Tensor) -> Tensor:
     return apply_linear(vae, "image", hidden(vae, "decoder", latent))
 
 
+def encoded(vae: Net, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean m and log variance v of the latent numbers of rows [B, F], both [B, Z]."""
+    code = hidden(vae, "encoder", x)
+    return apply_linear(vae, "mean", code), apply_linear(vae, "logvariance", code)
+
+
 def autoencoder_loss(vae: Net, x: Tensor, noise: Tensor) -> Tensor:
     """V of each row [B], decoded from m + e^(v / 2) noise, noise [B, Z] standard normal."""
-    code = hidden(vae, "encoder", x)
-    mean, logvariance = apply_linear(vae, "mean", code), apply_linear(vae, "logvariance", code)
+    mean, logvariance = encoded(vae, x)
     image = decoded(vae, mean + (logvariance / 2).exp() * noise)
     surprise = F.binary_cross_entropy_with_logits(image, x, reduction="none").sum(1)
     divergence = -0.5 * (1 + logvariance - mean.square() - logvariance.exp()).sum(1)
