@@ -96,7 +96,8 @@ def test_a_sound_network_keeps_the_contract(net, text):
 
 
 OURS = ("MLP()", "MLP(8, 5)", "Conv4(8, 2)", "Conv4(8, 2, halving='stride')", "Conv4(8, 2, norm='batch')",
-        "Conditioned(MLP(8))", "Conditioned(MLP(8, 4), by='concatenation', place='all')", "Conditioned(MLP(8), by='gates')")  # fmt: skip
+        "Conditioned(MLP(8))", "Conditioned(MLP(8, 4), by='concatenation', place='all')", "Conditioned(MLP(8), by='gates')",
+        "Gated(MLP(8), MLP(3))")  # fmt: skip
 
 
 @pytest.mark.parametrize("text", OURS)

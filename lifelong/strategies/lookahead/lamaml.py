@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,18 +10,21 @@ from torch import Tensor
 
 from lifelong.core.batch import Batch, Memory, Params, Step
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Shapes, Strategy, require
-from lifelong.memory import Reservoir, draws_of, replayed
+from lifelong.core.strategy import require
+from lifelong.memory.base import RowMemory
+from lifelong.memory.drawn import replayed
+from lifelong.memory.reservoir import Reservoir
 from lifelong.models.base import Net
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.lookahead.pieces import pieces, slope
+from lifelong.strategies.replay.rehearsal import Rehearsal
 from scenarios.stream import Stream
 
 WITNESS = "a plain float64 loop: tests/reference/witnesses/test_lamaml.py"
 
 
 @dataclass(frozen=True)
-class CMAML(Strategy):
+class CMAML(Rehearsal):
     """Step ahead through the batch, a piece after another, and descend the losses met on the way of batch and memory.
 
     From w_0 = w, w_i = w_(i-1) - alpha grad L(piece i; w_(i-1)) for i = 1 ... k; the learner's optimiser gets the gradient
@@ -29,8 +32,8 @@ class CMAML(Strategy):
     longer. alpha is `inner`, a number. Gradients of the steps ahead count as constants unless second_order.
 
     steps: k; with as many as the batch has rows each is a piece, as in the paper, whose batches have 10. size: M rows,
-    a uniform reservoir; rows: R, 0 for as many as the stream brings; drawn with replacement, as the authors' code
-    comes to. What differs: their code clamps the gradients of the steps ahead, throws the result away, and replays, after
+    kept as memory says; rows: R, 0 for as many as the stream brings; replacement: whether one row may be drawn twice, as
+    the authors' code comes to. What differs: their code clamps the gradients of the steps ahead, throws the result away, and replays, after
     the first task, the memory of that task's end. They take each batch up to 10 times: `--repeats 5`; with SGD(0.1).
     A step costs k passes of all its rows. Needs no task ends.
     """
@@ -39,35 +42,24 @@ class CMAML(Strategy):
     steps: int = 10
     size: int = 200
     rows: int = 0
+    replacement: bool = True
     clip: float = 2.0
     second_order: bool = False
+    memory: RowMemory = field(default_factory=Reservoir)
+    off = {}
     own_gradient = True
-    acts_at_once = True
-    keeps = "a reservoir of rows"
+    keeps = "rows"
     witness = WITNESS
     passes = (23.0, 21.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, min(self.size, self.steps) >= 1, "size and steps must be at least 1")
-        require(self, self.rows >= 0, "rows must be at least 0")
         require(self, self.clip > 0 and self.inner > 0, "clip and inner must be above 0")
-
-    @property
-    def memory(self) -> Reservoir:
-        """What is kept."""
-        return Reservoir(self.size)
-
-    def draws(self, problem: Problem) -> Shapes:
-        """Which places are replayed, and a ticket for each row of the stream."""
-        return {"place": draws_of(self.size, self.rows or problem.batch, True), **self.memory.draws(problem)}
-
-    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
-        """The reservoir."""
-        return params, self.memory.init(problem)
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows; each row of the batch and of the memory has the same weight."""
-        draw = self.memory.pick(memory, batch.draws["place"], self.rows or problem.batch)
+        draw = self.picked(memory, batch)
         came, again = batch.shown[batch.stream].sum(), draw.valid.sum()
         share = came.to(problem.dtype) / (came + again).clamp(min=1)
         return replayed(problem, batch, memory, draw, share)
@@ -102,10 +94,6 @@ class CMAML(Strategy):
         """The gradient of what was met, for the optimiser."""
         return {**grads, "net": self.slopes(problem, params, batch, grads)[0]}, {}
 
-    def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
-        """Let the stream's rows into the reservoir."""
-        return params, self.memory.insert(memory, step.batch, step.batch.draws["ticket"])
-
 
 @dataclass(frozen=True)
 class SyncLaMAML(CMAML):
@@ -117,7 +105,7 @@ class SyncLaMAML(CMAML):
 
     inner: float = 0.15
     rate: float = 0.1
-    keeps = "a reservoir of rows, and a rate for each weight"
+    keeps = "rows, and a rate for each weight"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,9 +117,10 @@ class SyncLaMAML(CMAML):
         return SGD(self.rate)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
-        """A rate for each weight, as own parameters; the reservoir."""
+        """A rate for each weight, as own parameters; the memory."""
+        params, memory = super().init(problem, params, generator)
         rates = {name: torch.zeros_like(value) + self.inner for name, value in params["net"].items()}
-        return {**params, "own": rates}, self.memory.init(problem)
+        return {**params, "own": rates}, memory
 
     def rates(self, problem: Problem, params: Params) -> Net:
         """The learned ones."""
@@ -168,7 +157,7 @@ class LaMAML(SyncLaMAML):
         return {**grads, "net": none, "own": by_rate}, by_weight
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
-        """Move the weights by the new rates; let the stream's rows into the reservoir."""
+        """Move the weights by the new rates; offer the stream's rows to the memory."""
         net, rates = params["net"], params["own"]
         moved = {name: net[name] - rates[name].relu() * value for name, value in step.notes.items()}
         params, memory = super().after_step(problem, params, memory, step)

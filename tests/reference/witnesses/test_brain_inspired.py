@@ -101,7 +101,7 @@ CASES = [
 @pytest.mark.parametrize("strategy, setting", CASES, ids=str)
 def test_it_is_its_plain_loop(strategy, setting):
     ours = beside(strategy, stream_of(setting, iterations=8, batch=3)[:2], Adam(0.05))
-    (decoder,) = ours.own.values()
+    (decoder,) = ours.own_params.values()
     assert gap(ours.net | decoder, loop(ours, strategy, setting)) < TOLERANCE
     errors = {"prior": 1.001, "entropy": 1.001, "V": 1.001, "D": 1.001, "hard": True, "classes": 1}
     for name, value in errors.items():

@@ -90,7 +90,7 @@ def test_it_is_its_plain_loop(strategy, setting):
     ours = beside(strategy, stream_of(setting, iterations=5)[:2], SGD(RATE))
     learns, alternates = isinstance(strategy, SyncLaMAML), isinstance(strategy, LaMAML)
     found = dict(ours.net)
-    for rates in ours.own.values():
+    for rates in ours.own_params.values():
         found |= {f"rate of {name}": value for name, value in rates.items()}
     if not learns:
         found |= {f"rate of {name}": torch.full_like(value, strategy.inner) for name, value in ours.net.items()}
@@ -112,7 +112,7 @@ def test_a_rate_below_zero_stands_still():
     """By so large a step some rates fall below 0; those weights do not move, and their rates get no gradient."""
     strategy = LaMAML(0.01, rate=5.0, steps=4, size=20)
     ours = beside(strategy, stream_of(iterations=5)[:2])
-    (rates,) = ours.own.values()
+    (rates,) = ours.own_params.values()
     assert min(float(value.min()) for value in rates.values()) < 0
     found = ours.net | {f"rate of {name}": value for name, value in rates.items()}
     assert gap(found, loop(ours, strategy, True, True)) < TOLERANCE
