@@ -6,9 +6,10 @@ travels with a row (scores, features, a weight) is an extra: named tensors, one 
 
 from lifelong.memory.drawn import Drawn, drawn, drawn_rows, draws_of, filled_first, replayed
 from lifelong.memory.per_class import PerClass
+from lifelong.memory.per_task import PerTask
 from lifelong.memory.reservoir import Reservoir
 
-__all__ = ["Drawn", "PerClass", "Reservoir", "drawn", "drawn_rows", "draws_of", "filled_first", "replayed"]
+__all__ = ["Drawn", "PerClass", "PerTask", "Reservoir", "drawn", "drawn_rows", "draws_of", "filled_first", "replayed"]
 
 
 def __dir__() -> list[str]:
