@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.multitask.weights import UncertaintyWeights as UncertaintyWeights
     from lifelong.strategies.projection.agem import AGEM as AGEM
     from lifelong.strategies.projection.gem import GEM as GEM
+    from lifelong.strategies.projection.ogd import OGD as OGD
     from lifelong.strategies.regularisation.ewc import EWC as EWC
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
     from lifelong.strategies.regularisation.mas import MAS as MAS
