@@ -12,7 +12,11 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import FineTuning as FineTuning
     from lifelong.core.strategy import Requirements as Requirements
     from lifelong.core.strategy import Strategy as Strategy
+    from lifelong.strategies.architecture.cwr import CWRStar as CWRStar
+    from lifelong.strategies.architecture.hat import HAT as HAT
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
+    from lifelong.strategies.architecture.separate_networks import SeparateNetworks as SeparateNetworks
+    from lifelong.strategies.architecture.xdg import XdG as XdG
     from lifelong.strategies.distillation.lwf import LwF as LwF
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
@@ -20,6 +24,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.multitask.weights import UncertaintyWeights as UncertaintyWeights
     from lifelong.strategies.projection.agem import AGEM as AGEM
     from lifelong.strategies.projection.gem import GEM as GEM
+    from lifelong.strategies.projection.gpm import GPM as GPM
     from lifelong.strategies.projection.ogd import OGD as OGD
     from lifelong.strategies.regularisation.ewc import EWC as EWC
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
@@ -31,5 +36,6 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
+    from lifelong.strategies.replay.wa import WA as WA
 else:
     __getattr__, __dir__ = offered(__name__, partial(found, "strategies"))
