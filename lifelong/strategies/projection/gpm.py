@@ -31,8 +31,8 @@ class GPM(Strategy):
     A convolution's inputs are its patches. Task-incremental streams leave the head alone, whose columns are the tasks' own.
     What no layer's input explains, scale and shift of norms, is fixed after the first task, as the authors do. Their networks
     have no biases; their code stops short of a first task's threshold by one direction, here as in the paper it is reached.
-    of: "gradient", as they do, by plain gradient descent; "movement" projects the optimiser's step instead: the same
-    for plain gradient descent, and what keeps the promise with momentum kept over tasks, weight decay or Adam.
+    of: "gradient", as they do, by plain gradient descent; "movement" projects the optimiser's step, too: the same
+    for plain gradient descent, and what keeps the promise with moments carried over tasks, weight decay or Adam.
     """
 
     threshold: float = 0.97
@@ -75,10 +75,10 @@ class GPM(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Take the old inputs' share out of each layer's gradient."""
-        return grads if self.previous_params else {**grads, "net": projected(problem, memory, grads["net"])}, {}
+        return {**grads, "net": projected(problem, memory, grads["net"])}, {}
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
-        """The same of the movement, where that is wanted."""
+        """The same with the movement, where that is wanted."""
         if not self.previous_params:
             return params, memory
         net, before = params["net"], step.previous["net"]

@@ -58,8 +58,7 @@ def gpm(start, tasks, optimiser, kept, *, threshold, growth, of, head, scale=1.0
     for t, (batches, x) in enumerate(zip(tasks, kept, strict=True)):
         for batch in batches:
             change = dict(zip(params, torch.autograd.grad(loss(params, batch), list(params.values())), strict=True))
-            if of == "gradient":
-                project(change)
+            project(change)
             for name, value in params.items():
                 value.grad = change[name]
             before = detached(params)
