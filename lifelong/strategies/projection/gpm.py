@@ -13,10 +13,8 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
 from lifelong.models.base import Net
-from lifelong.strategies.projection.ogd import WITH_ADAM
+from lifelong.strategies.projection.ogd import OF, WITH_ADAM
 from scenarios.stream import Stream
-
-OF = ("gradient", "movement")
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,14 @@ class GPM(Strategy):
     A convolution's inputs are its patches. Task-incremental streams leave the head alone, whose columns are the tasks' own.
     What no layer's input explains, scale and shift of norms, is fixed after the first task, as the authors do. Their networks
     have no biases; their code stops short of a first task's threshold by one direction, here as in the paper it is reached.
-    of: "gradient", as they do, by plain gradient descent; "movement" projects the optimiser's step, too: the same
-    for plain gradient descent, and what keeps the promise with moments carried over tasks, weight decay or Adam.
+    of: "movement" projects the optimiser's step, too, which keeps the promise with moments carried over tasks, weight decay or
+    Adam; "gradient" alone is what the authors do, by plain gradient descent, where it is the same.
     """
 
     threshold: float = 0.97
     growth: float = 0.003
     rows: int = 300
-    of: str = "gradient"
+    of: str = "movement"
     keeps = "for each layer a matrix, inputs x inputs"
     witness = "a plain float64 loop with NumPy's singular vectors: tests/reference/witnesses/test_gpm.py"
     requires = Requirements(task_ends=True, hooks=True)
@@ -56,7 +54,7 @@ class GPM(Strategy):
 
     def notes(self, stream: Stream) -> list[str]:
         """With which optimiser it does what it says."""
-        return [WITH_ADAM.format("GPM") + " Or write GPM(of='movement')."] if self.of == "gradient" else []
+        return [WITH_ADAM.format("GPM", "GPM()")] if self.of == "gradient" else []
 
     def task_draws(self, problem: Problem) -> Shapes:
         """A ticket for each row."""

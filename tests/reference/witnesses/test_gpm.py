@@ -83,9 +83,9 @@ def kept(run, count):
 
 
 @pytest.mark.parametrize("strategy, setting", [
-    (GPM(0.8, 0.05, 20), "class"),
+    (GPM(0.8, 0.05, 20, "gradient"), "class"),
     (GPM(0.7, 0.03, 20, "movement"), "domain"),
-    (GPM(0.6, 0.1, 300), "task"),
+    (GPM(0.6, 0.1, 300, "gradient"), "task"),
     (GPM(0.9, 0.0, 10, "movement"), "task"),
 ], ids=str)  # fmt: skip
 def test_gpm_is_its_plain_loop(strategy, setting):

@@ -15,8 +15,9 @@ def flat(parts):
     return torch.cat([part.flatten() for part in parts])
 
 
-def ogd(start, tasks, optimiser, kept, scale=1.0, of="class"):
-    """kept[t]: x, y of the rows whose scores count. scale: of each projection, and of: another score, errors planted."""
+def ogd(start, tasks, optimiser, kept, way, scale=1.0, of="class"):
+    """kept[t]: x, y of the rows whose scores count. way: "movement" projects the step, too. scale: of each projection, and
+    of: another score, errors planted."""
     params, directions = leaves(start), []
     steps = optimiser(list(params.values()))
     for batches, (x, y) in zip(tasks, kept, strict=True):
@@ -26,7 +27,14 @@ def ogd(start, tasks, optimiser, kept, scale=1.0, of="class"):
             pieces = g.split([value.numel() for value in params.values()])
             for value, piece in zip(params.values(), pieces, strict=True):
                 value.grad = piece.view_as(value)
+            before = flat([value.detach().clone() for value in params.values()])
             steps.step()
+            if way == "movement":
+                moved = flat([value.detach() for value in params.values()]) - before
+                moved = moved - scale * sum(((moved @ u) * u for u in directions), torch.zeros_like(moved))
+                pieces = (before + moved).split([value.numel() for value in params.values()])
+                for value, piece in zip(params.values(), pieces, strict=True):
+                    value.data = piece.view_as(value)
         for row, label in zip(x, y.tolist(), strict=True):
             answer = scores(params, row[None])[0]
             answer = answer[label] if of == "class" else answer.sum()
@@ -50,16 +58,18 @@ def kept(run, count):
 
 
 @pytest.mark.parametrize("setting", ["class", "domain", "task"])
-@pytest.mark.parametrize("count", [7, 60])
-def test_ogd_is_its_plain_loop(setting, count):
+@pytest.mark.parametrize("count, way", [(7, "movement"), (60, "gradient")])
+def test_ogd_is_its_plain_loop(setting, count, way):
     """60: more than there are rows in a task. Adam gets the projected gradient, too."""
     for ours, theirs in ((SGD(0.05, momentum=0.9), lambda p: torch.optim.SGD(p, 0.05, momentum=0.9)), (None, adam)):
-        run = beside(OGD(count), stream_of(setting), ours)
+        run = beside(OGD(count, way), stream_of(setting), ours)
         rows = kept(run, count)
-        net, directions = ogd(run.start, run.tasks, theirs, rows)
+        net, directions = ogd(run.start, run.tasks, theirs, rows, way)
         assert gap(run.net, net) < TOLERANCE
-        assert gap(run.net, ogd(run.start, run.tasks, theirs, rows, scale=1.001)[0]) > PLANTED
-        assert gap(run.net, ogd(run.start, run.tasks, theirs, rows, of="sum")[0]) > PLANTED
+        assert gap(run.net, ogd(run.start, run.tasks, theirs, rows, way, scale=1.001)[0]) > PLANTED
+        assert gap(run.net, ogd(run.start, run.tasks, theirs, rows, way, of="sum")[0]) > PLANTED
+        other = "gradient" if way == "movement" else "movement"
+        assert gap(run.net, ogd(run.start, run.tasks, theirs, rows, other)[0]) > PLANTED
         ours_u = torch.cat([leaf.flatten(1) for leaf in run.memory[0].values()], 1)
         count_of_two = int((ours_u.norm(dim=1) > 0.5).sum())
         theirs_u = torch.stack(directions)[:count_of_two]
