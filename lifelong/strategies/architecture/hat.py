@@ -59,8 +59,8 @@ class HAT(Strategy):
             self, bool(sizes) and follow, "takes a network of hidden layers that follow one another, as MLP(100, 100)"
         )
         drawn = {name: torch.randn(problem.tasks, units, generator=generator) for name, units in sizes}
-        own = {name: e.to(problem.device, problem.dtype) for name, e in drawn.items()}
-        return {**params, "own": own}, {name: problem.zeros(units) for name, units in sizes}
+        embeddings = {name: e.to(problem.device, problem.dtype) for name, e in drawn.items()}
+        return {**params, "own": embeddings}, {name: problem.zeros(units) for name, units in sizes}
 
     def rise(self, progress: Tensor) -> Tensor:
         """s."""
@@ -84,12 +84,12 @@ class HAT(Strategy):
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
     ) -> tuple[Params, Any]:
         """Undo what the sigmoid takes from the gradient of e."""
-        s, own = self.rise(batch.progress), {}
+        s, embeddings = self.rise(batch.progress), {}
         for name, gradient in grads["own"].items():
             e = params["own"][name]
             steep = (s * e).clamp(-STEEPEST, STEEPEST).cosh() + 1
-            own[name] = gradient * (self.steepness / s) * steep / (e.cosh() + 1)
-        return {**grads, "own": own}, {}
+            embeddings[name] = gradient * (self.steepness / s) * steep / (e.cosh() + 1)
+        return {**grads, "own": embeddings}, {}
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Take back the share of the step that would change old tasks."""
@@ -97,11 +97,11 @@ class HAT(Strategy):
         free = of_classes(problem, params["net"], problem.index["classes_of"][task][0].to(problem.dtype))
         free |= open_weights(params["net"], memory)
         net = {n: before["net"][n] + free[n] * (value - before["net"][n]) for n, value in params["net"].items()}
-        own = {}
+        embeddings = {}
         for name, e in params["own"].items():
             ours = (torch.arange(len(e), device=e.device) == task)[:, None]
-            own[name] = torch.where(ours, e.clamp(-WIDEST, WIDEST), before["own"][name])
-        return {**params, "net": net, "own": own}, memory
+            embeddings[name] = torch.where(ours, e.clamp(-WIDEST, WIDEST), before["own"][name])
+        return {**params, "net": net, "own": embeddings}, memory
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """The task's units are in use."""

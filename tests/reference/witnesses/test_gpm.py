@@ -18,10 +18,10 @@ from tests.reference.witnesses.beside import DOUBLE, NET, PLANTED, TOLERANCE, ad
 
 def inputs_of(params, x):
     """What enters each layer, with a 1 for its bias."""
-    one, inputs = torch.ones(len(x), 1, dtype=x.dtype), {}
+    constant, inputs = torch.ones(len(x), 1, dtype=x.dtype), {}
     names = sorted(name.removesuffix(".weight") for name in params if name.startswith("layer") and "weight" in name)
     for name in [*names, "head"]:
-        inputs[name] = torch.cat([x, one], 1)
+        inputs[name] = torch.cat([x, constant], 1)
         x = torch.relu(x @ params[f"{name}.weight"] + params[f"{name}.bias"])
     return inputs
 

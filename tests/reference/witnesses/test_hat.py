@@ -11,7 +11,7 @@ from lifelong.models.perceptron import MLP
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.architecture.hat import HAT
 from tests.reference.plain_methods import detached, leaves, row_losses
-from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, stream_of
+from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, member, stream_of
 from tests.reference.witnesses.test_xdg import gated_scores
 
 LAYERS = ("layer0", "layer1")
@@ -66,12 +66,12 @@ def hat(start, embeddings, tasks, optimiser, *, strength, steepness, gradient=Fa
 
 
 def whole(run):
-    return {**run.net, **{f"e.{name}": value for name, value in run.own["HAT/0"].items()}}
+    return {**run.net, **{f"e.{name}": value for name, value in member(run.state).params["own"]["HAT/0"].items()}}
 
 
 def started(run):
-    own = run.session.first_state().params["own"]["HAT/0"]
-    return {name: value[1] for name, value in own.items()}
+    embeddings = run.session.first_state().params["own"]["HAT/0"]
+    return {name: value[1] for name, value in embeddings.items()}
 
 
 @pytest.mark.parametrize("way", ["adam", "momentum", "plain"])
