@@ -12,7 +12,11 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import FineTuning as FineTuning
     from lifelong.core.strategy import Requirements as Requirements
     from lifelong.core.strategy import Strategy as Strategy
+    from lifelong.strategies.architecture.cwr import CWRStar as CWRStar
+    from lifelong.strategies.architecture.hat import HAT as HAT
     from lifelong.strategies.architecture.packnet import PackNet as PackNet
+    from lifelong.strategies.architecture.separate_networks import SeparateNetworks as SeparateNetworks
+    from lifelong.strategies.architecture.xdg import XdG as XdG
     from lifelong.strategies.distillation.lfl import LFL as LFL
     from lifelong.strategies.distillation.lwf import LwF as LwF
     from lifelong.strategies.lookahead.lamaml import CMAML as CMAML
@@ -27,6 +31,9 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.plasticity.l2_init import L2Init as L2Init
     from lifelong.strategies.plasticity.shrink_and_perturb import ShrinkAndPerturb as ShrinkAndPerturb
     from lifelong.strategies.projection.agem import AGEM as AGEM
+    from lifelong.strategies.projection.gem import GEM as GEM
+    from lifelong.strategies.projection.gpm import GPM as GPM
+    from lifelong.strategies.projection.ogd import OGD as OGD
     from lifelong.strategies.regularisation.ewc import EWC as EWC
     from lifelong.strategies.regularisation.l2_last import L2Last as L2Last
     from lifelong.strategies.regularisation.l2sp import L2SP as L2SP
@@ -41,5 +48,6 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
+    from lifelong.strategies.replay.wa import WA as WA
 else:
     __getattr__, __dir__ = offered(__name__, partial(found, "strategies"))
