@@ -415,7 +415,7 @@ class Session:
 
     def steps_in(self, task: int) -> bool:
         """Whether any member's steps in a task change it."""
-        return any(learner.takes_steps(task) for learner in self.fleet.learners)
+        return any(member.setting.learner.takes_steps(task) for member in self.members)
 
     def _until_something(self, state: TrainingState) -> int:
         """Steps until a task or a member's part of it ends, a milestone is reached, or an evaluation is due."""

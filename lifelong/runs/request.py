@@ -105,6 +105,7 @@ class Request:
                 "training rows": dataset.train_rows,
                 "test rows": len(dataset.y) - dataset.train_rows,
                 "classes": dataset.classes,
+                **({"origin": dataset.origin} if dataset.origin else {}),
             },
             "scenario": _described(entry, options),
             "setting": stream.setting,
