@@ -23,6 +23,7 @@ from torch import Tensor
 
 from scenarios.machine import free_memory
 from scenarios.stream import Dataset, ScenarioError, generator
+from scenarios.tables import SPLIT, about_table, mapped, origin_of, refuse_infinite
 
 
 def default_root() -> Path:
@@ -121,8 +122,9 @@ ARRAYS = ("x", "y", "x_test", "y_test")
 def read_npz(path: Path) -> Dataset:
     """A dataset from a `.npz` file with arrays x and y, and if there are any x_test and y_test. Nothing is unpickled.
 
-    As `np.savez("my.npz", x=rows, y=labels)` writes it; what the arrays hold: see `dataset_from_arrays`. Raises
-    ScenarioError for anything else.
+    As `np.savez("my.npz", x=rows, y=labels)` writes it; what the arrays hold: see `dataset_from_arrays`. With an array
+    train_rows in place of a test part, x and y hold training rows first and test rows after them, and x is mapped, see
+    `scenarios.tables`. Raises ScenarioError for anything else.
     """
     try:
         _refuse_claims(path)
@@ -132,6 +134,8 @@ def read_npz(path: Path) -> Dataset:
                 raise ScenarioError(
                     f"{path}: needs arrays named x and y, and has {', '.join(arrays.files[:9]) or 'none'}"
                 )
+            if SPLIT in arrays.files:
+                return _read_table(path, {key: arrays[key] for key in ("y", SPLIT)})
             held = {key: arrays[key] for key in ARRAYS if key in arrays.files}
     except FileNotFoundError:
         raise ScenarioError(f"{path}: there is no such file") from None
@@ -146,6 +150,32 @@ def read_npz(path: Path) -> Dataset:
     return dataset_from_arrays(path.stem, **held)
 
 
+def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
+    """The dataset of a table, see `scenarios.tables`; held: its small arrays y and train_rows."""
+    split, y, about, x = held[SPLIT], _plain(path.stem, "y", held["y"]), about_table(path), mapped(path)
+    if split.ndim or split.dtype.kind not in "iu" or y.ndim != 1 or not 0 < int(split) < len(y):
+        raise ScenarioError(f"{path}: {SPLIT} must be a whole number above 0 and below the number of rows")
+    count = int(split)
+    if x is None:
+        with np.load(path, allow_pickle=False) as arrays:
+            x = arrays["x"]
+        dataset = dataset_from_arrays(path.stem, x[:count], y[:count], x[count:], y[count:])
+    else:
+        if len(x) != len(y) or y.dtype.kind not in "iu" or bool((y < 0).any()) or x.ndim < 2:
+            raise ScenarioError(
+                f"{path}: {len(x)} rows and {len(y)} labels; there must be as many whole numbers of at least 0 as rows"
+            )
+        refuse_infinite(path, x)
+        _refuse_alone(path.stem, np.unique(y[:count]).tolist(), np.unique(y[count:]).tolist())
+        labels = np.unique(y)
+        numbers = torch.from_numpy(np.searchsorted(labels, y).astype(np.int64))
+        dataset = Dataset(path.stem, torch.from_numpy(x), numbers, count, len(labels), labels=tuple(labels.tolist()))
+    named = about.get("labels")
+    if isinstance(named, list) and len(named) == dataset.classes and all(isinstance(word, str | int) for word in named):
+        dataset = replace(dataset, labels=tuple(named))
+    return replace(dataset, origin=origin_of(about))
+
+
 def _refuse_claims(path: Path) -> None:
     """Refuse arrays that say they are larger than what the file holds, or than memory is, before any room is made."""
     with open(path, "rb") as file:
@@ -154,8 +184,9 @@ def _refuse_claims(path: Path) -> None:
                 f"{path}: is a single array, as of a .npy file: write it with np.savez(..., x=rows, y=labels)"
             )
     with zipfile.ZipFile(path) as archive:
+        split = f"{SPLIT}.npy" in archive.namelist()
         for about in archive.infolist():
-            if about.filename.removesuffix(".npy") not in ARRAYS:
+            if about.filename.removesuffix(".npy") not in (*ARRAYS, SPLIT):
                 continue
             with archive.open(about) as member:
                 if member.read(6) != b"\x93NUMPY":
@@ -171,7 +202,7 @@ def _refuse_claims(path: Path) -> None:
                 raise ScenarioError(
                     f"{path}: {about.filename} says that it holds {math.prod(shape):,} values, and the file is too short"
                 )
-            if size > 0.9 * free_memory():
+            if size > 0.9 * free_memory() and not (split and about.filename == "x.npy" and mapped(path) is not None):
                 raise ScenarioError(
                     f"{path}: {about.filename} needs {size / 1e9:,.0f} GB, and there is not as much memory"
                 )
@@ -264,6 +295,7 @@ def describe(dataset: Dataset) -> str:
     return (
         f"{dataset.name}: {dataset.train_rows:,} training and {len(dataset.y) - dataset.train_rows:,} test rows of {rows}"
         f"{f' ({kind})' if kind else ''}, {dataset.classes} classes ({words}) of {each} training rows each"
+        f"{f'; {dataset.origin}' if dataset.origin else ''}"
     )
 
 

@@ -55,7 +55,8 @@ class Dataset:
     x: pixels or features, uint8 (divided by 255 when read) or floating point [N, ...].
     y: original class numbers, int64 [N], from 0 to `classes` - 1. labels: what the data themselves call these classes,
     in that order; empty where they are called by their numbers.
-    targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing.
+    targets: numbers [N, D] that tasks may ask for instead of a class, NaN where one is missing. origin: where the rows
+    came from, in a line, where they are made of others; "" else.
     Raises ScenarioError for a label that is no class.
     """
 
@@ -66,6 +67,7 @@ class Dataset:
     classes: int
     labels: tuple[int | str, ...] = ()
     targets: Tensor | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
@@ -99,10 +101,10 @@ class Dataset:
 
     def content_hash(self) -> str:
         """SHA-256 of the decoded rows, first 16 hexadecimal digits."""
-        digest = hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes())
-        digest.update(self.y.cpu().contiguous().numpy().tobytes())
-        if self.targets is not None:
-            digest.update(self.targets.cpu().contiguous().numpy().tobytes())
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.y, self.targets):
+            if tensor is not None:  # as they lie: a copy of a mapped table may be more than memory holds
+                digest.update(tensor.cpu().contiguous().numpy().data.cast("B") if tensor.numel() else b"")
         return digest.hexdigest()[:16]
 
 

@@ -22,5 +22,6 @@ COMMANDS = {  # name: its group, and the first sentence of its help
     "explain": (YOURS, "Say what a strategy's parts change, store and cost."),
     "new": (YOURS, "Write a small working file to start from."),
     "check": (YOURS, "Run the contract on your own file, one line for each check."),
+    "features": (DATA, "Compute the features of a data set once, as a data set."),
     "data": (DATA, "Data sets: what there is, and fetching it."),
 }

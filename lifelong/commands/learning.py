@@ -57,6 +57,8 @@ def show_runs(runs: Sequence[Loaded]) -> None:
     views = [view for run in runs for view in run.by_setting()]
     if len(views) == 1:
         show(views[0].result, output)
+        for group in groups_of(views):
+            output.print(group.origin) if group.origin else None
     else:
         output.print(*compare_tables(groups_of(runs), output.width))
 

@@ -80,6 +80,10 @@ class AnyLearner:
         """Whether a step has a second half, after the optimiser's."""
         return True
 
+    def takes_steps(self, task: int) -> bool:
+        """Whether steps in this task of a stream, counted from 0, change anything; the loop passes over those that do not."""
+        return True
+
     def at_rate(self, rate: float) -> AnyLearner:
         """The same at another learning rate; itself where it has none."""
         return self

@@ -388,7 +388,7 @@ class Session:
                 self._probe(state, BEFORE_TASK)
             length = self.sampler.length(state.task)
             began = time.perf_counter()
-            while state.iteration < length:
+            while state.iteration < length and self.steps_in(state.task):
                 self._turn(state)
                 if self.probed_each_step:
                     self._probe(state, BEFORE_STEP)
@@ -417,6 +417,10 @@ class Session:
             yield TaskEnded(state, accuracy)
         yield Done(state, self._result(state))
 
+    def steps_in(self, task: int) -> bool:
+        """Whether any member's steps in a task change it."""
+        return any(member.setting.learner.takes_steps(task) for member in self.members)
+
     def _until_something(self, state: TrainingState) -> int:
         """Steps until a task or a member's part of it ends, a milestone is reached, or an evaluation is due."""
         steps, every = self.sampler.steps[:, state.task].tolist(), self.options.eval_every
@@ -428,8 +432,9 @@ class Session:
     def _while_others_go_on(self, state: TrainingState) -> Iterator[Event]:
         """To where the longest task of all chunks ends, with the evaluations on the way there."""
         lengths, every = self.options.lengths or (0,) * self.tasks, self.options.eval_every
-        last = max(state.iteration, lengths[state.task])
-        for iteration in range(-(-state.iteration // every) * every, last, every) if every else ():
+        last = max(state.iteration, lengths[state.task], self.sampler.length(state.task))
+        first = max(-(-state.iteration // every), 1) * every if every else 0
+        for iteration in range(first, last, every) if every else ():
             state.iteration = iteration
             yield Evaluated(state, self._evaluate(state, full=False, task_end=False))
         state.iteration = last
@@ -600,7 +605,8 @@ def cost(
 def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
     """Seconds of training of a session, from its first steps, and the bytes of its tensors."""
     state, times = session.first_state(), []
-    for i in range(min(steps, session.sampler.length(0))):
+    stepping = [task for task in range(session.tasks) if session.steps_in(task)]
+    for i in range(min(steps, session.sampler.length(0)) if stepping else 0):
         began = time.perf_counter()
         state, loss = session.fleet.steps(state, session.sampler.block(0, i))
         loss.sum().item()  # waits for the device
@@ -608,4 +614,4 @@ def _chunk_cost(session: Session, steps: int = 10) -> tuple[float, int]:
     dataset = session.stream.dataset
     held = [*tree_leaves(session.fleet.tensors(state)), *session.sampler.index.values(), dataset.x, dataset.y]
     size = sum(leaf.numel() * leaf.element_size() for leaf in held)
-    return min(times) * sum(session.sampler.length(task) for task in range(session.tasks)), size
+    return min(times, default=0.0) * sum(map(session.sampler.length, stepping)), size

@@ -139,6 +139,7 @@ def _section(group: RunGroup, number: Iterator[int]) -> str:
     parts = [
         f"<section><h2>{html.escape(group.title)}</h2><p class=note>mean ± half-width of the 95 % interval over seeds</p>"
     ]
+    parts += [f"<p class=note>{html.escape(group.origin)}</p>"] if group.origin else []
     parts += [_metric_rows(group.results), _paired_rows(group.results)]
     for name, run in group.runs.items():
         parts.append(f"<h3>{html.escape(name)}</h3>")

@@ -57,6 +57,7 @@ def compare_tables(groups: list[RunGroup], width: int) -> list[Table | Text]:
         if len(groups) > 1:
             tables.append(Text(group.title, style="bold"))
         tables.append(compare_table(group.results, width))
+        tables += [Text(group.origin, style="dim")] if group.origin else []
     return tables
 
 

@@ -312,6 +312,11 @@ class Loaded:
         origin = "" if self.request.init == "Random()" else f" from {self.request.init}"
         return origin + (OVERLAP if self.start.get("overlap allowed") else "")
 
+    @property
+    def data_origin(self) -> str:
+        """Where the rows of its data came from, as a table of features says it; empty for data of their own."""
+        return str(self.resolved["data"].get("origin", ""))
+
     def by_setting(self) -> list[Loaded]:
         """The run as one for each setting, each with its own members and the numbers that it took in its words."""
         settings = self.request.settings()

@@ -62,6 +62,11 @@ class RunGroup:
     runs: dict[str, Loaded]
 
     @property
+    def origin(self) -> str:
+        """Where the rows of its data came from, where they are made of others: they share their content."""
+        return next((f"data: {run.data_origin}" for run in self.runs.values() if run.data_origin), "")
+
+    @property
     def results(self) -> dict[str, Result]:
         """What each measured."""
         return {name: run.result for name, run in self.runs.items()}

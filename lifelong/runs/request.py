@@ -106,6 +106,7 @@ class Request:
                 "training rows": dataset.train_rows,
                 "test rows": len(dataset.y) - dataset.train_rows,
                 "classes": dataset.classes,
+                **({"origin": dataset.origin} if dataset.origin else {}),
             },
             "scenario": _described(entry, options),
             "setting": stream.setting,
@@ -241,7 +242,10 @@ class Request:
             if self.strategy:
                 raise RequestError("a run has a strategy or a learner, not both")
             learner = parse(self.learner, "learners")
-            if "model" not in {field.name for field in fields(learner)}:
+            takes = {field.name for field in fields(learner)}
+            if "optimiser" in takes and (self.optimiser or "optimiser=" not in self.learner):
+                learner = replace(learner, optimiser=parse(self.optimiser or entry.optimiser, "optimisers"))
+            if "model" not in takes:
                 if self.model:
                     raise RequestError(f"{learner!r} brings a network of its own: leave --model out")
                 return learner

@@ -9,6 +9,7 @@ from lifelong.contracts.learners import LEARNER_CHECKS, _learner, alone_is_fleet
 from lifelong.contracts.streams import STREAM_CHECKS
 from lifelong.core.loop import run
 from lifelong.core.recorded import NotRecorded
+from lifelong.learners.closed_form import ClosedForm
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.optimisers.adam import Adam
 from scenarios.catalogue import CATALOGUE, build
@@ -40,7 +41,13 @@ SUBJECTS = [
     *(make() for make in vocabulary("strategies").values()),
     *(make() for make in vocabulary("learners").values()),
     *(parse(text, "strategies") for text in (*SUMS, *VARIANTS)),
-    parse("NearestClassMean(features='net')", "learners"),
+    *(
+        parse(f"{name}('{trunk}')", "learners")
+        for name, make in vocabulary("learners").items()
+        if issubclass(make, ClosedForm)
+        for trunk in ("net", "first")
+    ),
+    parse("FeCAM(covariance='shared', correlations=False)", "learners"),
     *OURS_TO_TEST,
 ]
 

@@ -313,7 +313,7 @@ QUERY = torch.randn(9, 8, generator=torch.Generator().manual_seed(5), dtype=DOUB
 @pytest.mark.parametrize("features", ["pixels", "net"])
 @pytest.mark.parametrize("stream", streams(), ids=lambda stream: f"{stream.name}-{stream.setting}")
 def test_streaming_lda_is_one_row_after_another(stream, features):
-    learner = StreamingLDA(features, 0.02, MLP(7))
+    learner = StreamingLDA(features, 0.02, model=MLP(7))
     query = QUERY[:, : stream.dataset.shape[0]]
     ours, session, state = scores_of(learner, stream, query)
     x, y = all_rows(session)
@@ -342,7 +342,7 @@ def test_streaming_lda_of_single_precision_does_not_cancel():
 @pytest.mark.parametrize("features", ["pixels", "net"])
 @pytest.mark.parametrize("stream", streams(), ids=lambda stream: f"{stream.name}-{stream.setting}")
 def test_random_features_are_one_ridge_regression_on_all_rows(stream, features):
-    learner = RandomFeaturesRidge(features, 40, 3.0, MLP(7))
+    learner = RandomFeaturesRidge(features, 40, 3.0, model=MLP(7))
     query = QUERY[:, : stream.dataset.shape[0]]
     ours, session, state = scores_of(learner, stream, query)
     x, y = all_rows(session)
