@@ -42,7 +42,7 @@ def names(kind: str) -> list[str]:
         name
         for source in _sources(about.sources)
         for name, bases, body in RECORD.findall(source)
-        if bases or set(about.verbs) <= set(VERB.findall(body))
+        if "@abstractmethod" not in body and (bases or set(about.verbs) <= set(VERB.findall(body)))
     }
     return sorted((ours - set(about.without)) | set(installed_names(kind)))
 

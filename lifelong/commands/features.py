@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from lifelong.commands.options import MACHINE, OUTPUT, Json, Options, option, takes
+from lifelong.commands.options import OUTPUT, Json, Options, option, takes
 
 NETWORK, ROWS = "The network", "What it sees"
 
 
-@takes("device", "threads", "data_root")
+@takes("batch", "device", "threads", "data_root", batch=256)
 def features(
     *,
     data: Annotated[str, typer.Argument(metavar="DATA", help="a data set, an .npz file or a folder of images")],
@@ -30,7 +30,6 @@ def features(
     size: Annotated[int, option(ROWS, "scale images to N x N", "N", usual="as they are")] = 0,
     channels: Annotated[int, option(ROWS, "repeat grey images so often", "N", usual="as they are")] = 0,
     normalise: Annotated[str, option(ROWS, "imagenet or half", usual="0 ... 1")] = "",
-    batch: Annotated[int, option(MACHINE, "rows at once", "N")] = 256,
     out: Annotated[Path | None, option(OUTPUT, "the table's file", "FILE.npz", usual="in features/")] = None,
     options: Options,
     as_json: Json = False,
@@ -55,10 +54,11 @@ def features(
             "weights": weights,
             "pretrained": pretrained,
             "seed": seed,
-            "batch": batch,
         }
         words |= {"pretrained_on": pretrained_on, "size": size, "channels": channels, "normalise": normalise}
-        asked = feature_tables.of_words({**words, "device": options.device, "data_root": options.data_root})
+        asked = feature_tables.of_words(
+            {**words, "batch": options.batch, "device": options.device, "data_root": options.data_root}
+        )
     with waiting(f"features of {data} by {model}"):
         table = feature_tables.feature_table(asked, out)
     if as_json:

@@ -27,7 +27,8 @@ class RandomFeaturesRidge(ClosedForm):
     What differs from the source: there the features are those of a pre-trained transformer, small additions to which are
     tuned on the first task ("first" tunes all weights), width is 10,000, and ridge is chosen anew in each task on a fifth of its rows, from 1e-8 ... 1e8; here it is a number
     of yours, which grows in proportion to rows and to F. Rows are learned once each, at a task's end, whatever the
-    number of its iterations. Needs width x (width + F) numbers for each seed.
+    number of its iterations. A ridge below the rounding of G is raised to it, e sqrt(width) max_i G_ii with e of 1.2e-7
+    in single precision: of features as large as those of a learned trunk that is some thousands. Needs width x (width + F) numbers for each seed.
     """
 
     width: int = 1000
@@ -66,7 +67,9 @@ class RandomFeaturesRidge(ClosedForm):
         """Solve for the weights [width, C], once."""
         memory = state.memory
         unit = torch.eye(self.width, dtype=problem.dtype, device=problem.device)
-        weight = torch.linalg.solve(memory["gram"] + self.ridge * unit, memory["sum"].T)
+        # rounding of G's sums turns its smallest eigenvalues negative by about so much; less would make answers of noise
+        noise = torch.finfo(problem.dtype).eps * self.width**0.5 * memory["gram"].diagonal().max()
+        weight = torch.linalg.solve(memory["gram"] + noise.clamp(min=self.ridge) * unit, memory["sum"].T)
         kept = {name: memory[name] for name in ("projection", "count")}
         return state._replace(memory={**kept, "weight": weight})
 

@@ -12,6 +12,7 @@ from lifelong.core.loop import Session, Stepped, run
 from lifelong.core.loop import learned as session_learned
 from lifelong.learners.closed_form import FEATURES, ClosedForm
 from lifelong.learners.nearest_class_mean import NearestClassMean
+from lifelong.learners.random_features import RandomFeaturesRidge
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.optimisers.adam import Adam, AdamW
@@ -127,6 +128,20 @@ def test_few_shot_columns_and_varied_rates_go_through():
     assert torch.equal(result.accuracy[2:], alone.accuracy)
     probed = run(small(NearestClassMean, "first"), stream, [0], probes=few_shot_probes((1,)))
     assert all(bool(value.isfinite().all()) for value in probed.probes.values())
+
+
+def test_a_ridge_below_rounding_is_raised_to_it():
+    """Products of large features whose rounding left an eigenvalue of minus the ridge: with it alone none could be solved."""
+    width, error = 300, 0.0625  # the spacing of single precision just below a million
+    learner, stream = RandomFeaturesRidge(width=width, ridge=error), next(iter(streams()))
+    session = Session(learner, stream, [0])
+    problem, state = session.fleet.problem, session.first_state()
+    gram = 1e6 * torch.ones(width, width) - error * torch.eye(width)
+    alone = {name: value[0] for name, value in state.memory.items()}
+    ready = learner.prepare(problem, state._replace(memory={**alone, "gram": gram, "sum": torch.randn(6, width)}), ())
+    assert bool(ready.memory["weight"].isfinite().all()) and float(ready.memory["weight"].abs().max()) < 10
+    with pytest.raises(torch.linalg.LinAlgError):
+        torch.linalg.solve(gram + error * torch.eye(width), torch.ones(width, 1))
 
 
 def test_the_command_lines_optimiser_is_heard():
