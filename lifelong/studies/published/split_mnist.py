@@ -36,7 +36,8 @@ class Gap(NamedTuple):
 class SplitMnistRow(Row):
     """A published cell: the method as text, the published mean and standard error of the mean, in percent.
 
-    comparable: whether the formula is that of the authors' code; where it is not, there is a gap but no verdict.
+    comparable: whether the formula is that of the authors' code; where it is not, there is a gap but no verdict. learner:
+    instead of a strategy. iterations, batch: where they are not the scenario's.
     """
 
     method: str
@@ -46,6 +47,9 @@ class SplitMnistRow(Row):
     strategy: str = "FineTuning()"
     baseline: str = ""
     comparable: bool = True
+    learner: str = ""
+    iterations: int = 0
+    batch: int = 0
     rests_on = ()
 
     @property
@@ -57,6 +61,8 @@ class SplitMnistRow(Row):
     def texts(self) -> dict[str, tuple[str, str]]:
         """The strategy, and what the catalogue adds to it: network and optimiser."""
         entry = find("split-mnist")
+        if self.learner:
+            return {"learner": ("learners", self.learner)}
         added = {"model": ("models", entry.model), "optimiser": ("optimisers", entry.optimiser)}
         return {"strategy": ("strategies", self.strategy), **added}
 
@@ -65,8 +71,10 @@ class SplitMnistRow(Row):
         """The scenario's, as the catalogue has it now."""
         entry = find("split-mnist")
         words = ", ".join(f"{name}={value!r}" for name, value in entry.options.items())
-        budget = f"{entry.budget.iterations} iterations of {entry.budget.batch} a task"
+        budget = f"{self.iterations or entry.budget.iterations} iterations of {self.batch or entry.budget.batch} a task"
         paradigm = f", {self.baseline}" if self.baseline else ""
+        if self.learner:
+            return f"split-mnist({words}), {budget}"
         return f"split-mnist({words}){paradigm}, {entry.model}, {entry.optimiser}, {budget}"
 
     def wanted(self, cells: list[Cell]) -> int:
@@ -95,8 +103,9 @@ class SplitMnistRow(Row):
     def request(self, seeds: tuple[int, ...], data_root: str, device: str) -> Request:
         """The run."""
         return Request(
-            "split-mnist", setting=self.setting, strategy="" if self.baseline else self.strategy,
-            baseline=self.baseline, seeds=seeds, data_root=data_root, device=device,
+            "split-mnist", setting=self.setting, strategy="" if self.baseline or self.learner else self.strategy,
+            learner=self.learner, baseline=self.baseline, seeds=seeds, iterations=self.iterations, batch=self.batch,
+            data_root=data_root, device=device,
         )  # fmt: skip
 
     @property
@@ -150,6 +159,27 @@ ROWS = (
     SplitMnistRow("er", "task", 98.98, 0.07, "ClassReplay(per_class=100)"),
     SplitMnistRow("er", "domain", 93.75, 0.24, "ClassReplay(per_class=100)"),
     SplitMnistRow("er", "class", 88.79, 0.20, "ClassReplay(per_class=100)"),
+    SplitMnistRow("a-gem", "task", 98.54, 0.10, "AGEM(per_class=100, epsilon=1e-07)"),
+    SplitMnistRow("a-gem", "domain", 87.67, 1.33, "AGEM(per_class=100, epsilon=1e-07)"),
+    SplitMnistRow("a-gem", "class", 65.10, 3.64, "AGEM(per_class=100, epsilon=1e-07)"),
+    SplitMnistRow("xdg", "task", 99.10, 0.10, "XdG(share=0.9)"),
+    SplitMnistRow("separate-networks", "task", 99.57, 0.03, "SeparateNetworks()"),
+    # 1,000 iterations of 128 rows for each class there; here a batch has about 128 of each of the task's two classes
+    SplitMnistRow(
+        "generative-classifier",
+        "class",
+        93.82,
+        0.06,
+        learner="GenerativeClassifier(at_once=2)",
+        iterations=1000,
+        batch=256,
+    ),
+    SplitMnistRow("dgr", "task", 99.50, 0.03, "GenerativeReplay()"),
+    SplitMnistRow("dgr", "domain", 95.57, 0.29, "GenerativeReplay()"),
+    SplitMnistRow("dgr", "class", 90.35, 0.24, "GenerativeReplay()"),
+    SplitMnistRow("bi-r", "task", 99.61, 0.03, "BrainInspiredReplay(gated=0.0)"),
+    SplitMnistRow("bi-r", "domain", 97.26, 0.15, "BrainInspiredReplay()"),
+    SplitMnistRow("bi-r", "class", 94.41, 0.15, "BrainInspiredReplay()"),
 )
 
 
