@@ -13,7 +13,7 @@ from lifelong.core.learner import merged
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Shapes, require
 from lifelong.memory.base import RowMemory
-from lifelong.memory.drawn import Drawn, draws_of, drawn_rows
+from lifelong.memory.drawn import Drawn, drawn_rows, draws_of
 from lifelong.memory.reservoir import Reservoir
 from lifelong.strategies.replay.rehearsal import Rehearsal
 

@@ -90,6 +90,6 @@ def test_the_length_of_the_virtual_step_decides_where_it_is_long(rate, matters):
     """Short ones order the candidates by the product of two gradients, whatever their length."""
     strategy = MIR(20, candidates=12, rate=rate, rows=4)
     run = beside(strategy, stream_of("domain"))
-    words = {"size": 20, "candidates": 12, "rows": 4}
-    other = plain_mir(run.start, run.tasks, run.draws, rate=1e-3 if matters else 1e-8, **words)
+    nearby = 1e-3 if matters else 1e-8
+    other = plain_mir(run.start, run.tasks, run.draws, size=20, candidates=12, rate=nearby, rows=4)
     assert (gap(run.net, other) > PLANTED) == matters
