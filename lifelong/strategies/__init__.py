@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
     from lifelong.strategies.replay.erace import ERACE as ERACE
     from lifelong.strategies.replay.eraml import ERAML as ERAML
+    from lifelong.strategies.replay.fdr import FDR as FDR
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
     from lifelong.strategies.replay.mir import MIR as MIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
