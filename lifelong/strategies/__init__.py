@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.eraml import ERAML as ERAML
     from lifelong.strategies.replay.fdr import FDR as FDR
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
+    from lifelong.strategies.replay.gss import GSS as GSS
     from lifelong.strategies.replay.mir import MIR as MIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
