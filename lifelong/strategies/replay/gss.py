@@ -42,7 +42,7 @@ class GSS(_Replay):
     compared: int = 10
     rows: int = 0
     replacement: bool = True
-    weighting: str = "equal"
+    weighting: str | float = "equal"
     keeps: ClassVar[str] = "rows, and a score of each"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_gss.py"
     # in batches of 10, as the authors': the stream's rows and the replayed ones, and a gradient for each row and the n
