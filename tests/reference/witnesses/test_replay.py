@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,8 +30,12 @@ def plain_replay(start, tasks, draws, chosen, *, size, rows, replacement, weight
             loss = row_losses(scores(params, batch.x), batch).mean()
             if memory:
                 old = [memory[k] for k in places(drawn["place"], len(memory), rows, replacement)]
-                named = {"tasks": 1 / (t + 1 + late), "equal": 0.5, "rows": len(batch.y) / (len(batch.y) + len(old))}
-                share = (named[weighting] if weighting in named else weighting) * scale
+                named: dict[Any, float] = {
+                    "tasks": 1 / (t + 1 + late),
+                    "equal": 0.5,
+                    "rows": len(batch.y) / (len(batch.y) + len(old)),
+                }
+                share = named.get(weighting, weighting) * scale
                 again = Rows(*(torch.stack([row[i] for row in old]) for i in range(3)))
                 loss = share * loss + (1 - share) * row_losses(scores(params, again.x), again).mean()
             descend(optimiser, loss)
