@@ -35,7 +35,7 @@ def plain_replay(start, tasks, draws, chosen, *, size, rows, replacement, weight
                     "equal": 0.5,
                     "rows": len(batch.y) / (len(batch.y) + len(old)),
                 }
-                share = named.get(weighting, weighting) * scale
+                share = named.setdefault(weighting, weighting) * scale
                 again = Rows(*(torch.stack([row[i] for row in old]) for i in range(3)))
                 loss = share * loss + (1 - share) * row_losses(scores(params, again.x), again).mean()
             descend(optimiser, loss)
