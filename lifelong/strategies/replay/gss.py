@@ -16,6 +16,7 @@ from lifelong.memory.drawn import drawn_rows, draws_of
 from lifelong.memory.reservoir import Reservoir
 from lifelong.strategies.replay.replay import _Replay
 from lifelong.strategies.replay.row_products import cosines, gradient_products
+from scenarios.stream import Stream
 
 FIRST_COSINE = 0.1  # of rows that there was nothing to compare with, as in the authors' code
 
@@ -52,6 +53,14 @@ class GSS(_Replay):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.compared >= 1, "compared must be at least 1")
+
+    def notes(self, stream: Stream) -> list[str]:
+        """What its rule does with a memory that the first task fills."""
+        return [
+            "GSS lets a row into a full memory only where its gradient opposes all those it is compared with: where the "
+            "first task fills the memory, few rows of later ones enter, and it may fall behind Replay (on split-digits "
+            "with 100 places by 20 points)"
+        ]
 
     def extras(self, problem: Problem) -> dict[str, Tensor]:
         """The score of each row."""
