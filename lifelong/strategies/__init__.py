@@ -45,7 +45,12 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.brain_inspired import BrainInspiredReplay as BrainInspiredReplay
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
+    from lifelong.strategies.replay.erace import ERACE as ERACE
+    from lifelong.strategies.replay.eraml import ERAML as ERAML
+    from lifelong.strategies.replay.fdr import FDR as FDR
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
+    from lifelong.strategies.replay.gss import GSS as GSS
+    from lifelong.strategies.replay.mir import MIR as MIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
     from lifelong.strategies.replay.wa import WA as WA

@@ -12,7 +12,7 @@ from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, require
 from lifelong.memory.base import RowMemory, groups
-from lifelong.memory.drawn import replayed
+from lifelong.memory.drawn import Drawn, replayed
 from lifelong.memory.per_class import PerClass
 from lifelong.memory.reservoir import Reservoir
 from lifelong.strategies.replay.rehearsal import Rehearsal
@@ -29,12 +29,15 @@ def share_of_new(weighting: str, done: Tensor) -> Tensor:
 class _Replay(Rehearsal):
     """What `Replay` and `ClassReplay` share: old and new rows are weighed against one another."""
 
-    weighting: str
+    weighting: str | float
     passes = (2.0, 2.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, self.weighting in WEIGHTINGS, f"weighting is one of {', '.join(WEIGHTINGS)}")
+        weighting = self.weighting
+        known = weighting in (*WEIGHTINGS, "rows") if isinstance(weighting, str) else 0 < weighting < 1
+        words = f"weighting is one of {', '.join(WEIGHTINGS)}, rows, or the share of new rows, between 0 and 1"
+        require(self, known, words)
 
     @property
     def requires(self) -> Requirements:
@@ -46,9 +49,17 @@ class _Replay(Rehearsal):
         """Add replayed rows."""
         if not len(memory["row"]):
             return batch
-        return replayed(
-            problem, batch, memory, self.picked(memory, batch), share_of_new(self.weighting, memory["done"])
-        )
+        draw = self.picked(memory, batch)
+        return replayed(problem, batch, memory, draw, self.share(memory, batch, draw))
+
+    def share(self, memory: Memory, batch: Batch, draw: Drawn) -> Tensor:
+        """Weight of the stream's rows, 0-d."""
+        if not isinstance(self.weighting, str):
+            return torch.ones_like(memory["done"]) * self.weighting
+        if self.weighting == "rows":
+            new = batch.shown[batch.stream].to(batch.weight.dtype).sum()
+            return new / (new + draw.valid.sum()).clamp(min=1)
+        return share_of_new(self.weighting, memory["done"])
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,14 @@ class Replay(_Replay):
 
     size: M, rows kept. rows: R, how many are replayed in each step, 0 for as many as the stream brings. replacement:
     whether one row may be drawn twice in a step. weighting: "tasks" weighs new rows 1/k and old ones 1 - 1/k with k
-    tasks begun; "equal" halves. memory: which rows are kept; of the default, a uniform reservoir, the current task is part.
+    tasks begun; "equal" halves; "rows" lets every row of both count alike, the mean over one batch of all, as in the authors'
+    code; a number is the new rows' share. memory: which rows are kept; of the default, a uniform reservoir, the current task is part.
     """
 
     size: int = 1000
     rows: int = 0
     replacement: bool = True
-    weighting: str = "tasks"
+    weighting: str | float = "tasks"
     memory: RowMemory = field(default_factory=Reservoir)
     keeps: ClassVar[str] = "rows"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_replay.py"
@@ -80,7 +92,7 @@ class ClassReplay(_Replay):
     per_class: int = 100
     rows: int = 0
     replacement: bool = True
-    weighting: str = "tasks"
+    weighting: str | float = "tasks"
     memory: RowMemory = field(default_factory=PerClass)
     sized_by = "per_class"
     off = {"per_class": 0}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from lifelong.core.strategy import StrategyError
 from lifelong.strategies.replay.replay import ClassReplay, Replay
 from tests.reference.plain_methods import Rows, descend, detached, leaves, places, row_losses, scores
 from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, stream_of
 
 
 def plain_replay(start, tasks, draws, chosen, *, size, rows, replacement, weighting, scale=1.0, late=0):
-    """loss = (1/k) mean L(new) + (1 - 1/k) mean L(R drawn rows), or halves; all of it on the new rows while there are none.
+    """loss = (1/k) mean L(new) + (1 - 1/k) mean L(R drawn rows), or by another share; all of it on the new rows while there
+    are none.
 
     A reservoir by Vitter's rule, with the tickets; or, where chosen is given, what is chosen of each task at its end.
     scale: of the new rows' share, late: of the count of tasks, for errors that are planted.
@@ -26,8 +29,13 @@ def plain_replay(start, tasks, draws, chosen, *, size, rows, replacement, weight
         for batch, (drawn,) in zip(batches, draws[t], strict=True):
             loss = row_losses(scores(params, batch.x), batch).mean()
             if memory:
-                share = (1 / (t + 1 + late) if weighting == "tasks" else 0.5) * scale
                 old = [memory[k] for k in places(drawn["place"], len(memory), rows, replacement)]
+                named: dict[Any, float] = {
+                    "tasks": 1 / (t + 1 + late),
+                    "equal": 0.5,
+                    "rows": len(batch.y) / (len(batch.y) + len(old)),
+                }
+                share = named.setdefault(weighting, weighting) * scale
                 again = Rows(*(torch.stack([row[i] for row in old]) for i in range(3)))
                 loss = share * loss + (1 - share) * row_losses(scores(params, again.x), again).mean()
             descend(optimiser, loss)
@@ -67,6 +75,9 @@ CASES = [
     (Replay(20), "class"),
     (Replay(20, rows=5, replacement=False, weighting="equal"), "task"),
     (Replay(4, rows=9), "domain"),
+    (Replay(20, rows=5, weighting="rows"), "class"),
+    (Replay(6, rows=9, replacement=False, weighting="rows"), "task"),
+    (Replay(20, weighting=0.3), "domain"),
     (ClassReplay(3), "class"),
     (ClassReplay(5, rows=4, replacement=False), "domain"),
     (ClassReplay(3, weighting="equal"), "task"),
@@ -86,6 +97,18 @@ def test_replay_is_its_plain_loop(strategy, setting):
 
     assert gap(run.net, loop()) < TOLERANCE
     assert gap(run.net, loop(scale=1.001)) > PLANTED
-    assert strategy.weighting == "equal" or gap(run.net, loop(late=1)) > PLANTED
+    assert strategy.weighting != "tasks" or gap(run.net, loop(late=1)) > PLANTED
     if chosen is None:
         assert gap(run.net, loop(replace(strategy, size=strategy.size - 1))) > PLANTED
+
+
+def test_rows_that_count_alike_make_one_batch():
+    """The mean over new and old rows together: with as many old ones as new it is halves."""
+    rows, equal = (beside(Replay(20, weighting=w), stream_of()) for w in ("rows", "equal"))
+    assert gap(rows.net, equal.net) < TOLERANCE
+
+
+@pytest.mark.parametrize("weighting", ["task", 0.0, 1.0])
+def test_a_weighting_that_is_none_is_refused(weighting):
+    with pytest.raises(StrategyError, match="weighting is one of tasks, equal, rows"):
+        Replay(weighting=weighting)
