@@ -26,8 +26,10 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.bic import BiC as BiC
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
+    from lifelong.strategies.replay.gdumb import GDumb as GDumb
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
     from lifelong.strategies.replay.icarl import ICaRL as ICaRL
+    from lifelong.strategies.replay.lucir import LUCIR as LUCIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
 else:

@@ -35,9 +35,10 @@ def among_exemplars(problem: Problem, batch: Batch, state: State, filled: Tensor
     return rewritten(batch, **seen, first_seen=batch.first_seen[rows] & ~gives_way)
 
 
-def classes_here(problem: Problem, batch: Batch) -> Tensor:
-    """The classes of the task that the stream shows, bool [C]; to be asked before exemplars are mixed in."""
-    return problem.index["classes_of"][batch.task[:1]][0]
+def classes_here(problem: Problem, done: Tensor) -> Tensor:
+    """The classes of the task that is being learned, bool [C], where so many are done, 0-d."""
+    classes = problem.index["classes_of"]
+    return classes[done.to(torch.int64).clamp(max=len(classes) - 1)[None]][0]
 
 
 def of_class(y: Tensor, classes: int) -> Tensor:

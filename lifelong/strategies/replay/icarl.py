@@ -86,7 +86,7 @@ class ICaRL(Rehearsal):
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Mix exemplars in, and set each row's targets and the classes that it is asked about."""
-        here, rows = classes_here(problem, batch), batch.stream
+        here, rows = classes_here(problem, memory["done"]), batch.stream
         if len(memory["row"]):
             filled, draw = self.memory.filled(memory), self.picked(memory, batch)
             batch = among_exemplars(problem, batch, memory, filled, draw, batch.draws["luck"])
