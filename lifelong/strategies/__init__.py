@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.mas import MAS as MAS
     from lifelong.strategies.regularisation.si import SI as SI
     from lifelong.strategies.replay.bic import BiC as BiC
+    from lifelong.strategies.replay.cls_er import CLSER as CLSER
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
     from lifelong.strategies.replay.gdumb import GDumb as GDumb
@@ -32,5 +33,6 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.replay.lucir import LUCIR as LUCIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
+    from lifelong.strategies.replay.scr import SupervisedContrastiveReplay as SupervisedContrastiveReplay
 else:
     __getattr__, __dir__ = offered(__name__, partial(found, "strategies"))
