@@ -57,12 +57,12 @@ def plain_cls_er(start, tasks, draws, *, size, rows, replacement, worse=False, l
 
 
 CASES = [
-    (CLSER(20, strength=0.7, plastic_decay=0.8, stable_decay=0.95), "class"),
+    (CLSER(20, 0.7, plastic_chance=0.9, stable_chance=0.7, plastic_decay=0.8, stable_decay=0.95), "class"),
     (
         CLSER(20, strength=0.4, rows=5, replacement=True, stable_chance=0.2, plastic_decay=0.85, stable_decay=0.9),
         "task",
     ),
-    (CLSER(4, strength=0.6, rows=9, plastic_decay=0.7, stable_decay=0.9), "domain"),
+    (CLSER(4, strength=0.6, rows=9, plastic_chance=0.8, plastic_decay=0.7, stable_decay=0.9), "domain"),
     (CLSER(0, plastic_decay=0.8, stable_decay=0.9), "class"),
 ]
 
