@@ -37,9 +37,9 @@ class CLSER(Rehearsal):
     """
 
     size: int = 200
-    strength: float = 1.0
+    strength: float = 2.0
     plastic_chance: float = 1.0
-    stable_chance: float = 0.8
+    stable_chance: float = 0.9
     plastic_decay: float = 0.99
     stable_decay: float = 0.99
     rows: int = 0

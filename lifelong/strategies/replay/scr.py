@@ -69,11 +69,11 @@ class SupervisedContrastiveReplay(Rehearsal):
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The memory and the projection."""
         params, memory = super().init(problem, params, generator)
-        features, own = problem.model.head_rows(params["net"]).shape[1], {}
-        linear(own, "inner", features, features, generator)
-        linear(own, "outer", features, self.width, generator)
-        own = {name: value.to(problem.device, problem.dtype) for name, value in own.items()}
-        return {**params, "own": own}, memory
+        features, drawn = problem.model.head_rows(params["net"]).shape[1], {}
+        linear(drawn, "inner", features, features, generator)
+        linear(drawn, "outer", features, self.width, generator)
+        projection = {name: value.to(problem.device, problem.dtype) for name, value in drawn.items()}
+        return {**params, "own": projection}, memory
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Add replayed rows; those with a weight count, all alike."""

@@ -63,8 +63,7 @@ def test_scr_is_its_plain_loop(strategy, setting):
     """Memories fill up within a batch or two, and none is drawn from before it holds as many as are drawn but the first."""
     run = beside(strategy, stream_of(setting, iterations=6))
     first = member(run.session.first_state()).params["own"]["SupervisedContrastiveReplay/0"]
-    own = run.own_params["SupervisedContrastiveReplay/0"]
-    ours = {**run.net, **own}
+    ours = {**run.net, **run.own_params["SupervisedContrastiveReplay/0"]}
 
     def loop(strategy=strategy, **planted):
         words = {name: getattr(strategy, name) for name in ("size", "replacement", "temperature", "erased")}
