@@ -76,7 +76,8 @@ def level_shares(count: Tensor, size: int) -> Tensor:
     before = ordered.cumsum(0) - ordered
     levels = (size - before) // (len(count) - kinds)  # were the groups from this one on cut, at this height
     cut = (ordered > levels).to(torch.int8)
-    level = torch.where(cut.any(), levels[cut.argmax(0)], ordered[-1])
+    first = cut.argmax(0, keepdim=True)  # of one number, which is no index that has to be read back
+    level = torch.where(cut.any(), levels[first][0], ordered[-1])
     shares = count.minimum(level)
     more = count > level
     return shares + (more & (more.cumsum(0) <= size - shares.sum()))

@@ -43,16 +43,21 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.regularisation.warm_up import WarmUp as WarmUp
     from lifelong.strategies.replay.bic import BiC as BiC
     from lifelong.strategies.replay.brain_inspired import BrainInspiredReplay as BrainInspiredReplay
+    from lifelong.strategies.replay.cls_er import CLSER as CLSER
     from lifelong.strategies.replay.der import DER as DER
     from lifelong.strategies.replay.der import DERPlusPlus as DERPlusPlus
     from lifelong.strategies.replay.erace import ERACE as ERACE
     from lifelong.strategies.replay.eraml import ERAML as ERAML
     from lifelong.strategies.replay.fdr import FDR as FDR
+    from lifelong.strategies.replay.gdumb import GDumb as GDumb
     from lifelong.strategies.replay.generative_replay import GenerativeReplay as GenerativeReplay
     from lifelong.strategies.replay.gss import GSS as GSS
+    from lifelong.strategies.replay.icarl import ICaRL as ICaRL
+    from lifelong.strategies.replay.lucir import LUCIR as LUCIR
     from lifelong.strategies.replay.mir import MIR as MIR
     from lifelong.strategies.replay.replay import ClassReplay as ClassReplay
     from lifelong.strategies.replay.replay import Replay as Replay
+    from lifelong.strategies.replay.scr import SupervisedContrastiveReplay as SupervisedContrastiveReplay
     from lifelong.strategies.replay.wa import WA as WA
 else:
     __getattr__, __dir__ = offered(__name__, partial(found, "strategies"))
