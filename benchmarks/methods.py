@@ -58,16 +58,19 @@ LONG = (
     Place("online-mnist, class-incremental, one pass, batches of 10", "online-mnist", "class", 5, 1000),
 )
 
-# Numbers that are not a class's defaults. A list is a grid to choose from; one text is published, or the default's reason
-# is said in the file. {size}: rows kept in all; {each}: of each class.
+# Strengths have no scale of their own: the best depends on rows, network and number of tasks. All else is at its default.
 GRIDS: dict[str, list[str]] = {
     "EWC": [f"EWC({s:g})" for s in (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)],
     "SI": [f"SI({s:g})" for s in (0.1, 1.0, 10.0, 100.0, 1e3)],
     "MAS": [f"MAS({s:g})" for s in (0.01, 0.1, 1.0, 10.0, 100.0)],
     "LwF": [f"LwF({s:g})" for s in (0.5, 1.0, 2.0, 5.0)],
+    "RWalk": [f"RWalk({s:g})" for s in (0.1, 1.0, 10.0, 100.0)],
+    "LFL": [f"LFL({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
+    "L2Last": [f"L2Last({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
     "L2SP": [f"L2SP({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
+    "L2Init": [f"L2Init({s:g})" for s in (1e-4, 1e-3, 1e-2, 0.1)],
 }
-SKIPPED = ("FineTuning",)
+SKIPPED = ("FineTuning", "WarmUp")  # the second is half of a method: LwF(scaled=False) + WarmUp()
 
 
 @cache
@@ -101,14 +104,14 @@ def learner_of(text: str, place: Place) -> Any:
 
 def texts_of(name: str, place: Place) -> list[str]:
     """What is tried of a method on a place: one text, or a grid."""
-    sizes = {"size": place.rows, "each": place.rows // 10}
     if name in GRIDS:
-        return [text.format(**sizes) for text in GRIDS[name]]
+        return GRIDS[name]
     kind = "learners" if name in vocabulary("learners") else "strategies"
     sized = vocabulary(kind)[name].sized_by
     if not sized:
         return [f"{name}()"]
-    return [f"{name}({sized}={sizes['each'] if sized.startswith('per_') else sizes['size']})"]
+    parts = {"per_class": 10, "per_task": 5}.get(sized, 1)
+    return [f"{name}({sized}={place.rows // parts})"]
 
 
 def options_of(learner: Any, place: Place) -> dict[str, Any]:
