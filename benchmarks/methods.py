@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ def learner_of(text: str, place: Place) -> Any:
     entry = find(place.scenario)
     model, name = parse(entry.model, "models"), text.partition("(")[0]
     if name in vocabulary("learners"):
-        return replace(parse(text, "learners"), model=model)
+        learner = parse(text, "learners")
+        takes = any(field.name == "model" for field in fields(learner))
+        return replace(learner, model=model) if takes else learner
     return Learner(model, parse(text, "strategies"), parse(entry.optimiser, "optimisers"))
 
 
@@ -160,7 +162,11 @@ def measure(places: tuple[Place, ...], names: list[str], root: str, output: Path
             here = cells.setdefault(place.name, {})
             key = name.removesuffix("()")
             if key not in here:
-                here[key] = _tried(key, place, root)
+                try:
+                    here[key] = _tried(key, place, root)
+                except Exception as error:  # one cell must not end a night of others; it is tried again the next time
+                    print(f"{place.name}: {key}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+                    continue
                 _write(output, cells)
             same = here[key].get("replay")
             if same and same not in here:
