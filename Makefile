@@ -7,7 +7,7 @@ DEMO := --strategy "FineTuning()" --strategy "EWC(strength=1000.0)" --strategy "
 	--strategy "LwF()" --strategy "Replay(size=200)" --learner "NearestClassMean()" --baselines joint \
 	--seeds 5 --eval-every 20 --eval-rows 300
 
-.PHONY: install demo test lint reference bench gpu clean
+.PHONY: install demo test lint reference methods bench gpu clean
 
 install: .venv/installed
 
@@ -31,11 +31,16 @@ test: lint
 reference: install
 	$(BIN)/lifelong reproduce
 
+# four processor-hours; what is there is not run again, and `--long` puts every method on MNIST, too
+methods: install
+	$(BIN)/python benchmarks/methods.py
+
 bench: install
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/meta_speed.py
 	$(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/old_and_new.py $(OLD) --output docs/speed.json
 
 # on a machine with a GPU; installs nothing, so that it runs where nothing can be downloaded

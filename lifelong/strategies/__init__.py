@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.strategy import FineTuning as FineTuning
     from lifelong.core.strategy import Requirements as Requirements
     from lifelong.core.strategy import Strategy as Strategy
+    from lifelong.strategies.architecture.cwr import CWR as CWR
     from lifelong.strategies.architecture.cwr import CWRStar as CWRStar
     from lifelong.strategies.architecture.hat import HAT as HAT
     from lifelong.strategies.architecture.packnet import PackNet as PackNet

@@ -1,4 +1,4 @@
-"""Copied weights, trained anew: CWR* (Lomonaco, Maltoni and Pellegrini, 2020), after CWR (Lomonaco and Maltoni, 2017)."""
+"""Copied weights, trained anew: CWR (Lomonaco and Maltoni, 2017) and CWR* (Lomonaco, Maltoni and Pellegrini, 2020)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lifelong.core.batch import FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Requirements, Strategy
+from lifelong.core.strategy import Requirements, Strategy, require
 from lifelong.strategies.architecture.head_rows import bias_of, with_rows
 
 
@@ -20,8 +20,7 @@ class CWRStar(Strategy):
     A task begins with the head at w_c = kept_c for its classes that were seen before, and 0 for all others, and trains it; the
     rest of the network is fixed after the first task. At its end, for each class c of the task, with n_c its rows now
     and N_c those before: kept_c <- (kept_c r + w_c - mean w) / (r + 1), r = sqrt(N_c / n_c), N_c <- N_c + n_c; mean w is one
-    number, over all weights of the task's classes. Answers are given by what is kept. (Lomonaco et al., 2020, algorithm 1;
-    CWR of 2017 copies w_c as it is, scaled by a constant.)
+    number, over all weights of the task's classes. Answers are given by what is kept. (Lomonaco et al., 2020, algorithm 1.)
 
     Biases are kept in the same way, less their own mean; in a well-known code they train on unkept. A class that is in no
     finished task answers while its first task lasts with w_c - mean w. The first task's features are all that there
@@ -56,18 +55,57 @@ class CWRStar(Strategy):
         member = (y[:, None] == torch.arange(problem.classes, device=y.device)) & task.valid[:, None]
         now, past = member.sum(0).to(problem.dtype), memory["rows"]
         ours, share = (now > 0)[:, None], (past / now.clamp(min=1)).sqrt()[:, None]
-        fresh = shifted(rows_of(problem, params), ours)
-        kept = torch.where(ours, (memory["kept"] * share + fresh) / (share + 1), memory["kept"])
+        fresh = self.fresh(rows_of(problem, params), ours)
+        kept = torch.where(ours, self.merged(memory["kept"], fresh, share), memory["kept"])
         after = {"kept": kept, "rows": past + now, "done": memory["done"] + 1}
-        coming = classes_of(problem, after["done"])
-        return with_head(problem, params, torch.where(coming, kept, 0)), after
+        begun = self.begun(kept, classes_of(problem, after["done"]))
+        return with_head(problem, params, begun), after
+
+    def fresh(self, rows: Tensor, ours: Tensor) -> Tensor:
+        """What the task has learned of its classes, bool [C, 1]."""
+        return shifted(rows, ours)
+
+    def merged(self, kept: Tensor, fresh: Tensor, share: Tensor) -> Tensor:
+        """What is kept of a class from now on; share: r, [C, 1]."""
+        return (kept * share + fresh) / (share + 1)
+
+    def begun(self, kept: Tensor, coming: Tensor) -> Tensor:
+        """The head with which the next task begins; coming: its classes, bool [C, 1]."""
+        return torch.where(coming, kept, 0)
 
     def predict(self, problem: Problem, params: Params, memory: Memory, x: Tensor, task: Tensor) -> Tensor:
         """Scores by the kept head, and for classes that it lacks by the one that learns."""
         known = (memory["rows"] > 0)[:, None]
-        fresh = shifted(rows_of(problem, params), classes_of(problem, memory["done"]) & ~known)
+        fresh = self.fresh(rows_of(problem, params), classes_of(problem, memory["done"]) & ~known)
         rows = torch.where(known, memory["kept"], fresh)
         return problem.logits(with_head(problem, params, rows), x)
+
+
+@dataclass(frozen=True)
+class CWR(CWRStar):
+    """Copy weights with re-init: every task trains a head from 0, and scale x w_c of its classes is copied to keep.
+
+    Nothing is merged: a class that comes back is overwritten, with what its last task knows of it; and nothing is
+    shifted, so that tasks whose weights grow longer win. The rest as in `CWRStar`. (Lomonaco and Maltoni, 2017, who draw
+    the new head at random, and choose a scale for the first batch and another for all later ones.)
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self, self.scale > 0, "scale must be above 0")
+
+    def fresh(self, rows: Tensor, ours: Tensor) -> Tensor:
+        """As it was learned, scaled."""
+        return torch.where(ours, self.scale * rows, 0)
+
+    def merged(self, kept: Tensor, fresh: Tensor, share: Tensor) -> Tensor:
+        """What is new."""
+        return fresh
+
+    def begun(self, kept: Tensor, coming: Tensor) -> Tensor:
+        """At 0."""
+        return torch.zeros_like(kept)
 
 
 def classes_of(problem: Problem, done: Tensor) -> Tensor:

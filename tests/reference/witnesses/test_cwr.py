@@ -1,4 +1,4 @@
-"""CWR* against a plain float64 loop, in a stream of new classes and in one where classes come back in other numbers."""
+"""CWR and CWR* against a plain float64 loop, in a stream of new classes and in one where classes come back in other numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lifelong.strategies.architecture.cwr import CWRStar
+from lifelong.strategies.architecture.cwr import CWR, CWRStar
 from tests.reference.plain_methods import descend, detached, features, leaves, loss, scores
 from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, stream_of
 
@@ -30,8 +30,8 @@ def returning():
     return replace(stream, task_generator=Returning(stream.task_generator))
 
 
-def cwr_star(start, tasks, optimiser, counts, *, power=0.5, mean=1.0, thaw=False, keep=False):
-    """counts[t]: rows of each class in task t. power, mean, thaw, keep: errors planted."""
+def cwr_star(start, tasks, optimiser, counts, *, power=0.5, mean=1.0, thaw=False, keep=False, copied=0.0):
+    """counts[t]: rows of each class in task t. power, mean, thaw, keep: errors planted. copied: CWR's scale, 0 for CWR*."""
     params, kept, past = leaves(start), {}, {}
     steps = optimiser(list(params.values()))
     for t, batches in enumerate(tasks):
@@ -40,7 +40,7 @@ def cwr_star(start, tasks, optimiser, counts, *, power=0.5, mean=1.0, thaw=False
             params["head.weight"].data.zero_()
             params["head.bias"].data.zero_()
         for c in now:
-            if c in kept:
+            if c in kept and not copied:
                 params["head.weight"].data[:, c], params["head.bias"].data[c] = kept[c]
         for rows in batches:
             before = detached(params)
@@ -51,6 +51,9 @@ def cwr_star(start, tasks, optimiser, counts, *, power=0.5, mean=1.0, thaw=False
         weight, bias, classes = params["head.weight"].detach(), params["head.bias"].detach(), sorted(now)
         weight_mean, bias_mean = mean * weight[:, classes].mean(), mean * bias[classes].mean()
         for c in classes:
+            if copied:
+                kept[c] = copied * weight[:, c].clone(), copied * bias[c].clone()
+                continue
             r = (past.get(c, 0) / now[c]) ** power
             old = kept.get(c, (torch.zeros_like(weight[:, c]), torch.zeros_like(bias[c])))
             kept[c] = (
@@ -65,16 +68,18 @@ def cwr_star(start, tasks, optimiser, counts, *, power=0.5, mean=1.0, thaw=False
     return {**trunk, **head}
 
 
+@pytest.mark.parametrize("strategy", [CWRStar(), CWR(1.25)], ids=repr)
 @pytest.mark.parametrize("name", ["new", "returning"])
-def test_cwr_star_is_its_plain_loop(name):
-    run = beside(CWRStar(), stream_of("class") if name == "new" else returning())
+def test_copied_weights_are_their_plain_loop(name, strategy):
+    scale = getattr(strategy, "scale", 0.0)
+    run = beside(strategy, stream_of("class") if name == "new" else returning())
     counts = []
     for t, task in enumerate(run.finished):
         y = run.problem.y(task.row[task.valid], torch.full_like(task.row[task.valid], t))
         counts.append({c: y.tolist().count(c) for c in sorted(set(y.tolist()))})
     assert counts[0].keys().isdisjoint(counts[2]) == (name == "new")
     given = run.start, run.tasks, adam, counts
-    net = cwr_star(*given)
+    net = cwr_star(*given, copied=scale)
     x = torch.cat([batch.x for batches in run.tasks for batch in batches])
     ours = run.scores(x, torch.full((len(x),), -1))
 
@@ -86,7 +91,11 @@ def test_cwr_star_is_its_plain_loop(name):
     trunk = {name: value for name, value in net.items() if not name.startswith("head")}
     assert gap(run.net, trunk) < TOLERANCE
     assert apart(net) < 1e-8
-    wrongs = [{"mean": 1.001}, {"thaw": True}, {"keep": True}] + [{"power": 1.0}] * (name != "new")
+    wrongs = [{"thaw": True, "copied": scale}, {"keep": True, "copied": scale}]
+    if scale:
+        wrongs.append({"copied": scale * 1.001})
+    else:
+        wrongs += [{"mean": 1.001}] + [{"power": 1.0}] * (name != "new")
     for wrong in wrongs:
         assert apart(cwr_star(*given, **wrong)) > PLANTED, wrong
     assert float(features(net, x).abs().max()) > 0.1
