@@ -69,6 +69,13 @@ GRIDS: dict[str, list[str]] = {
     "L2Last": [f"L2Last({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
     "L2SP": [f"L2SP({s:g})" for s in (1e-3, 1e-2, 0.1, 1.0)],
     "L2Init": [f"L2Init({s:g})" for s in (1e-4, 1e-3, 1e-2, 0.1)],
+    "ShrinkAndPerturb": [f"ShrinkAndPerturb({s:g}, {n:g})" for s, n in ((0.6, 0.01), (0.9, 0.03), (0.99, 0.01))],
+    "FDR": [f"FDR(alpha={a:g}, per_class={{each}})" for a in (1.0, 10.0, 100.0)],
+    # steps ahead at the papers' rates lead astray where pieces of a batch have a class or two of ten
+    **{
+        name: [f"{name}(inner={rate:g}, size={{size}})" for rate in (0.003, 0.01, 0.03, 0.1)]
+        for name in ("CMAML", "SyncLaMAML", "LaMAML")
+    },
 }
 SKIPPED = ("FineTuning", "WarmUp")  # the second is half of a method: LwF(scaled=False) + WarmUp()
 
@@ -107,7 +114,7 @@ def learner_of(text: str, place: Place) -> Any:
 def texts_of(name: str, place: Place) -> list[str]:
     """What is tried of a method on a place: one text, or a grid."""
     if name in GRIDS:
-        return GRIDS[name]
+        return [text.format(size=place.rows, each=place.rows // 10) for text in GRIDS[name]]
     kind = "learners" if name in vocabulary("learners") else "strategies"
     sized = vocabulary(kind)[name].sized_by
     if not sized:
@@ -146,12 +153,12 @@ def cell_of(name: str, place: Place, root: str) -> dict[str, Any]:
 
 def replay_of(size: int, place: Place, root: str) -> str:
     """The replay that keeps as many bytes; "" where there is none."""
-    text = place.replay.format(size=1)
+    text, stream = place.replay.format(size=1), stream_of(place, root)
     try:
-        learner = fitted(learner_of(text, place), stream_of(place, root), size)
+        learner = fitted(learner_of(text, place), stream, size)
     except BudgetError:
         return ""
-    return place.replay.format(size=learner.strategy.size)
+    return place.replay.format(size=min(learner.strategy.size, stream.dataset.train_rows))
 
 
 def measure(places: tuple[Place, ...], names: list[str], root: str, output: Path) -> None:
