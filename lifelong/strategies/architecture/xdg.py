@@ -24,7 +24,8 @@ class XdG(Strategy):
 
     In a sum: SI, with which the authors put it together, follows the gated gradients, and so does what adds rows to the
     batch, as Replay and DER. What runs the network by itself does so without its gates: EWC, MAS, LwF, LFL, A-GEM, GEM, OGD,
-    GPM, MIR, GSS, FDR, generative replay. For these use a network that has gates of its own, `Conditioned(MLP(...), by="gates")`. Memory: rank int64 [T, H] of each hidden layer.
+    GPM, MIR, GSS, FDR, generative replay. For these use a network that has gates of its own,
+    `Conditioned(MLP(...), by="gates")`. Memory: rank int64 [T, H] of each hidden layer.
     """
 
     share: float = 0.9
