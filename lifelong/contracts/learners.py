@@ -314,7 +314,8 @@ def nothing_beside_it_matters(subject: Any) -> None:
     if not hasattr(subject, "objective") or any(type(part) is Replay for part in subject.parts):
         return
     none = Replay(size=0, weighting="equal")
-    beside = [FineTuning() + subject] + ([] if _together(subject) else [none + subject, subject + none])
+    apart = _together(subject) or any(part.alone for part in subject.parts)
+    beside = [FineTuning() + subject] + ([] if apart else [none + subject, subject + none])
     stream = stream_for(subject, first_setting(subject))
     alone = states(_learner(subject), stream, [0, 1])
     for total in beside:

@@ -79,6 +79,7 @@ class Strategy:
     optimiser: of the part's own parameters, params["own"]; None: the learner's. milestones: shares of a task, 0 ... 1,
     at which `at_milestone` is called. requires: see `Requirements`. previous_params: `after_step` sees the parameters
     before the step. own_gradient: `grads` computes the main gradient itself, and the backward pass is skipped.
+    alone: it learns apart from the run's steps, so that no other part of a sum would be heard.
 
     For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
@@ -95,6 +96,7 @@ class Strategy:
     requires: ClassVar[Requirements] = Requirements()
     previous_params: ClassVar[bool] = False
     own_gradient: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
     keeps: ClassVar[str] = ""
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
@@ -221,6 +223,11 @@ class Sum(Strategy):
             raise StrategyError(
                 f"{owners[0]!r} computes the gradient itself, so {other!r} would go unheard: leave one out"
             )
+
+        lonely = [part for part in self.parts if part.alone]
+        if lonely and len(self.parts) > 1:
+            other = self.parts[1] if self.parts[0] is lonely[0] else self.parts[0]
+            raise StrategyError(f"{lonely[0]!r} learns by itself, so {other!r} would go unheard: leave one out")
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts)) or "FineTuning()"

@@ -22,7 +22,7 @@ class Herding(PerClass):
 
     The k-th is argmin over the class's other rows of |mu - (f(x) + sum_{j < k} f(p_j)) / k|, f the network's features,
     brought to length 1 where `normalised`, and mu their mean (Rebuffi et al., 2017, algorithm 4; van de Ven et al., 2022,
-    take length 1). So the first m rows of a class are what herding would choose for m. Where a class comes back in
+    take length 1, and bring mu to it as well, which here stays the mean that it is). So the first m rows of a class are what herding would choose for m. Where a class comes back in
     a later task, the earlier rank stays before the later one. No random numbers. State: ticket: the rank in its class.
     """
 

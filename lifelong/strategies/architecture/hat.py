@@ -32,7 +32,8 @@ class HAT(Strategy):
     There s rises anew in each epoch, here over each task. They scale the gradient by 1 - min(A_j, A_i), here it is the step:
     the same for plain gradient descent, as theirs is, where Adam would undo the first; and what belongs to other tasks, their
     heads and e, stays where it is, whatever moments an optimiser carries on. For an MLP alone: raises StrategyError
-    where the hidden layers do not follow one another. Own parameters: e [T, H] of each hidden layer.
+    where the hidden layers do not follow one another. In a sum, what runs the network by itself does so without its
+    gates, as with `XdG`. Own parameters: e [T, H] of each hidden layer.
     """
 
     strength: float = 0.75

@@ -21,6 +21,7 @@ class SeparateNetworks(Strategy):
     together are as large as one of 400; theirs start each from another draw.) The baseline `isolate` learns the
     same networks and throws each away; this one answers all tasks at the end. The optimiser's moments are carried on
     to the next network, as they are in one network, unless it says at_task_end="reset", as in van de Ven et al. and in `isolate`.
+    In a sum, parts at its right see at a task's end the network that starts afresh, and not the one that learned the task.
     Memory: T - 1 networks, and the start.
     """
 

@@ -19,11 +19,12 @@ class XdG(Strategy):
     """Turn a random share of the hidden units off in each task, while it is learned and when it is told at a question.
 
     h <- g_t h in each hidden layer, g_t [H] fixed: 0 for round(share x H) units drawn for task t, 1 for the others. Of a
-    convolution, channels. (Masse et al., 2018.) Van de Ven et al. (2022), whose 90 % is the default, draw each gate by
-    itself, so that the number of units varies; here each task has as many.
+    convolution, channels. (Masse et al., 2018, with 80 %; van de Ven et al., 2022, with the 90 % that is the default
+    and the number of units rounded down.)
 
-    In a sum: SI, with which the authors put it together, follows the gated gradients. EWC, MAS and LwF run the network
-    themselves, and do so without its gates: for these use a network that has gates of its own,
+    In a sum: SI, with which the authors put it together, follows the gated gradients, and so does what adds rows to the
+    batch, as Replay and DER. What runs the network by itself does so without its gates: EWC, MAS, LwF, LFL, A-GEM, GEM, OGD,
+    GPM, MIR, GSS, FDR, generative replay. For these use a network that has gates of its own,
     `Conditioned(MLP(...), by="gates")`. Memory: rank int64 [T, H] of each hidden layer.
     """
 

@@ -146,7 +146,10 @@ class LaMAML(SyncLaMAML):
 
     def notes(self, stream: Stream) -> list[str]:
         """That the rates are its own."""
-        return ["LaMAML moves the weights by rates of its own: the optimiser and its learning rate go unheard"]
+        return [
+            "LaMAML moves the weights by rates of its own: the optimiser and its learning rate go unheard, and in a sum "
+            "what turns the gradient, AGEM and GEM; OGD and GPM are heard at its right"
+        ]
 
     def grads(
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params

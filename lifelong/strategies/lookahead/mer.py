@@ -57,7 +57,10 @@ class MER(Rehearsal):
 
     def notes(self, stream: Stream) -> list[str]:
         """That it descends by itself."""
-        return ["MER descends at a rate of its own: the optimiser and its learning rate go unheard"]
+        return [
+            "MER descends at a rate of its own: the optimiser and its learning rate go unheard, and in a sum rows that other "
+            "parts add to be learned, as Replay's, and what turns the gradient, AGEM and GEM; OGD and GPM are heard at its right"
+        ]
 
     def draws(self, problem: Problem) -> Shapes:
         """Which places are replayed, [batches, R], and what the policy asks for."""

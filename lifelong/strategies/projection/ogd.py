@@ -77,8 +77,9 @@ class OGD(Strategy):
         if not self.previous_params:
             return params, memory
         net, before = params["net"], step.previous["net"]
-        moved = without({name: net[name] - before[name] for name in net}, memory)
-        return {**params, "net": {name: before[name] + moved[name] for name in net}}, memory
+        # of weights that are fixed there is no gradient, and what the others' movement has along old directions is not theirs
+        moved = without({name: net[name] - before[name] for name in step.gradients["net"]}, memory)
+        return {**params, "net": {**net, **{name: before[name] + value for name, value in moved.items()}}}, memory
 
     def after_task(self, problem: Problem, params: Params, memory: Memory, task: FinishedTask) -> tuple[Params, Memory]:
         """Add the task's directions."""

@@ -32,7 +32,8 @@ class GDumb(Rehearsal):
     which rows are kept. What differs from the source: theta_0 is the first draw of the run, the same for every fit,
     and not drawn anew; the rate is one optimiser's, where the authors warm up and restart cosines over 128 to 512
     epochs; no cutmix. The learner's own optimiser has nothing to do, and should not decay weights, which would
-    move theta_0. Raises StrategyError where size, epochs or batch is below 1.
+    move theta_0. All weights are fitted, whichever the learner names as trainable. Raises StrategyError where size, epochs
+    or batch is below 1, and in a sum, where the other part would change nothing, or theta_0.
     """
 
     size: int = 200
@@ -46,6 +47,7 @@ class GDumb(Rehearsal):
     keeps: ClassVar[str] = "rows"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_gdumb.py"
     passes = (0.0, 0.0)
+    alone = True
     off = {}
 
     def __post_init__(self) -> None:

@@ -28,8 +28,9 @@ class WA(Rehearsal):
     end, aligned. At a task's end, from the second on, the head's weights of the new classes are multiplied by
     gamma = mean |w| of the old classes / mean |w| of the new ones, w [F] being a class's. (Zhao et al., 2020, eq. 2 to 8.)
 
-    Biases stay as they are, as in well-known codes; the paper has none. It may also clip negative weights, which is not done
-    here, and divides a memory of fixed size among the classes, where each class has its share at once. per_class, rows,
+    L_c is over the classes open to a row, as the stream says: all of them, where the paper has those met so far, unless it
+    is open="seen". Biases stay as they are, as in well-known codes; the paper has none. It may also clip negative weights,
+    which is not done here, and divides a memory of fixed size among the classes, where each class has its share at once. per_class, rows,
     replacement, memory: as in `ClassReplay`.
     """
 

@@ -10,7 +10,9 @@ import torch
 from lifelong.core.strategy import StrategyError
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
+from lifelong.strategies.regularisation.ewc import EWC
 from lifelong.strategies.replay.gdumb import GDumb
+from lifelong.strategies.replay.replay import Replay
 from tests.reference.plain_methods import Rows, descend, detached, leaves, loss
 from tests.reference.witnesses.beside import PLANTED, TOLERANCE, beside, gap, member, stream_of
 
@@ -108,3 +110,9 @@ def test_what_cannot_be_is_refused():
     for name in ("size", "epochs", "batch"):
         with pytest.raises(StrategyError):
             replace(GDumb(), **{name: 0})
+
+
+def test_a_sum_is_refused_since_the_other_part_would_go_unheard():
+    for total in (lambda: GDumb() + Replay(20), lambda: EWC(1.0) + GDumb()):
+        with pytest.raises(StrategyError, match="unheard"):
+            total()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lifelong.core.learner import Learner
+from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.projection.ogd import OGD
 from tests.reference.plain_methods import detached, leaves, loss, scores
-from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, stream_of
+from tests.reference.witnesses.beside import NET, PLANTED, TOLERANCE, adam, beside, gap, stream_of
 
 
 def flat(parts):
@@ -87,3 +89,10 @@ def test_a_step_leaves_old_scores_alone():
         before = scores(beside(OGD(10), stream_of("task", iterations=6)[:1], SGD(rate)).net, x).gather(1, y[:, None])
         moved.append(float((run.scores(x, number).gather(1, y[:, None]) - before).abs().max()))
     assert moved[1] < moved[0] / 50
+
+
+@pytest.mark.parametrize("way", ["movement", "gradient"])
+def test_weights_that_are_fixed_stay_where_they_are(way):
+    run = beside(Learner(NET, OGD(7, way), Adam(0.01), trainable="head"), stream_of("class"))
+    moved = {name for name, value in run.net.items() if not torch.equal(value, run.start[name])}
+    assert moved == {"head.weight", "head.bias"}
