@@ -139,10 +139,12 @@ class LaMAML(SyncLaMAML):
     """C-MAML whose learned rates move the weights, too: w <- w - max(alpha', 0) g, alpha' being alpha after its own step.
 
     g is the gradient of the losses met on the way ahead, by the weights; alpha and its step are as in `SyncLaMAML`. So where
-    old rows and new ones disagree about a weight, its rate falls, below 0 to a standstill. The optimiser goes unheard.
+    old rows and new ones disagree about a weight, its rate falls, below 0 to a standstill. The optimiser goes unheard,
+    and there is no sum with other parts.
     """
 
     rate: float = 0.3
+    alone = "moves the weights itself, and hands on no gradient"
 
     def notes(self, stream: Stream) -> list[str]:
         """That the rates are its own."""
