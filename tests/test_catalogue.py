@@ -13,6 +13,7 @@ from lifelong.notation.expression import parse, vocabulary
 from lifelong.runs.memory_budget import BudgetError, fitted, kept, read_bytes
 from lifelong.runs.request import Request
 from scenarios.catalogue import build
+from scenarios.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
 METHODS = {
@@ -71,9 +72,28 @@ def test_what_does_not_fit_is_refused_in_one_line(stream, text, words):
 
 def test_bytes_are_read():
     assert [read_bytes(text) for text in ("784000", "500kB", "1.5 MB", "2gb", "7 b")] == [784_000, 500_000, 1_500_000, 2_000_000_000, 7]  # fmt: skip
-    for text in ("much", "-5kB", "5 k", "1e3", ""):
+    for text in ("much", "-5kB", "5 k", "1e3", "", "\u0663kB"):
         with pytest.raises(BudgetError, match="write bytes"):
             read_bytes(text)
+    for text in ("0", "0.5", "9" * 30 + "GB", "9" * 400 + "GB"):
+        with pytest.raises(BudgetError, match="from 1 byte"):
+            read_bytes(text)
+
+
+def test_more_bytes_than_the_stream_can_fill_make_no_more_room():
+    stream = build("split-blobs")
+    found = fitted(Learner(MLP(4), parse("Replay()", "strategies")), stream, 10**14)
+    rows = sum(len(task.train) for task in stream.tasks_of(stream.seed))
+    assert found.strategy.size == rows
+
+
+def test_settings_share_a_size_and_a_size_that_varies_is_refused():
+    request = Request("split-blobs", strategy="Replay(rows=vary(2, 4))", memory="5kB")
+    sizes = {setting.build()[0].strategy.size for setting in request.settings().values()}
+    assert sizes == {request.build()[0].strategy.size} and sizes != {1000}
+    varied = Learner(MLP(4), parse("EWC(online=True) + Replay(size=vary(10, 20))", "strategies"))
+    with pytest.raises(BudgetError, match=r"says the size of Replay\(size=vary\(10, 20\)"):
+        fitted(varied, build("split-blobs"), 50_000)
 
 
 def test_a_run_says_what_its_size_became():
@@ -88,6 +108,41 @@ def test_what_the_literature_expects_is_said_before_a_run(tmp_path, cli):
     assert code == 0 and "note: EWC in class-incremental streams: expect" in errors
     code, _, errors = cli("run", "split-blobs", "--strategy", "Replay()", "--seeds", "1", "--out", str(tmp_path))
     assert code == 0 and "note:" not in errors
+
+
+BANDS = {
+    **dict.fromkeys(
+        ("EWC()", "SI()", "LwF()", "MAS()", "RWalk()", "L2Last()", "LFL()"), "20.64 %, SI 21.20, LwF 21.89"
+    ),
+    "AGEM()": "65.10 %",
+}
+
+
+@pytest.mark.parametrize("text", BANDS)
+def test_a_note_names_the_band_and_who_found_it(text):
+    strategy = parse(text, "strategies")
+    (note,) = [note for note in strategy.notes(build("split-blobs")) if "class-incremental" in note]
+    assert BANDS[text] in note and "van de Ven, Tuytelaars and Tolias, 2022" in note
+    assert not any("class-incremental" in note for note in strategy.notes(build("split-blobs", setting="domain")))
+
+
+@pytest.mark.parametrize("text", ["GDumb() + EWC()", "SI() + GDumb()", "MER() + Replay()", "MER() + SI()", "AGEM() + MER()", "Replay() + LaMAML()", "LaMAML() + SI()"])  # fmt: skip
+def test_a_sum_in_which_a_part_would_go_unheard_is_refused(text):
+    with pytest.raises(ConfigurationError, match="would go unheard: leave one out") as refused:
+        parse(text, "strategies")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_projection_stands_after_the_part_that_computes_the_gradient():
+    with pytest.raises(ConfigurationError, match="where it stands after it"):
+        parse("AGEM() + CMAML()", "strategies")
+    assert len(parse("CMAML() + AGEM()", "strategies").parts) == 2
+    assert len(parse("L2SP() + MER()", "strategies").parts) == 2
+
+
+@pytest.mark.parametrize("text", ["GDumb()", "MER()", "LaMAML()", "FineTuning() + MER()", "GDumb() + FineTuning()"])
+def test_alone_it_is_heard(text):
+    assert len(Learner(MLP(4), parse(text, "strategies")).parts.parts) == 1
 
 
 def test_the_list_of_strategies_is_a_table(cli):

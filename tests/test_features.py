@@ -462,3 +462,14 @@ def test_the_command_line_from_the_network_to_the_page(place, command):
 def test_refusals_are_a_line_and_exit_code_2(place, command, words, match):
     code, _, errors = command("features", *words)
     assert code == 2 and match in errors and errors.count("\n") == 1 and "Traceback" not in errors
+
+
+def test_a_network_that_varies_is_refused_in_one_line(tmp_path, cli):
+    code, _, errors = cli("features", "digits", "--model", "MLP(vary(4, 5))", "--out", str(tmp_path / "v.npz"))
+    assert code == 2 and "varies, and a table is of one network" in errors and len(errors.strip().splitlines()) == 1
+
+
+def test_rows_that_no_memory_holds_are_refused_in_one_line(tmp_path, cli):
+    words = ("features", "digits", "--model", "MLP(5)", "--size", "1000000", "--out", str(tmp_path / "big.npz"))
+    code, _, errors = cli(*words)
+    assert code == 2 and "--batch" in errors and len(errors.strip().splitlines()) == 1

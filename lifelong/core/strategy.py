@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
@@ -78,8 +79,8 @@ class Strategy:
 
     optimiser: of the part's own parameters, params["own"]; None: the learner's. milestones: shares of a task, 0 ... 1,
     at which `at_milestone` is called. requires: see `Requirements`. previous_params: `after_step` sees the parameters
-    before the step. own_gradient: `grads` computes the main gradient itself, and the backward pass is skipped.
-    alone: it learns apart from the run's steps, so that no other part of a sum would be heard.
+    before the step. own_gradient: `grads` computes the main gradient itself, and the backward pass is skipped. alone: why
+    parts beside it would go unheard that fill one of `alone_from`; "" where all are heard.
 
     For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
@@ -96,7 +97,8 @@ class Strategy:
     requires: ClassVar[Requirements] = Requirements()
     previous_params: ClassVar[bool] = False
     own_gradient: ClassVar[bool] = False
-    alone: ClassVar[bool] = False
+    alone: ClassVar[str] = ""
+    alone_from: ClassVar[tuple[str, ...]] = VERBS
     keeps: ClassVar[str] = ""
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
@@ -210,6 +212,9 @@ class Sum(Strategy):
     summands: tuple[Strategy, ...]
 
     def __post_init__(self) -> None:
+        for part, other in permutations(self.parts, 2):
+            if part.alone and any(fills(other, verb) for verb in part.alone_from):
+                raise StrategyError(f"{type(part).__name__} {part.alone}, so {other!r} would go unheard: leave one out")
         for verb in ("objective", "predict"):
             owners = [part for part in self.parts if fills(part, verb)]
             if len(owners) > 1:
@@ -223,11 +228,10 @@ class Sum(Strategy):
             raise StrategyError(
                 f"{owners[0]!r} computes the gradient itself, so {other!r} would go unheard: leave one out"
             )
-
-        lonely = [part for part in self.parts if part.alone]
-        if lonely and len(self.parts) > 1:
-            other = self.parts[1] if self.parts[0] is lonely[0] else self.parts[0]
-            raise StrategyError(f"{lonely[0]!r} learns by itself, so {other!r} would go unheard: leave one out")
+        early = self.parts[: self.parts.index(owners[0])] if owners else ()
+        for part in early:  # what changes a gradient, and keeps account of steps, needs to see the whole of it
+            if fills(part, "grads") and fills(part, "after_step"):
+                raise StrategyError(f"{part!r} sees the gradient that {owners[0]!r} computes where it stands after it")
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts)) or "FineTuning()"

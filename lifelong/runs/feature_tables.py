@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from lifelong.meta.pretraining import with_trunk
 from lifelong.models.outside import code_of, features_of, is_outside, load_weights, outside_network, weights_hash
 from lifelong.notation.expression import parse
 from lifelong.notation.user_code import code_named, digest_of
+from lifelong.notation.varied import varied_paths
 from scenarios.datasets import load_dataset
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Dataset, generator
@@ -118,6 +120,18 @@ class Table(NamedTuple):
     is_new: bool
 
 
+@contextmanager
+def _refusing_what_no_memory_holds() -> Iterator[None]:
+    """Say in one line that rows, or what becomes of them, are too large."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no error of its own for memory on a processor
+        if "memory" not in str(error):
+            raise
+        raise FeatureError("the rows need more memory than there is: take fewer at once, --batch, or --size") from None
+
+
+@_refusing_what_no_memory_holds()
 def feature_table(asked: Asked, out: Path | None = None) -> Table:
     """The table that was asked for: computed, or found where it lies already, by its key.
 
@@ -215,6 +229,8 @@ def _outside(asked: Asked, device: torch.device) -> Trunk:
 def _ours(asked: Asked, dataset: Dataset, device: torch.device) -> Trunk:
     """A model of ours or a user's class, as in `Conv4(32)`; its weights are those of a start's file."""
     model = parse(asked.model, "models")
+    if varied_paths(model):
+        raise FeatureError(f"{model!r} varies, and a table is of one network")
     if asked.pretrained:
         raise FeatureError(f"{model!r} has no weights that could be fetched: give --weights with a start's file")
     if model.mixes_rows or model.task_embedding:

@@ -9,12 +9,15 @@ from typing import Any
 from lifelong.core.initialisation import Random
 from lifelong.core.learner import AnyLearner
 from lifelong.core.loop import prepared_fleet
+from lifelong.core.settings import fleets_of_settings
 from lifelong.core.storage import Stored, in_bytes, row_bytes, stored
+from lifelong.notation.varied import Varied
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Stream
 
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?b?)\s*", re.IGNORECASE)
+MOST = 1e15
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?b?)\s*", re.IGNORECASE | re.ASCII)
 
 
 class BudgetError(ConfigurationError):
@@ -27,20 +30,34 @@ def read_bytes(text: str) -> int:
     unit = match[2].lower() if match else ""
     if not match or (unit and not unit.endswith("b")):
         raise BudgetError(f"--memory {text[:40]!r} cannot be read: write bytes, as in 784000, 500kB or 1.5MB")
-    return int(float(match[1]) * UNITS[unit])
+    size = float(match[1]) * UNITS[unit]
+    if not 1 <= size <= MOST:
+        raise BudgetError(f"--memory {text[:40]}: a budget is from 1 byte to {in_bytes(MOST)}")
+    return int(size)
 
 
 def kept(learner: AnyLearner, stream: Stream) -> Stored:
-    """What a learner keeps beside its network, for one seed: rows as images, weights and statistics of its own."""
-    _, state = prepared_fleet(learner, stream, [0], Random())
-    return stored([state.memory, state.params.get("own", {})], stream.dataset)
+    """What a learner keeps beside its network, for one seed: rows as images, weights and statistics of its own.
+
+    Where numbers vary, in the setting that keeps most: sizes differ between fleets alone.
+    """
+    sizes = []
+    for settings in fleets_of_settings(learner):
+        _, state = prepared_fleet(settings[0].learner, stream, [0], Random())
+        sizes.append(stored([state.memory, state.params.get("own", {})], stream.dataset))
+    return max(sizes, key=lambda size: size.total)
 
 
 def fitted(learner: AnyLearner, stream: Stream, budget: int) -> AnyLearner:
     """The learner with the number of rows that fills so many bytes; itself where it keeps none and has room enough.
 
-    Raises BudgetError where it needs more bytes than that, or where it is not said which of two parts they are for.
+    Raises BudgetError where it needs more bytes than that, where it is not said which of two parts they are for, and where
+    the size itself varies.
     """
+    for place in _sized(learner):
+        if isinstance(_value(learner, place), Varied):
+            part, name = _part_and_field(learner, place)
+            raise BudgetError(f"--memory says the {name} of {part!r}, which varies: leave one of the two out")
     places = [place for place in _sized(learner) if _value(learner, place) > 0]
     if len(places) > 1:
         words = " and ".join(repr(part) for part, _ in (_part_and_field(learner, place) for place in places))
@@ -66,7 +83,8 @@ def _filled(learner: AnyLearner, stream: Stream, budget: int, place: tuple[int, 
         except ConfigurationError:  # too few for each class to have a place: fewer do not fit either
             return True
 
-    most = max(1, budget // row_bytes(stream.dataset))
+    brought = sum(len(task.train) for task in stream.tasks_of(stream.seed))  # more places would stay empty
+    most = max(1, min(budget // row_bytes(stream.dataset), brought))
     low, high = 0, 1
     while high <= most and fits(high):
         low, high = high, 2 * high

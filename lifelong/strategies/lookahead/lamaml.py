@@ -139,17 +139,16 @@ class LaMAML(SyncLaMAML):
     """C-MAML whose learned rates move the weights, too: w <- w - max(alpha', 0) g, alpha' being alpha after its own step.
 
     g is the gradient of the losses met on the way ahead, by the weights; alpha and its step are as in `SyncLaMAML`. So where
-    old rows and new ones disagree about a weight, its rate falls, below 0 to a standstill. The optimiser goes unheard.
+    old rows and new ones disagree about a weight, its rate falls, below 0 to a standstill. The optimiser goes unheard,
+    and there is no sum with other parts.
     """
 
     rate: float = 0.3
+    alone = "moves the weights itself, and hands on no gradient"
 
     def notes(self, stream: Stream) -> list[str]:
         """That the rates are its own."""
-        return [
-            "LaMAML moves the weights by rates of its own: the optimiser and its learning rate go unheard, and in a sum "
-            "what turns the gradient, AGEM and GEM; OGD and GPM are heard at its right"
-        ]
+        return ["LaMAML moves the weights by rates of its own: the optimiser and its learning rate go unheard"]
 
     def grads(
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params

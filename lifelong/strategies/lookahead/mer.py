@@ -31,7 +31,8 @@ class MER(Rehearsal):
     replacement, as the authors' code comes to. What differs: there, one row comes at a time; here a batch of the
     stream takes the current row's place, so that `--batch 1` is theirs. beta there is 0.01 ... 0.03, with 10 batches for
     each single row; batches of 10 rows that come once stand still with so small a one. Plain gradient descent, the optimiser goes
-    unheard; the gradient of other parts' penalties is followed once, at `rate`. A step costs batches x (1 + R) passes
+    unheard; the gradient of other parts' penalties is followed once, at `rate`, and parts that add rows or look at
+    steps are refused. A step costs batches x (1 + R) passes
     that cannot be taken together, all but `batches` of them of one row. Needs no task ends.
     """
 
@@ -45,6 +46,8 @@ class MER(Rehearsal):
     memory: RowMemory = field(default_factory=Reservoir)
     off = {}
     own_gradient = True
+    alone = "takes steps of its own, on the stream's rows and those of its memory"
+    alone_from = ("extend", "after_step")
     keeps = "rows"
     witness = "a plain float64 loop: tests/reference/witnesses/test_mer.py"
     passes = (2.0, 1.0)  # and ten of one row
@@ -57,10 +60,7 @@ class MER(Rehearsal):
 
     def notes(self, stream: Stream) -> list[str]:
         """That it descends by itself."""
-        return [
-            "MER descends at a rate of its own: the optimiser and its learning rate go unheard, and in a sum rows that other "
-            "parts add to be learned, as Replay's, and what turns the gradient, AGEM and GEM; OGD and GPM are heard at its right"
-        ]
+        return ["MER descends at a rate of its own: the optimiser and its learning rate go unheard"]
 
     def draws(self, problem: Problem) -> Shapes:
         """Which places are replayed, [batches, R], and what the policy asks for."""

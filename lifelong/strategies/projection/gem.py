@@ -75,7 +75,9 @@ class GEM(Strategy):
 
         old = torch.func.vmap(of_task)(row, number, self.memory.weights(memory, batch.weight))
         old = {name: old[name] for name in net}  # those that move
-        dots = torch.stack([gradient.view(1, -1) @ old[name].flatten(1).T for name, gradient in net.items()]).sum(0)[0]
+        dots = torch.stack([gradient.reshape(1, -1) @ old[name].flatten(1).T for name, gradient in net.items()]).sum(0)[
+            0
+        ]
         matrix = gramian(old).to(torch.float64) + self.epsilon * torch.eye(len(row), device=row.device)
         v = bounded_minimum(matrix, dots.to(torch.float64), self.margin + torch.zeros_like(matrix[0]))
         wanted = memory["filled"].any(1) & (dots < 0).any()

@@ -11,6 +11,8 @@ from scipy.optimize import nnls
 
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.projection.gem import GEM, bounded_minimum
+from lifelong.strategies.replay.icarl import ICaRL
+from lifelong.strategies.replay.lucir import LUCIR
 from tests.reference.plain_methods import Rows, detached, leaves, loss
 from tests.reference.witnesses.beside import DOUBLE, PLANTED, TOLERANCE, adam, beside, gap, stream_of
 
@@ -116,3 +118,13 @@ def test_off_and_the_ring():
         torch.testing.assert_close(run.problem.x(memory["row"][t], torch.full((21,), t)), last, rtol=0, atol=0)
     assert bool(memory["filled"].all())
     assert replace(GEM(), **GEM.off).per_task == 0
+
+
+def test_exemplars_that_another_part_shows_are_not_kept_as_rows_of_the_task():
+    """ICaRL puts rows of earlier tasks in the place of the stream's; LUCIR hands on gradients that lie otherwise."""
+    for other in (ICaRL(per_class=4), LUCIR(per_class=4)):
+        run = beside(GEM(per_task=12) + other, stream_of("class"))
+        row, filled = run.memory[0]["row"], run.memory[0]["filled"]
+        for t in range(len(row)):
+            assert set(row[t][filled[t]].tolist()) <= set(run.finished[t].row[run.finished[t].valid].tolist())
+        assert filled.any()

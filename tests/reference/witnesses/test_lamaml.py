@@ -9,9 +9,6 @@ import torch
 
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.lookahead.lamaml import CMAML, LaMAML, SyncLaMAML
-from lifelong.strategies.projection.agem import AGEM
-from lifelong.strategies.projection.gem import GEM
-from lifelong.strategies.projection.ogd import OGD
 from tests.reference.plain_methods import Rows, row_losses, scores
 from tests.reference.witnesses.beside import PLANTED, TOLERANCE, beside, gap, stream_of
 
@@ -76,14 +73,6 @@ def loop(ours, strategy, learns, alternates, wrong=None):
             }
             age = kept_after(memory, age, rows, drawn["ticket"].tolist(), t, strategy.size)
     return net | {f"rate of {name}": value for name, value in rates.items()}
-
-
-def test_what_goes_unheard_beside_it_is_said():
-    strategy, stream = LaMAML(steps=2, size=20), stream_of("class", iterations=3)
-    alone, (said,) = beside(strategy, stream).net, strategy.notes(stream)
-    for part in (AGEM(5), GEM(5)):
-        assert gap(beside(part + strategy, stream).net, alone) == 0.0 and type(part).__name__ in said
-    assert gap(beside(strategy + OGD(5), stream).net, alone) > PLANTED and "at its right" in said
 
 
 CASES = [

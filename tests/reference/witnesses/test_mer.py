@@ -8,11 +8,7 @@ import pytest
 import torch
 
 from lifelong.strategies.lookahead.mer import MER
-from lifelong.strategies.projection.agem import AGEM
-from lifelong.strategies.projection.gem import GEM
-from lifelong.strategies.projection.ogd import OGD
 from lifelong.strategies.regularisation.l2sp import L2SP
-from lifelong.strategies.replay.replay import Replay
 from tests.reference.plain_methods import Rows, row_losses, scores
 from tests.reference.witnesses.beside import PLANTED, TOLERANCE, beside, gap, stream_of
 from tests.reference.witnesses.test_lamaml import kept_after
@@ -60,15 +56,6 @@ def test_it_is_its_plain_loop(strategy, setting, batch):
         assert gap(ours.net, loop(ours, wrong)) > PLANTED, name
     assert gap(ours.net, loop(ours, strategy, old_first=True)) > PLANTED
     assert gap(ours.net, loop(ours, replace(strategy, size=strategy.size - 1))) > PLANTED
-
-
-def test_what_goes_unheard_beside_it_is_said():
-    """Rows that are added to be learned, and what turns the gradient; at its right a projected movement is heard."""
-    strategy, stream = MER(0.1, beta=0.5, size=20, rows=2), stream_of(iterations=3)
-    alone, (said,) = beside(strategy, stream).net, strategy.notes(stream)
-    for part in (Replay(20), AGEM(5), GEM(5)):
-        assert gap(beside(part + strategy, stream).net, alone) == 0.0 and type(part).__name__ in said
-    assert gap(beside(strategy + OGD(5), stream).net, alone) > PLANTED and "at its right" in said
 
 
 def test_gradients_of_other_parts_are_followed_once():
