@@ -74,7 +74,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("strategy, setting, optimiser", CASES, ids=str)
+@pytest.mark.parametrize(
+    "strategy, setting, optimiser", CASES, ids=lambda value: getattr(value, "__name__", None) or str(value)
+)
 def test_gdumb_is_a_plain_fit(strategy, setting, optimiser):
     """300 rows are more than come, so that a batch begins again from the first row."""
     run = beside(strategy, stream_of(setting))
