@@ -132,7 +132,8 @@ def test_a_class_that_comes_back_keeps_the_rows_that_it_had():
         if isinstance(event, TaskEnded):
             task = stream.tasks_of(0)[event.state.task - 1]
             seen += torch.bincount(task.label[stream.dataset.y[task.train]], minlength=6)
-            memory = event.state.fleet.memory[0]
+            kept = event.state.fleet.memory[0]
+            memory = {name: kept[name].view(1, 6, size) for name in ("row", "task", "filled")}
             assert torch.equal(memory["filled"][0].sum(1), seen.clamp(max=size))
             for c in range(6):
                 row = memory["row"][0, c][memory["filled"][0, c]]

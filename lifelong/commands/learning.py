@@ -17,25 +17,28 @@ if TYPE_CHECKING:
     from lifelong.studies.comparison import Asked
 
 
-def learn(folder: RunFolder, quiet: bool, place: str = "") -> Result:
-    """Execute the run of a folder, and show meanwhile where it stands. place: among others, as in "2 of 7"."""
+def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True) -> Result:
+    """Execute the run of a folder, and show meanwhile where it stands; before a new one, what is to be expected.
+
+    place: among others, as in "2 of 7".
+    """
     from lifelong.display.live import RunDisplay
     from lifelong.runs.execute import execute
 
     if quiet:
         return execute(folder)
-    for line in folder.request.expectations():
+    for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
     with RunDisplay(title) as display:
         return execute(folder, watch=display.run, watch_start=display.start)
 
 
-def finish(folder: RunFolder, as_json: bool) -> None:
+def finish(folder: RunFolder, as_json: bool, new: bool = True) -> None:
     """Learn what a folder still lacks, show what it measured, and say where it lies; exit code 1 when seeds diverged."""
     from lifelong.runs.folder import load
 
-    result = learn(folder, quiet=as_json)
+    result = learn(folder, quiet=as_json, new=new)
     if as_json:
         print((folder.path / "summary.json").read_text())
     else:

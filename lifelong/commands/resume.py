@@ -38,4 +38,4 @@ def resume(
             changes = folder.changes()
     for change in changes:
         say(f"warning: {change}")
-    finish(folder, as_json)
+    finish(folder, as_json, new=False)

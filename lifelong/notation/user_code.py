@@ -202,11 +202,17 @@ def _is_own(value: Any, module: types.ModuleType) -> bool:
     return not inspect.ismodule(value)
 
 
+MOST_NAMES = 30  # in one line
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: the nearest valid name, or all of them."""
-    known = list(known)
+    """The end of an error's sentence: the nearest valid name, or all of them, or some where they are many."""
+    known = sorted(known)
     near = difflib.get_close_matches(name[:100], known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}" if known else "it has none"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return f"there are {', '.join(known[:MOST_NAMES])}{more}" if known else "it has none"
 
 
 # --- errors in them ---------------------------------------------------------------------------------------------------

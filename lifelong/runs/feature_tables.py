@@ -26,6 +26,7 @@ from lifelong.models.outside import code_of, features_of, is_outside, load_weigh
 from lifelong.notation.expression import parse
 from lifelong.notation.user_code import code_named, digest_of
 from lifelong.notation.varied import varied_paths
+from scenarios.brief import in_brief
 from scenarios.datasets import load_dataset
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Dataset, generator
@@ -110,6 +111,7 @@ class Trunk(NamedTuple):
     tensors: dict[str, Tensor]
     code: str
     pretrained_on: str
+    __repr__ = in_brief
 
 
 class Table(NamedTuple):

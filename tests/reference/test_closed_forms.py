@@ -226,7 +226,7 @@ def test_class_replay_keeps_rows_of_every_class(setting):
     memory = states(Learner(MLP(2), ClassReplay(4), SGD(0.01)), stream, [5], torch.float32).memory[0]
     assert memory["filled"].all()
     tasks = stream.tasks_of(5)
-    rows, numbers = memory["row"][0], memory["task"][0]
+    rows, numbers = (memory[name][0].view(-1, 4) for name in ("row", "task"))
     for group in range(rows.shape[0]):
         task = tasks[int(numbers[group, 0])]
         assert set(rows[group].tolist()) <= set(task.train.tolist())
