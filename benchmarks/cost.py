@@ -149,12 +149,13 @@ def main() -> None:
     names = [n for n, m in known.items() if m.__module__.startswith("lifelong.") and n != "FineTuning"]
     names = chosen.only.split(",") if chosen.only else names
     found = json.loads(chosen.output.read_text()) if chosen.output.exists() else {}
-    if "steps" in chosen.part:
-        found["steps"] = {**found.get("steps", {}), **step_costs(names, chosen.data_root, chosen.rounds)}
-    if "growth" in chosen.part:
-        found["growth"] = {**found.get("growth", {}), **growth(names)}
-    chosen.output.write_text(json.dumps(found, indent=1) + "\n")
-    chosen.output.with_suffix(".md").write_text(page(found))
+    for name in names:  # written as they are done
+        if "steps" in chosen.part:
+            found["steps"] = {**found.get("steps", {}), **step_costs([name], chosen.data_root, chosen.rounds)}
+        if "growth" in chosen.part:
+            found["growth"] = {**found.get("growth", {}), **growth([name])}
+        chosen.output.write_text(json.dumps(found, indent=1) + "\n")
+        chosen.output.with_suffix(".md").write_text(page(found))
 
 
 if __name__ == "__main__":
