@@ -10,10 +10,10 @@ import torch
 from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.drawn import drawn_rows
 from lifelong.memory.per_class import PerClass
-from lifelong.strategies.replay.rehearsal import Rehearsal
+from lifelong.strategies.replay.rehearsal import ClassRehearsal
 from scenarios.stream import Stream
 
 LITTLE_OF_ITS_ROWS = (
@@ -24,7 +24,7 @@ LITTLE_OF_ITS_ROWS = (
 
 
 @dataclass(frozen=True)
-class AGEM(Rehearsal):
+class AGEM(ClassRehearsal):
     """Where a step would raise the loss on old rows, take out of its gradient what raises it.
 
     g <- g - (g . r) / (r . r + epsilon) r where g . r < 0; g: the gradient as the parts before it leave it, r: that of the
@@ -47,18 +47,12 @@ class AGEM(Rehearsal):
     keeps: ClassVar[str] = "rows of each class"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/test_methods_a.py"
     passes = (2.0, 2.0)
-    sized_by = "per_class"
     off = {"per_class": 0}
     acts_at_once = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.epsilon >= 0, "epsilon must be at least 0")
-
-    @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
 
     @property
     def requires(self) -> Requirements:
@@ -68,10 +62,6 @@ class AGEM(Rehearsal):
     def notes(self, stream: Stream) -> list[str]:
         """What the literature found in class-incremental streams."""
         return [LITTLE_OF_ITS_ROWS] if stream.setting == "class" else []
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each group."""
-        return self.per_class * groups(problem)
 
     def grads(
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params

@@ -11,16 +11,16 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem, log_softmax
 from lifelong.core.strategy import Requirements, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.drawn import drawn_rows
 from lifelong.memory.per_class import PerClass
-from lifelong.strategies.replay.rehearsal import Rehearsal, scores_of_task
+from lifelong.strategies.replay.rehearsal import ClassRehearsal, scores_of_task
 
 NEAR = 1e-5  # answers that differ by less have not moved: rounding would say whereto, and a length's slope is 1 at any
 
 
 @dataclass(frozen=True)
-class FDR(Rehearsal):
+class FDR(ClassRehearsal):
     """Keep some rows of each task with what the network answered at its end, and stay near those answers.
 
     loss = L(stream) + alpha x mean over R drawn rows of |p(x') - p'|, p the probabilities of the classes, p' those at
@@ -43,7 +43,6 @@ class FDR(Rehearsal):
     keeps: ClassVar[str] = "rows of each class and the answers to each"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_fdr.py"
     passes = (2.0, 2.0)
-    sized_by = "per_class"
     off = {"per_class": 0}
     acts_at_once = False
 
@@ -55,18 +54,9 @@ class FDR(Rehearsal):
         )
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
-
-    @property
     def requires(self) -> Requirements:
         """Classes, and tasks that end."""
         return Requirements(task_ends=True, classes=True, instead="write DER()")
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each group."""
-        return self.per_class * groups(problem)
 
     def extras(self, problem: Problem) -> dict[str, Tensor]:
         """The probabilities [C] of each row."""

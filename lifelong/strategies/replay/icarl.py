@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.herding import Herding
 from lifelong.strategies.replay.exemplars import (
     among_exemplars,
@@ -22,11 +22,11 @@ from lifelong.strategies.replay.exemplars import (
     of_class,
     rewritten,
 )
-from lifelong.strategies.replay.rehearsal import Rehearsal
+from lifelong.strategies.replay.rehearsal import ClassRehearsal
 
 
 @dataclass(frozen=True)
-class ICaRL(Rehearsal):
+class ICaRL(ClassRehearsal):
     """Learn the features with exemplars and a teacher; answer the class whose exemplars' mean feature is nearest.
 
     loss of a row = sum over classes met so far of the binary cross-entropy between sigmoid(h_c(x)) and a target: for
@@ -54,7 +54,6 @@ class ICaRL(Rehearsal):
     keeps: ClassVar[str] = "rows of each class, a teacher"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_icarl.py"
     passes = (2.0, 1.0)
-    sized_by = "per_class"
     off = {}
 
     def __post_init__(self) -> None:
@@ -62,18 +61,9 @@ class ICaRL(Rehearsal):
         require(self, self.temperature > 0, "temperature must be above 0")
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
-
-    @property
     def requires(self) -> Requirements:
         """Classes that come task by task and compete."""
         return Requirements(settings=("class",), task_ends=True, classes=True)
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each class."""
-        return self.per_class * groups(problem)
 
     def draws(self, problem: Problem) -> Shapes:
         """Which exemplar stands ready for each row, and whether it takes its place."""

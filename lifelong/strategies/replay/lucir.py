@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.herding import Herding
 from lifelong.strategies.replay.exemplars import among_exemplars, classes_here, of_class, rewritten
-from lifelong.strategies.replay.rehearsal import Rehearsal
+from lifelong.strategies.replay.rehearsal import ClassRehearsal
 
 
 @dataclass(frozen=True)
-class LUCIR(Rehearsal):
+class LUCIR(ClassRehearsal):
     """Scores are cosines; features keep their directions; an old class stays ahead of the new ones that come nearest.
 
     s_c(x) = eta cos(f(x), w_c), w_c the head's weights of class c, without its bias, eta a learned number. From the
@@ -48,7 +48,6 @@ class LUCIR(Rehearsal):
     keeps: ClassVar[str] = "rows of each class, a teacher, old classes' weights"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_lucir.py"
     passes = (2.0, 1.0)
-    sized_by = "per_class"
     off = {}
 
     def __post_init__(self) -> None:
@@ -57,18 +56,9 @@ class LUCIR(Rehearsal):
         require(self, self.scale > 0 and self.hardest >= 1, "scale must be above 0, hardest at least 1")
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
-
-    @property
     def requires(self) -> Requirements:
         """Classes that come task by task and compete."""
         return Requirements(settings=("class",), task_ends=True, classes=True)
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each class."""
-        return self.per_class * groups(problem)
 
     def draws(self, problem: Problem) -> Shapes:
         """Which exemplar stands ready for each row, and whether it takes its place."""

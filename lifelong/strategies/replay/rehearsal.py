@@ -11,7 +11,7 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.row_gradients import ROWS
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
-from lifelong.memory.base import RowMemory
+from lifelong.memory.base import RowMemory, groups
 from lifelong.memory.drawn import Drawn, draws_of
 
 
@@ -96,6 +96,22 @@ class Rehearsal(Strategy):
             extra = self.brought_by_task(problem, params, task)
             memory = self.memory.insert_task(problem, params, memory, task, task.draws, **extra)
         return params, {**memory, "done": done}
+
+
+class ClassRehearsal(Rehearsal):
+    """The same with `per_class` rows of each class, in domain-incremental streams of each class of each task."""
+
+    per_class: int
+    sized_by = "per_class"
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
+        """Rows of each class."""
+        return self.per_class
+
+    def room(self, problem: Problem) -> int:
+        """M: K places for each group."""
+        return self.per_class * groups(problem)
 
 
 def scores_of_task(problem: Problem, params: Params, task: FinishedTask) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor
 from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.drawn import Drawn, replayed
 from lifelong.memory.per_class import PerClass
 from lifelong.memory.reservoir import Reservoir
-from lifelong.strategies.replay.rehearsal import Rehearsal
+from lifelong.strategies.replay.rehearsal import ClassRehearsal, Rehearsal
 
 WEIGHTINGS = ("tasks", "equal")
 
@@ -82,7 +82,7 @@ class Replay(_Replay):
 
 
 @dataclass(frozen=True)
-class ClassReplay(_Replay):
+class ClassReplay(ClassRehearsal, _Replay):  # pyright: ignore[reportIncompatibleVariableOverride] # size: see room
     """Keep `per_class` rows of each class (domain-incremental: of each class and task), chosen at a task's end.
 
     So the current task is never replayed. This is the "ER" of van de Ven, Tuytelaars and Tolias (2022); they choose at
@@ -94,22 +94,12 @@ class ClassReplay(_Replay):
     replacement: bool = True
     weighting: str | float = "tasks"
     memory: RowMemory = field(default_factory=PerClass)
-    sized_by = "per_class"
     off = {"per_class": 0}
     acts_at_once = False
     keeps: ClassVar[str] = "rows of each class"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_replay.py"
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
-
-    @property
     def requires(self) -> Requirements:
         """Classes, too."""
         return Requirements(task_ends=True, classes=True, instead="write Replay(weighting='equal')")
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each group."""
-        return self.per_class * groups(problem)

@@ -10,16 +10,16 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, require
-from lifelong.memory.base import RowMemory, groups
+from lifelong.memory.base import RowMemory
 from lifelong.memory.drawn import replayed
 from lifelong.memory.per_class import PerClass
 from lifelong.strategies.architecture.head_rows import bias_of, with_rows
 from lifelong.strategies.distillation.lwf import soft_cross_entropy
-from lifelong.strategies.replay.rehearsal import Rehearsal
+from lifelong.strategies.replay.rehearsal import ClassRehearsal
 
 
 @dataclass(frozen=True)
-class WA(Rehearsal):
+class WA(ClassRehearsal):
     """Replay rows of each class, distil the old classes, and at a task's end make the new classes' weights as long as the old.
 
     While a task is learned, on all rows of a batch alike, replayed ones included, loss = m / (n + m) L_c + n / (n + m) L_d
@@ -42,7 +42,6 @@ class WA(Rehearsal):
     keeps = "rows of each class, and the network of the last task"
     witness = "a plain float64 loop: tests/reference/witnesses/test_wa.py"
     passes = (4.0, 2.0)  # as many rows again, and the teacher on all of them
-    sized_by = "per_class"
     off = {}
 
     def __post_init__(self) -> None:
@@ -51,18 +50,9 @@ class WA(Rehearsal):
         require(self, self.temperature > 0, "temperature must be above 0")
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] # it depends on the stream: see room
-        """Rows of each class."""
-        return self.per_class
-
-    @property
     def requires(self) -> Requirements:
         """Class-incremental tasks that end."""
         return Requirements(settings=("class",), task_ends=True, classes=True)
-
-    def room(self, problem: Problem) -> int:
-        """M: K places for each class."""
-        return self.per_class * groups(problem)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The rows, the teacher's net, and classes seen [C]."""
