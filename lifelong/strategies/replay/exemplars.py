@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.core.batch import Batch, Params
+from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.problem import Problem
+from lifelong.core.strategy import Requirements, Shapes
 from lifelong.memory.base import State
 from lifelong.memory.drawn import Drawn
+from lifelong.strategies.replay.rehearsal import ClassRehearsal
+
+
+class Exemplars(ClassRehearsal):
+    """Verbs of a strategy whose exemplars lie among the rows of its batches, see `among_exemplars`."""
+
+    rows: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride] # as many as the stream brings
+    replacement: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
+    off = {}
+
+    @property
+    def requires(self) -> Requirements:
+        """Classes that come task by task and compete."""
+        return Requirements(settings=("class",), task_ends=True, classes=True)
+
+    def draws(self, problem: Problem) -> Shapes:
+        """Which exemplar stands ready for each row, and whether it takes its place."""
+        draws = super().draws(problem)
+        return {**draws, "luck": (problem.batch,)} if draws else {}
+
+    def mixed(self, problem: Problem, memory: Memory, batch: Batch) -> Batch:
+        """The batch with exemplars among its rows."""
+        if not len(memory["row"]):
+            return batch
+        filled, draw = self.memory.filled(memory), self.picked(memory, batch)
+        return among_exemplars(problem, batch, memory, filled, draw, batch.draws["luck"])
 
 
 def rewritten(batch: Batch, **fields: Tensor) -> Batch:

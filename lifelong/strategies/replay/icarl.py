@@ -11,22 +11,21 @@ from torch.nn import functional as F
 
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Requirements, Shapes, require
+from lifelong.core.strategy import require
 from lifelong.memory.base import RowMemory
 from lifelong.memory.herding import Herding
 from lifelong.strategies.replay.exemplars import (
-    among_exemplars,
+    Exemplars,
     class_means,
     classes_here,
     nearest_mean,
     of_class,
     rewritten,
 )
-from lifelong.strategies.replay.rehearsal import ClassRehearsal
 
 
 @dataclass(frozen=True)
-class ICaRL(ClassRehearsal):
+class ICaRL(Exemplars):
     """Learn the features with exemplars and a teacher; answer the class whose exemplars' mean feature is nearest.
 
     loss of a row = sum over classes met so far of the binary cross-entropy between sigmoid(h_c(x)) and a target: for
@@ -49,26 +48,13 @@ class ICaRL(ClassRehearsal):
     per_class: int = 100
     temperature: float = 2.0
     memory: RowMemory = field(default_factory=Herding)
-    rows: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride] # as many as the stream brings
-    replacement: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
     keeps: ClassVar[str] = "rows of each class, a teacher"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_icarl.py"
     passes = (2.0, 1.0)
-    off = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.temperature > 0, "temperature must be above 0")
-
-    @property
-    def requires(self) -> Requirements:
-        """Classes that come task by task and compete."""
-        return Requirements(settings=("class",), task_ends=True, classes=True)
-
-    def draws(self, problem: Problem) -> Shapes:
-        """Which exemplar stands ready for each row, and whether it takes its place."""
-        draws = super().draws(problem)
-        return {**draws, "luck": (problem.batch,)} if draws else {}
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The memory, the teacher's net and the classes of finished tasks [C]."""
@@ -79,9 +65,7 @@ class ICaRL(ClassRehearsal):
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Mix exemplars in, and set each row's targets and the classes that it is asked about."""
         here, rows = classes_here(problem, memory["done"]), batch.stream
-        if len(memory["row"]):
-            filled, draw = self.memory.filled(memory), self.picked(memory, batch)
-            batch = among_exemplars(problem, batch, memory, filled, draw, batch.draws["luck"])
+        batch = self.mixed(problem, memory, batch)
         old: Tensor = memory["seen"] & ~here
         taught = (problem.logits({"net": memory["teacher"]}, batch.x[rows]) / self.temperature).sigmoid()
         target = torch.where(old, taught, of_class(batch.y[rows], problem.classes).to(taught.dtype))

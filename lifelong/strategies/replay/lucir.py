@@ -11,15 +11,14 @@ from torch.nn import functional as F
 
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Requirements, Shapes, require
+from lifelong.core.strategy import require
 from lifelong.memory.base import RowMemory
 from lifelong.memory.herding import Herding
-from lifelong.strategies.replay.exemplars import among_exemplars, classes_here, of_class, rewritten
-from lifelong.strategies.replay.rehearsal import ClassRehearsal
+from lifelong.strategies.replay.exemplars import Exemplars, classes_here, of_class, rewritten
 
 
 @dataclass(frozen=True)
-class LUCIR(ClassRehearsal):
+class LUCIR(Exemplars):
     """Scores are cosines; features keep their directions; an old class stays ahead of the new ones that come nearest.
 
     s_c(x) = eta cos(f(x), w_c), w_c the head's weights of class c, without its bias, eta a learned number. From the
@@ -43,27 +42,14 @@ class LUCIR(ClassRehearsal):
     hardest: int = 2
     scale: float = 10.0
     memory: RowMemory = field(default_factory=Herding)
-    rows: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride] # as many as the stream brings
-    replacement: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
     keeps: ClassVar[str] = "rows of each class, a teacher, old classes' weights"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_lucir.py"
     passes = (2.0, 1.0)
-    off = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, min(self.strength, self.margin, self.ranking) >= 0, "strength, margin, ranking are at least 0")
         require(self, self.scale > 0 and self.hardest >= 1, "scale must be above 0, hardest at least 1")
-
-    @property
-    def requires(self) -> Requirements:
-        """Classes that come task by task and compete."""
-        return Requirements(settings=("class",), task_ends=True, classes=True)
-
-    def draws(self, problem: Problem) -> Shapes:
-        """Which exemplar stands ready for each row, and whether it takes its place."""
-        draws = super().draws(problem)
-        return {**draws, "luck": (problem.batch,)} if draws else {}
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """eta [1]; the memory, the teacher's net, the classes of finished tasks [C] and their fixed w [C, F]."""
@@ -76,9 +62,7 @@ class LUCIR(ClassRehearsal):
 
     def extend(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> Batch:
         """Mix exemplars in; the classes met so far compete."""
-        if len(memory["row"]):
-            filled, draw = self.memory.filled(memory), self.picked(memory, batch)
-            batch = among_exemplars(problem, batch, memory, filled, draw, batch.draws["luck"])
+        batch = self.mixed(problem, memory, batch)
         known = memory["seen"] | classes_here(problem, memory["done"])
         return rewritten(batch, allowed=known.expand_as(batch.allowed[batch.stream]))
 
