@@ -11,11 +11,13 @@ from typing import Any, TypedDict
 
 from scenarios.blurry import blurry
 from scenarios.datasets import load_dataset
+from scenarios.few_classes import few_classes
 from scenarios.gradual import gradual
 from scenarios.longtail import longtail
 from scenarios.noise import noisy
 from scenarios.online import online
 from scenarios.regression import mixed, regression
+from scenarios.related import related
 from scenarios.split import split
 from scenarios.stream import Budget, ScenarioError, Stream
 from scenarios.synthetic import blobs
@@ -78,6 +80,7 @@ for _entry in (
     Entry("online-digits", online, "digits", "class", {"tasks": 5}, model="MLP(100, 100)", **_ONCE, about="the embedded digits in one pass, batches of 10; steps on each: online-digits(repeats=3)"),
     Entry("regression-digits", regression, "digits", "task", {"tasks": 5}, **_SMALL, about="the embedded digits, another number in each task: centre of mass, slant, mass, spread"),
     Entry("mixed-digits", mixed, "digits", "task", {"tasks": 4}, **_SMALL, about="the embedded digits, tasks of classes and of numbers in turn"),
+    Entry("related-digits", related, "digits", "task", {"tasks": 12}, **_SMALL, about="the embedded digits, turned and permuted in turn: related tasks and unrelated ones"),
     Entry("split-blobs", split, "blobs", "class", {"tasks": 5}, model="MLP(50)", budget=Budget(iterations=50, batch=16), about="Gaussian clouds, 5 x 2 classes; milliseconds"),
     Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)"),
     Entry("permuted-mnist", permuted, "mnist", "domain", {"tasks": 10}, model="MLP(1000, 1000)", optimiser="Adam(0.0001)", budget=Budget(iterations=5000, batch=256), about="MNIST, pixels in a new order in each of 10 tasks"),
@@ -91,6 +94,8 @@ for _entry in (
     Entry("mixed-mnist", mixed, "mnist", "task", {"tasks": 4}, **_MNIST, about="MNIST, tasks of classes and of numbers in turn"),
     Entry("split-fashion-mnist", split, "fashion-mnist", "class", {"tasks": 5}, **_MNIST, about="Fashion-MNIST, 5 x 2 classes"),
     Entry("split-omniglot", split, "omniglot", "task", {"tasks": 50}, model="Conv4(32)", budget=Budget(iterations=200, batch=32), about="Omniglot, 50 x 13 characters", background="omniglot-background"),
+    Entry("few-omniglot", few_classes, "omniglot", "task", {"tasks": 54, "way": 5, "size": 14}, model="MLP(256, 64)", budget=Budget(iterations=50, batch=20), about="Omniglot, 54 tasks of 5 characters, 14 x 14 pixels", background="omniglot-background"),
+    Entry("related-mnist", related, "mnist", "task", {"tasks": 12}, **_MNIST, about="MNIST, turned and permuted in turn: related tasks and unrelated ones"),
     Entry("split-cifar10", split, "cifar10", "class", {"tasks": 5}, **_IMAGES, about="CIFAR-10, 5 x 2 classes"),
     Entry("split-cifar100", split, "cifar100", "class", {"tasks": 10}, **_IMAGES, about="CIFAR-100, 10 x 10 classes"),
     Entry("split", split, "", "class", {"tasks": 5}, about="any data: split(data='my.npz', tasks=5)"),

@@ -94,8 +94,9 @@ def split(
     open: str = "all",
     budget: Budget | None = None,
     name: str = "",
+    way: int = 0,
 ) -> Stream:
-    """Divide the classes of a dataset over tasks, floor(classes / tasks) in each.
+    """Divide the classes of a dataset over tasks, `way` in each, floor(classes / tasks) where that is 0.
 
     order: a fixed order of the original classes; without it each seed draws its own. validation: the share of each
     task's training rows that is held out. Domain-incremental: the i-th class of every task shares label i.
@@ -106,7 +107,11 @@ def split(
         raise ScenarioError(
             f"{tasks} tasks need {tasks} classes and {dataset.name} has {dataset.classes}: ask for fewer"
         )
-    per_task = dataset.classes // tasks
+    if way < 0 or tasks * way > dataset.classes:
+        raise ScenarioError(
+            f"{tasks} tasks of {way} classes need {tasks * way}, and {dataset.name} has {dataset.classes}: ask for fewer"
+        )
+    per_task = way or dataset.classes // tasks
     if not 0 <= validation < 1:
         raise ScenarioError(f"validation={validation} is not a share: it lies in 0 ... 1")
     if order is not None and sorted(order) != list(range(dataset.classes)):

@@ -31,7 +31,7 @@ ASKED = Asked(
     replace(PLAIN, strategy="", setting="task", few_shot="1,2"),
     ("Replay(size=9)",),
     "all",
-    "MAML(shot=2, query=2, tasks=2)",
+    ("MAML(shot=2, query=2, tasks=2)",),
 )
 
 
@@ -154,24 +154,25 @@ def numbers(lines):
 def test_a_stopped_comparison_goes_on_and_learns_no_line_again(cli, tmp_path, monkeypatch):
     _, whole, _ = compare_paradigms(ASKED, tmp_path / "whole")
     learned = []
-    add = paradigms.Comparison._add
+    measured = paradigms.Comparison._measured
 
-    def stop_at_the_sixth(comparison, line, nets=None):
+    def stop_at_the_sixth(comparison, outcome):
         if len(learned) == 5:
             raise KeyboardInterrupt
-        learned.append(line.method)
-        add(comparison, line, nets)
+        return count(comparison, outcome)
 
-    monkeypatch.setattr(paradigms.Comparison, "_add", stop_at_the_sixth)
+    def count(comparison, outcome):
+        learned.append(outcome.line.method)
+        return measured(comparison, outcome)
+
+    monkeypatch.setattr(paradigms.Comparison, "_measured", stop_at_the_sixth)
     with pytest.raises(Stopped, match="lifelong resume"):
         compare_paradigms(ASKED, tmp_path / "cut")
     (folder,) = (tmp_path / "cut").iterdir()
     about, kept = side_by_side.load_lines(folder)
     assert about["status"] == "running" and [line.method for line in kept] == learned
     learned_before, learned = learned, []
-    monkeypatch.setattr(
-        paradigms.Comparison, "_add", lambda c, line, nets=None: (learned.append(line.method), add(c, line, nets))
-    )
+    monkeypatch.setattr(paradigms.Comparison, "_measured", count)
     about, lines, again = compare_paradigms(folder)
     assert again == folder and about["status"] == "done"
     assert [*learned_before, *learned] == [line.method for line in whole]

@@ -202,7 +202,8 @@ def test_memory_is_counted_in_one_place(cli):
     asked = side_by_side.Asked(replace(request, strategy=""), ("Replay(size=1000)",), "continual")
     line = next(line for line in asked.comparison(lambda said: None).learn() if "Replay" in line.method)
     assert (line.stored, line.in_memory) == (size.total, size.tensors)
-    assert storage.in_bytes(line.stored) in side_by_side.row(line, (1, 5, 10))
+    cost = side_by_side.tables({"shots": [1, 5, 10]}, [line])[-1]
+    assert storage.in_bytes(line.stored) in cost.rows[0]
     plain = storage.stored({"sum": stream.dataset.x}, stream.dataset)
     assert plain.examples == 0 and "in memory" not in plain.text()
 

@@ -139,7 +139,12 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
         (("compare", "split-digits", "--meta", "MAML()"), "goes with --paradigms"),
         (("compare", "split-digits", "--paradigms", "meta,transfr"), "did you mean 'transfer'"),
         (("compare", "split-digits", "--paradigms", "all", "--setting", "class"), "--setting task"),
-        (("compare", "split-digits(tasks=3)", "--paradigms", "all"), "needs 4 or more"),
+        (
+            ("compare", "split-digits(tasks=3)", "--paradigms", "all"),
+            "2 held-out tasks and 1 to choose rates on leave 0 of 3",
+        ),
+        (("compare", "split-digits", "--paradigms", "all", "--held-out", "4"), "leave 0 of 5 to train on"),
+        (("compare", "split-digits", "--held-out", "2"), "goes with --paradigms"),
         (("compare", "split-digits", "--paradigms", "all", "--meta", "Random()"), "nothing that learns"),
     ],
     ids=lambda value: "-".join(value)[-40:] if isinstance(value, tuple) else "",

@@ -20,6 +20,7 @@ from lifelong.strategies.replay.replay import Replay
 from scenarios.blurry import blurred
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.datasets import load_dataset
+from scenarios.few_classes import few_classes, in_blocks
 from scenarios.gradual import GradualSchedule, faded, gradual
 from scenarios.joint import isolate, joint
 from scenarios.longtail import long_tailed
@@ -461,3 +462,68 @@ def test_targets_are_part_of_the_content():
     dataset = load_dataset("digits")
     assert measured(dataset).content_hash() != measured(dataset, 0.1).content_hash() != dataset.content_hash()
     assert dataset.content_hash() == "718ee69e0baa2ed1"
+
+
+# --- many small tasks; related and unrelated ones -----------------------------------------------------------------------
+
+
+def test_a_few_classes_each_are_drawn_without_return_and_images_shrink_by_means():
+    dataset = blobs(12, 16, 20)
+    images = replace(dataset, x=dataset.x.view(-1, 4, 4))
+    stream = few_classes(images, tasks=3, way=3, size=2)
+    assert (stream.classes, stream.setting, stream.dataset.shape) == (9, "task", (2, 2))
+    block = images.x[:, :2, 2:].mean((1, 2))
+    torch.testing.assert_close(stream.dataset.x[:, 0, 1], block)
+    drawn = [[int(c) for task in stream.tasks_of(seed) for c in (task.label >= 0).nonzero()[:, 0]] for seed in (0, 1)]
+    assert all(len(set(classes)) == 9 for classes in drawn) and drawn[0] != drawn[1]
+    assert few_classes(images, tasks=3, way=3, size=0).dataset is images
+
+
+def test_few_classes_of_bytes_stay_bytes():
+    dataset = blobs(4, 16, 6)
+    table = replace(dataset, x=(dataset.x.view(-1, 1, 4, 4) * 20).clamp(0, 255).to(torch.uint8))
+    smaller = in_blocks(table, 2)
+    assert smaller.x.dtype == torch.uint8 and smaller.shape == (1, 2, 2)
+    exact = table.x.view(-1, 1, 2, 2, 2, 2).to(torch.float64).mean((3, 5))
+    assert (smaller.x - exact).abs().max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tasks": 5, "way": 3}, "need 15, and blobs has 12"),
+        ({"tasks": 0}, "need 0"),
+        ({"size": 3}, "cannot be brought to 3 x 3"),
+        ({"validation": 1.0}, "not a share"),
+    ],
+)
+def test_few_classes_that_cannot_be_are_refused(options, said):
+    dataset = blobs(12, 16, 20)
+    with pytest.raises(ScenarioError, match=said):
+        few_classes(replace(dataset, x=dataset.x.view(-1, 4, 4)), **{"tasks": 2, "way": 2, "size": 2, **options})
+
+
+def test_related_tasks_are_turned_and_unrelated_ones_permuted():
+    stream = build("related-digits", tasks=6, largest=30.0)
+    tasks = stream.tasks_of(0)
+    assert [task.angle for task in tasks] == [0.0, 0.0, 15.0, 0.0, 30.0, 0.0]
+    plain = torch.arange(64)
+    assert [torch.equal(task.permutation, plain) for task in tasks] == [True, False] * 3
+    assert not torch.equal(tasks[1].permutation, tasks[3].permutation)
+    assert not torch.equal(tasks[1].permutation, stream.tasks_of(1)[1].permutation)
+    problem = Session(Learner(MLP(4)), stream, [0]).fleet.problem
+    problem = replace(problem, index={name: value[0] for name, value in problem.index.items()})
+    rows = torch.arange(3)
+    x = stream.dataset.x[rows].to(torch.float32) / (255 if stream.dataset.x.dtype == torch.uint8 else 1)
+    torch.testing.assert_close(problem.x(rows, torch.zeros(3, dtype=torch.int64)), x)
+    moved = x.flatten(1)[:, tasks[1].permutation].view(x.shape)
+    torch.testing.assert_close(problem.x(rows, torch.ones(3, dtype=torch.int64)), moved)
+    with pytest.raises(ScenarioError, match="at least 2"):
+        build("related-digits", tasks=1)
+
+
+def test_split_takes_so_many_classes_for_each_task():
+    stream = split(blobs(12, 4, 10), 3, "task", way=2)
+    assert stream.classes == 6 and [len(task.classes) for task in stream.tasks_of(0)] == [2, 2, 2]
+    with pytest.raises(ScenarioError, match="need 15"):
+        split(blobs(12, 4, 10), 3, way=5)

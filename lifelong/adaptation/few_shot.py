@@ -16,7 +16,7 @@ from torch import Tensor
 from lifelong.adaptation.methods import AdaptationMethod, FullFineTuning, Scratch, TransferError, adapted_net
 from lifelong.core.batch import Batch
 from lifelong.core.initialisation import Random
-from lifelong.core.inner_loop import batch_of
+from lifelong.core.inner_loop import batch_of, nearest_means
 from lifelong.core.learner import Learner, State
 from lifelong.core.loop import Session, TrainingState
 from lifelong.core.probes import BEFORE_TASK, Measure
@@ -243,6 +243,38 @@ class FewShotEvaluator:
         return torch.func.vmap(right_of_job)(
             index_of_job, net, jobs.rate, jobs.task, weight, allowed, shown, rows, valid
         )
+
+    def accuracy_by_means(self, nets: Net, jobs: AdaptationJobs, shot: int, part: str = "test") -> Tensor:
+        """Share of right answers of the nearest class mean of the features, with nothing trained, float64 [N].
+
+        The means are of `shot` rows of each class, the same that `accuracy` adapts on; rates are not looked at.
+        """
+        size = max(1, FLOATS // (COPIES * sum(value[0].numel() for value in self.random.values())))
+        pieces = zip(*(value.split(size) for value in jobs), strict=True)
+        return torch.cat([self._piece_by_means(nets, AdaptationJobs(*piece), shot, part) for piece in pieces])
+
+    def _piece_by_means(self, nets: Net, jobs: AdaptationJobs, shot: int, part: str) -> Tensor:
+        rows, valid = (value[jobs.seed, jobs.task] for value in self._answer_rows(part))
+        shown = self.support[jobs.seed, jobs.task, :, :shot].flatten(1)
+        filled = self.filled[jobs.seed, jobs.task]
+        allowed = self.problem.index["classes_of"][jobs.seed, jobs.task]
+        net = {name: value[jobs.start] for name, value in nets.items()}
+        index_of_job = {n: v[jobs.seed] for n, v in self.problem.index.items() if not n.startswith(("rows_", "count_"))}
+
+        def right_of_job(
+            index: dict[str, Tensor], net: Net, task: Tensor, weight: Tensor, allowed: Tensor, filled: Tensor,
+            shown: Tensor, rows: Tensor, valid: Tensor,
+        ) -> Tensor:  # fmt: skip
+            problem, place = replace(self.problem, index=index), allowed.cumsum(0) - 1  # [C], a class among the task's
+            told = [task.expand(part.shape[0]) for part in (shown, rows)]
+            x = torch.cat([problem.x(shown, told[0]), problem.x(rows, told[1])])
+            features, y = problem.features({"net": net}, x), place[problem.y(shown, told[0])]
+            scores = nearest_means(features[: len(shown)], y, features[len(shown) :], len(filled), weight)
+            answers = scores.masked_fill(~filled, -torch.inf).argmax(1)
+            return ((answers == place[problem.y(rows, told[1])]) & valid).sum() / valid.sum().to(torch.float64)
+
+        weight = self._weight(filled, shot)
+        return torch.func.vmap(right_of_job)(index_of_job, net, jobs.task, weight, allowed, filled, shown, rows, valid)
 
     def _batch(self, problem: Problem, row: Tensor, task: Tensor, weight: Tensor, allowed: Tensor) -> Batch:
         """Some rows of one task as a batch in which the task's own classes compete."""

@@ -14,7 +14,16 @@ from scenarios.errors import ConfigurationError
 if TYPE_CHECKING:
     from lifelong.runs.request import Request
 
-APART = ("init", "eval_every", "fleet", "compile", "order_seed", "start_seed", "data_seed")  # not with --paradigms
+APART = (
+    "init",
+    "trainable",
+    "eval_every",
+    "fleet",
+    "compile",
+    "order_seed",
+    "start_seed",
+    "data_seed",
+)  # not with --paradigms
 
 
 @takes()
@@ -28,8 +37,13 @@ def compare(
     baselines: Annotated[str, option(LEARNED, "as in joint,joint(sampling='uniform'),isolate")] = "",
     paradigms: Annotated[str, option(LEARNED, "instead: one stream read four ways, as in all or multi-task,meta")] = "",
     meta: Annotated[
-        str, option(LEARNED, "with --paradigms: the stage of the meta paradigm, as in 'MAML(shot=5)'", "EXPR")
-    ] = "",
+        list[str] | None,
+        option(LEARNED, "of --paradigms or --ingredients: a meta-learner, as in 'MAML(shot=5)'", "EXPR"),
+    ] = None,
+    ingredients: Annotated[
+        bool, option(LEARNED, "instead: starts, and strategies, in every combination", "", "--ingredients")
+    ] = False,
+    held_out: Annotated[int, option(LEARNED, "with --paradigms: tasks at the end that nobody trains on", "N")] = 0,
     options: Options,
     out: Out = Path("runs"),
     report: Annotated[Path | None, option(OUTPUT, "also write the HTML report here", "PATH")] = None,
@@ -39,6 +53,8 @@ def compare(
 
     Example: lifelong compare split-digits --strategy "EWC()" --strategy "Replay(size=200)"
     """
+    if paradigms and ingredients:
+        raise ConfigurationError("--paradigms and --ingredients are two questions: ask one at a time")
     if paradigms:
         from lifelong.commands.learning import compare_paradigms
 
@@ -49,10 +65,21 @@ def compare(
             )
         from lifelong.studies.comparison import Asked
 
-        asked = Asked(options.request(), tuple(strategy or ()), paradigms, meta)
+        asked = Asked(options.request(), tuple(strategy or ()), paradigms, tuple(meta or ()), held_out)
         return compare_paradigms(asked, out, report, as_json)
-    if meta:
-        raise ConfigurationError("--meta is the stage of the meta paradigm: it goes with --paradigms")
+    if held_out or (meta and not ingredients):
+        word = "--held-out" if held_out else "--meta"
+        raise ConfigurationError(f"{word} says something of the four paradigms: it goes with --paradigms")
+    if ingredients:
+        from lifelong.commands.learning import mix_ingredients
+
+        for word, given in (("--learner", learner), ("--baselines", baselines), ("--report", report)):
+            if given:
+                raise ConfigurationError(f"{word} does not go with --ingredients: it crosses starts with strategies")
+        from lifelong.studies.ingredients import PARTS, STARTS, Ingredients
+
+        words = (tuple(meta or STARTS), tuple(strategy or PARTS))
+        return mix_ingredients(Ingredients(options.request(), *words), out, as_json)
     from lifelong.display.console import waiting
 
     with waiting(f"reading {options.scenario}"):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lifelong.core.result import Result
     from lifelong.runs.folder import Loaded, RunFolder
     from lifelong.studies.comparison import Asked
+    from lifelong.studies.ingredients import Ingredients
 
 
 def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True) -> Result:
@@ -80,16 +81,46 @@ def compare_paradigms(asked: Asked | Path, out: Path, report: Path | None, as_js
     """Read one stream four ways, or go on where a folder's comparison was stopped; show the table."""
     with waiting("reading the data"):
         from lifelong.core.files import write
-        from lifelong.display.page import paradigms_page
         from lifelong.display.paradigms import paradigm_tables
+        from lifelong.display.paradigms_page import paradigms_page
         from lifelong.studies import comparison
 
     about, lines, folder = comparison.compare_paradigms(asked, out, (lambda line: None) if as_json else say)
-    print(json.dumps(about)) if as_json else output.print(*paradigm_tables(about, lines, output.width))
+    if as_json:
+        print(json.dumps(about))
+    else:
+        output.print(*paradigm_tables(about, lines, output.width), sep="\n")
     say(f"saved in {folder}")
     if report:
         write(report, paradigms_page(folder).encode())
         say(f"report: {report}")
     if any(line.final is not None and not bool(line.final.isfinite().all()) for line in lines):
         refuse("some seeds diverged and were left out; the table says of which methods")
+        raise typer.Exit(1)
+
+
+def mix_ingredients(asked: Ingredients | Path, out: Path, as_json: bool) -> None:
+    """Learn every combination of starts and strategies, or go on with a folder's; show what each ingredient adds."""
+    with waiting("reading the data"):
+        from lifelong.display.ingredients import ingredient_tables
+        from lifelong.studies.ingredients import mix
+
+    mixed, folder = mix(
+        asked,
+        out,
+        (lambda line: None) if as_json else say,
+        lambda run, place: learn(run, quiet=as_json, place=place, new=False),
+    )
+    if as_json:
+        measured = {c.name: {k: v.tolist() for k, v in mixed.measures(c).items()} for c in mixed.runs}
+        added = [
+            {"ingredient": e.ingredient, "measure": e.measure, "added": e.added.mean, "±": e.added.half_width, "p": e.p}
+            for e in mixed.effects()
+        ]
+        print(json.dumps({"combinations": measured, "added": added}))
+    else:
+        output.print(*ingredient_tables(mixed), sep="\n")
+    say(f"saved in {folder}")
+    if any(not bool(run.result.kept.all()) for run in mixed.runs.values()):
+        refuse("some seeds diverged and were left out; `lifelong show` of the runs says which")
         raise typer.Exit(1)

@@ -61,6 +61,9 @@ class Options:
     init: str = shared(
         "Random()", option(LEARNED, "where the network starts: drawn, learned, or a start's file", "EXPR")
     )
+    trainable: str = shared(
+        "", option(LEARNED, "what of the network moves: head, trunk, or names with * and commas", usual="all")
+    )
     seeds: str = shared(
         "5", option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11", "SEEDS")
     )

@@ -22,11 +22,13 @@ def resume(
 
     Example: lifelong resume runs/digits
     """
-    from lifelong.commands.learning import compare_paradigms, finish
+    from lifelong.commands.learning import compare_paradigms, finish, mix_ingredients
     from lifelong.display.console import say, waiting
 
     if (path / "paradigms.json").exists():
         return compare_paradigms(path, Path(), None, as_json)
+    if (path / "ingredients.json").exists():
+        return mix_ingredients(path, Path(), as_json)
     with waiting(f"reading {path}"):
         from lifelong.core.footprint import use_threads
         from lifelong.runs.folder import RunFolder

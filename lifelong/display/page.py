@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator
-from itertools import combinations, count, cycle
+from itertools import combinations, count
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -57,7 +57,7 @@ def forgetting_curves(result: Result) -> go.Figure:
         figure.add_vline(x=t * length, line={"dash": "dot", "color": "#999", "width": 1})
     figure.update_yaxes(title="accuracy, %", range=[0, 101])
     figure.update_xaxes(title="iteration (dotted: a task ends)")
-    return _plain(figure)
+    return plain(figure)
 
 
 def loss_curve(result: Result) -> go.Figure:
@@ -68,7 +68,7 @@ def loss_curve(result: Result) -> go.Figure:
     figure = go.Figure(go.Scatter(x=x.tolist(), y=losses.tolist(), mode="lines", line={"color": COLOURS[0]}))
     figure.update_yaxes(title="training loss")
     figure.update_xaxes(title="iteration")
-    return _plain(figure, 260)
+    return plain(figure, 260)
 
 
 def heat_map(result: Result) -> go.Figure:
@@ -81,14 +81,17 @@ def heat_map(result: Result) -> go.Figure:
     )
     figure.update_xaxes(title="accuracy on task", type="category")
     figure.update_yaxes(title="after task", autorange="reversed", type="category")
-    return _plain(figure, 360)
+    return plain(figure, 360)
 
 
-def _plain(figure: go.Figure, height: int = 380) -> go.Figure:
+def plain(figure: go.Figure, height: int = 380) -> go.Figure:
+    """A figure as the page wears it."""
     return figure.update_layout(height=height, template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 50})
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table of text."""
+
     def line(cells: list[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
@@ -99,7 +102,7 @@ def _metric_rows(results: dict[str, Result]) -> str:
     given = {name: metrics.summary(result) for name, result in results.items()}
     names = [name for name in metrics.METRICS if any(name in values for values in given.values())]
     rows = [[name, *(values[name].text() if name in values else "–" for values in given.values())] for name in names]
-    return _table(["metric, %", *results], rows)
+    return table(["metric, %", *results], rows)
 
 
 def _paired_rows(results: dict[str, Result]) -> str:
@@ -115,7 +118,7 @@ def _paired_rows(results: dict[str, Result]) -> str:
     if not rows:
         return ""
     note = "average accuracy, points of percent, seed by seed; clear: the 95 % interval leaves out 0"
-    return f"<h3>Paired differences</h3><p class=note>{note}</p>" + _table(["difference", "mean", "clear"], rows)
+    return f"<h3>Paired differences</h3><p class=note>{note}</p>" + table(["difference", "mean", "clear"], rows)
 
 
 def page(groups: list[RunGroup]) -> str:
@@ -147,7 +150,7 @@ def _section(group: RunGroup, number: Iterator[int]) -> str:
         if lost:
             parts.append(f"<p>{lost} of {len(run.result.seeds)} seeds diverged and are left out.</p>")
         if lost < len(run.result.seeds):
-            parts += [_plot(heading, draw(run.result), next(number)) for heading, draw in PLOTS]
+            parts += [embedded(heading, draw(run.result), next(number)) for heading, draw in PLOTS]
         about = json.dumps({**run.request.as_json(), "resolved": run.resolved}, indent=2)
         parts.append(f"<p>repeat it: <code>{html.escape(run.request.command)}</code></p>")
         parts.append(f"<details><summary>configuration</summary><pre>{html.escape(about)}</pre></details>")
@@ -157,45 +160,11 @@ def _section(group: RunGroup, number: Iterator[int]) -> str:
 PLOTS = (("Accuracy on each task", forgetting_curves), ("Accuracy matrix, %", heat_map), ("Training loss", loss_curve))
 
 
-def _plot(heading: str, figure: go.Figure, number: int) -> str:
+def embedded(heading: str, figure: go.Figure, number: int) -> str:
+    """A figure under its heading; number: its own on the page."""
     data = str(figure.to_json()).replace("</", "<\\/")
     draw = f"const f={data};Plotly.newPlot('plot{number}',f.data,f.layout,{{displaylogo:false,responsive:true}})"
     return f"<h4>{heading}</h4><div id=plot{number} class=plot></div><script>{{{draw}}}</script>"
-
-
-def paradigms_page(path: Path) -> str:
-    """A page of one comparison of paradigms, from the folder that keeps it."""
-    from lifelong.studies.comparison import caption, head, load_lines, row
-
-    about, lines = load_lines(path)
-    shots, scenario = tuple(about["shots"]), html.escape(about["request"]["scenario"])
-    figure, drawn = go.Figure(), [(line, line.few_shot) for line in lines if line.few_shot is not None]
-    greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), cycle(COLOURS)
-    for i, (line, few_shot) in enumerate(drawn):
-        each = [metrics.estimate(few_shot[:, k], few_shot[:, k].isfinite()) for k in range(len(shots))]
-        bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
-        bound = line.paradigm in ("floor", "ceiling")
-        style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}
-        x = [k + 0.03 * (i - len(drawn) / 2) for k in range(len(shots))]  # side by side, so that bars can be told apart
-        name, y = f"{line.paradigm}: {line.method}", [100 * e.mean for e in each]
-        figure.add_trace(go.Scatter(x=x, y=y, error_y=bars, name=name, line=style))
-    ticks = {"tickvals": list(range(len(shots))), "ticktext": [str(shot) for shot in shots]}
-    figure.update_xaxes(title="rows of each class of a held-out task", **ticks)
-    figure.update_yaxes(title="accuracy, %")
-    data = str(_plain(figure, 480).to_json()).replace("</", "<\\/")
-    draw = f"<script>{{const f={data};Plotly.newPlot('plot1',f.data,f.layout,{{displaylogo:false,responsive:true}})}}</script>"
-    return (
-        "\n".join(
-            [
-                f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {scenario}</title><style>{STYLE}</style>",
-                f"<script>{get_plotlyjs()}</script><body><h1>{scenario}, read four ways</h1><p class=note>{html.escape(caption(about))}</p>",
-                f"<div class=words>{_table(head(shots), [row(line, shots) for line in lines])}</div>",
-                f"<h2>Held-out tasks</h2><div id=plot1 class=plot></div>{draw}",
-                f"<details><summary>configuration</summary><pre>{html.escape(json.dumps(about['request'], indent=2))}</pre></details>",
-            ]
-        )
-        + "</body></html>"
-    )
 
 
 def write_report(groups: list[RunGroup], path: Path) -> None:

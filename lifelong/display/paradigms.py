@@ -5,31 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lifelong.studies.comparison import caption, head, row
+from lifelong.studies.comparison import Columns, caption, tables
+
+WORDS = ("paradigm", "method", "sees")
 
 
-def paradigm_tables(about: dict[str, Any], lines: list[Any], width: int) -> list[Table]:
-    """The comparison in one table; on a page of few characters what it cost and saw is a table of its own."""
+def paradigm_tables(about: dict[str, Any], lines: list[Any], width: int) -> list[RenderableType]:
+    """The comparison: what stands over it, its tables, and what they establish."""
+    narrow = width < 100
+    return [
+        Text(caption(about)),
+        *(_table(columns, narrow) for columns in tables(about, lines)),
+        *(Text(f"• {sentence}") for sentence in about["findings"]),
+    ]
 
-    shots = tuple(about["shots"])
-    names, rows = head(shots), []
-    for line in lines:
-        cells = row(line, shots)
-        rows.append([cell.replace(" ± ", "±") for cell in cells] if width < 100 else cells)
-    count, first = len(names), names.index("seconds")
-    parts = [list(range(count))] if width >= 150 else [list(range(first)), [0, 1, *range(first, count)]]
-    tables = []
-    for part, title in zip(parts, (caption(about), "what it took, and was allowed to see"), strict=False):
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for i in part:
-            justify = "left" if names[i] in ("paradigm", "method", "sees") else "right"
-            table.add_column(names[i], justify=justify, overflow="fold", min_width=10 if i == 0 else None)
-        for i, cells in enumerate(rows):
-            if i and cells[0] != rows[i - 1][0]:
-                table.add_section()
-            table.add_row(*(Text(cells[j]) for j in part))
-        tables.append(table)
-    return tables
+
+def _table(columns: Columns, narrow: bool) -> Table:
+    table = Table(title=columns.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1 if not narrow else 0, 0, 0))
+    for i, name in enumerate(columns.head):
+        words = name in WORDS
+        table.add_column(
+            name,
+            justify="left" if words else "right",
+            overflow="fold",
+            no_wrap=not words,
+            min_width=10 if i == 0 else None,
+        )
+    for i, cells in enumerate(columns.rows):
+        if i and cells[0] != columns.rows[i - 1][0]:
+            table.add_section()
+        table.add_row(*(Text(cell.replace(" ± ", "±") if narrow else cell) for cell in cells))
+    return table

@@ -19,7 +19,7 @@ from lifelong.metrics.forgetting import (
     intransigence,
     windowed_forgetting,
 )
-from lifelong.metrics.intervals import Estimate, estimate, holm, one_setting, paired, summary, variance_shares
+from lifelong.metrics.intervals import Estimate, estimate, holm, one_setting, paired, paired_p, summary, variance_shares
 from lifelong.metrics.multitask import multi_task_gain, multi_task_gains
 from lifelong.metrics.transfer import (
     few_shot_curve,
@@ -59,6 +59,7 @@ __all__ = [
     "multi_task_gains",
     "one_setting",
     "paired",
+    "paired_p",
     "summary",
     "transfer_gain",
     "variance_shares",

@@ -65,6 +65,20 @@ def variance_shares(values: Tensor, seeds: Sequence[Seed]) -> dict[str, float]:
     return shares | {"together": 1 - sum(shares.values())}
 
 
+def paired_p(differences: Tensor) -> float:
+    """The p-value of no difference, from the seeds' differences [S], two-sided: Student's t = mean x sqrt(S) / s.
+
+    1 of fewer than two seeds, and where all are 0; 0 where all are the same other number.
+    """
+    values = differences.to(torch.float64)
+    spread = values.std() if len(values) > 1 else values.new_zeros(())
+    if not spread > 0:
+        return float(len(values) < 2 or not values.any())
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(len(values) - 1, -abs(float(values.mean() / spread * len(values) ** 0.5))))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """p-values corrected for their number, step by step (Holm, 1979): the k-th smallest of m times m - k, never falling."""
     corrected, highest = [0.0] * len(p), 0.0

@@ -138,6 +138,10 @@ def row_labels(rows: Sequence[Described]) -> list[str]:
         labels.append(
             (f"{row.request.baseline}, {words}" if row.request.baseline and not plain else words) + row.origin
         )
+    labels = [
+        f"{text}, {row.request.trainable} trained" if row.request.trainable else text
+        for text, row in zip(labels, rows, strict=True)
+    ]
     optimisers = {row.optimiser for row in rows if row.optimiser}
     if len(optimisers) > 1:
         labels = [f"{text}, {row.optimiser}" if row.optimiser else text for text, row in zip(labels, rows, strict=True)]

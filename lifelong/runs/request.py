@@ -51,6 +51,7 @@ class Request:
     model: str = ""
     optimiser: str = ""
     init: str = "Random()"
+    trainable: str = ""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     order_seed: int = -1
     start_seed: int = -1
@@ -241,6 +242,8 @@ class Request:
         if self.learner:
             if self.strategy:
                 raise RequestError("a run has a strategy or a learner, not both")
+            if self.trainable:
+                raise RequestError(f"--trainable goes with a strategy, and {self.learner} is a learner of another kind")
             learner = parse(self.learner, "learners")
             takes = {field.name for field in fields(learner)}
             if "optimiser" in takes and (self.optimiser or "optimiser=" not in self.learner):
@@ -251,7 +254,8 @@ class Request:
                 return learner
             return replace(learner, model=model) if self.model or "model=" not in self.learner else learner
         strategy = parse(self.strategy or "FineTuning()", "strategies")
-        return Learner(model, strategy, parse(self.optimiser or entry.optimiser, "optimisers"))
+        optimiser = parse(self.optimiser or entry.optimiser, "optimisers")
+        return Learner(model, strategy, optimiser, self.trainable or "all")
 
     def _within_memory(self, learner: Any, stream: Any) -> Any:
         """The learner with as much memory as is asked for."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from lifelong.metrics import estimate
 from lifelong.runs import user_files
 from lifelong.runs.labels import method_labels
 from lifelong.runs.request import Request, RequestError, default_folder
-from lifelong.studies.paradigms import HELD, PARADIGMS, Comparison, Line, Say
+from lifelong.studies.findings import Finding, findings
+from lifelong.studies.paradigms import PARADIGMS, STAGES, Comparison, Line, Say
 
 
 def read_paradigms(text: str) -> tuple[str, ...]:
@@ -50,12 +51,17 @@ def read_paradigms(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Asked:
-    """The words of `compare --paradigms`: they survive in JSON and ask for the same comparison again."""
+    """The words of `compare --paradigms`: they survive in JSON and ask for the same comparison again.
+
+    stages: the meta-learners; held, choosing: tasks that are held out, and that rates are chosen on, 0 for the usual.
+    """
 
     request: Request
     strategies: tuple[str, ...] = ()
     paradigms: str = "all"
-    stage: str = ""
+    stages: tuple[str, ...] = ()
+    held: int = 0
+    choosing: int = 0
 
     def comparison(self, say: Say) -> Comparison:
         """The comparison that the words ask for. Raises a ConfigurationError for words that ask for none."""
@@ -67,19 +73,24 @@ class Asked:
         request = replace(self.request, setting="task")
         learner, stream, _ = request.build()
         with user_files.in_place(request.files):
-            meta = parse(self.stage, "initialisations") if self.stage else None
+            stages = tuple(self._stage(text) for text in dict.fromkeys(self.stages)) or STAGES
             strategies = tuple(parse(text, "strategies") for text in self._strategies)
-        if meta is not None and not isinstance(meta, InitialisationLearner):
-            raise RequestError(
-                f"--meta {self.stage!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'"
-            )
         assert isinstance(learner, Learner)
         protocol = FewShot(read_shots(request.few_shot) or (1, 5, 10))
         names = method_labels(self._strategies, list(map(repr, strategies)))
         return Comparison(
-            stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), meta,
-            read_paradigms(self.paradigms), protocol, say,
+            stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), stages,
+            read_paradigms(self.paradigms), protocol, say, held=self.held, choosing=self.choosing,
         )  # fmt: skip
+
+    @staticmethod
+    def _stage(text: str) -> InitialisationLearner:
+        from lifelong.notation.expression import parse
+
+        stage = parse(text, "initialisations")
+        if not isinstance(stage, InitialisationLearner):
+            raise RequestError(f"--meta {text!r} is nothing that learns: name a meta-learner, as in 'MAML(shot=5)'")
+        return stage
 
     @property
     def _strategies(self) -> list[str]:
@@ -89,11 +100,16 @@ class Asked:
     @property
     def texts(self) -> tuple[str, ...]:
         """What may name files."""
-        return (*self.request.texts, *self.strategies, self.stage)
+        return (*self.request.texts, *self.strategies, *self.stages)
 
     def as_json(self) -> dict[str, Any]:
         """For paradigms.json."""
-        words = {"strategies": list(self.strategies), "paradigms": self.paradigms, "meta": self.stage}
+        words: dict[str, Any] = {
+            "strategies": list(self.strategies),
+            "paradigms": self.paradigms,
+            "meta": list(self.stages),
+        }
+        words |= {"held-out tasks": self.held, "tasks to choose by": self.choosing}
         return {"request": self.request.as_json(), "asked": words, "files": user_files.as_json(self.request.files)}
 
 
@@ -104,7 +120,8 @@ def asked_of(path: Path) -> Asked:
         files = user_files.from_json(about["files"])
         request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
         words = about["asked"]
-        asked = Asked(request, tuple(words["strategies"]), words["paradigms"], words["meta"])
+        divided = (words["held-out tasks"], words["tasks to choose by"])
+        asked = Asked(request, tuple(words["strategies"]), words["paradigms"], tuple(words["meta"]), *divided)
         listed = {file.name for file in files if file.content}
         unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
     except (KeyError, TypeError, AttributeError):
@@ -155,37 +172,93 @@ def with_files(request: Request, texts: Sequence[str]) -> Request:
     return replace(request, files=user_files.recorded(texts, [request.data_root] if request.data_root else []))
 
 
-def head(shots: tuple[int, ...]) -> list[str]:
-    """The table's columns."""
+class Columns(NamedTuple):
+    """A table of the comparison: what stands over it, its columns, and a line's cells."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+GROUPS = {
+    "few_shot": "the held-out tasks, adapted by the same rule",
+    "by_means": "the held-out tasks, by the nearest class mean of the features",
+    "own_answers": "the held-out tasks, by a meta-learner's own way of answering",
+}
+
+
+def tables(about: dict[str, Any], lines: Sequence[Line]) -> list[Columns]:
+    """All tables of a comparison: what was learned; the held-out tasks in three ways; what it took."""
+    shots = tuple(about["shots"])
+    learned = [[line.paradigm, _name(line), _shown(line.final), _shown(line.forgetting)] for line in lines]
+    cost = [
+        [line.paradigm, line.method, f"{line.seconds:.1f}" if line.seconds else "–",
+         in_bytes(line.stored), in_bytes(line.in_memory), f"{line.examples:,.0f}" if line.examples else "–",
+         f"{line.passes:.1f}" if line.passes else "–", line.sees]
+        for line in lines
+    ]  # fmt: skip
+    joint = next((line for line in lines if line.paradigm == "multi-task"), None)
+    groups = [
+        Columns(title, _head(shots), [_row(line, group, joint, len(shots)) for line in lines if _has(line, group)])
+        for group, title in GROUPS.items()
+    ]
     return [
-        "paradigm",
-        "method",
-        "final",
-        "forgetting",
-        *(f"{k}-shot" for k in shots),
-        "seconds",
-        "stored",
-        "in memory",
-        "passes",
-        "sees",
+        Columns("the trained tasks", ["paradigm", "method", "accuracy", "forgetting"], learned),
+        *(group for group in groups if group.rows),
+        Columns(
+            "what it took, and was allowed to see",
+            ["paradigm", "method", "seconds", "stored", "in memory", "examples", "passes", "sees"],
+            cost,
+        ),
     ]
 
 
-def row(line: Line, shots: tuple[int, ...], digits: int = 1) -> list[str]:
-    """One line as text: percent, seconds, bytes beyond the network with examples as rows, and as they lie in memory."""
+def _head(shots: tuple[int, ...]) -> list[str]:
+    return ["paradigm", "method", *(word for k in shots for word in (f"{k}-shot", "− joint"))]
 
-    def shown(values: Tensor | None) -> str:
-        if values is None or not values.isfinite().any():
-            return "–" if values is None else "diverged"
-        value, same = estimate(values, values.isfinite()), float(values[values.isfinite()].std(correction=0)) == 0
-        return f"{100 * value.mean:.{digits}f}" if same else value.text(digits)
 
-    few = [shown(None if line.few_shot is None else line.few_shot[:, i]) for i in range(len(shots))]
-    sizes = [in_bytes(line.stored), in_bytes(line.in_memory)]
-    passes = f"{line.passes:.1f}" if line.passes else "–"
-    seconds = f"{line.seconds:.1f}" if line.seconds else "–"
-    method = line.method + (f", {line.note}" if line.note else "")
-    return [line.paradigm, method, shown(line.final), shown(line.forgetting), *few, seconds, *sizes, passes, line.sees]
+def _has(line: Line, group: str) -> bool:
+    return getattr(line, group) is not None
+
+
+def _row(line: Line, group: str, joint: Line | None, shots: int) -> list[str]:
+    """A line's accuracy for each k, and its difference to the joint reading, paired over seeds."""
+    values, cells = getattr(line, group), [line.paradigm, line.method]
+    against = (
+        None if joint is None or line is joint else getattr(joint, "few_shot" if group == "own_answers" else group)
+    )
+    for k in range(shots):
+        cells.append(_shown(values[:, k]))
+        cells.append("" if against is None else _signed(values[:, k] - against[:, k]))
+    return cells
+
+
+def _signed(values: Tensor) -> str:
+    kept = values.isfinite()
+    text = estimate(values, kept).text(1) if kept.any() else "–"
+    return text if text.startswith(("-", "–")) else f"+{text}"
+
+
+def _shown(values: Tensor | None) -> str:
+    if values is None or not values.isfinite().any():
+        return "–" if values is None else "diverged"
+    value, same = estimate(values, values.isfinite()), float(values[values.isfinite()].std(correction=0)) == 0
+    return f"{100 * value.mean:.1f}" if same else value.text(1)
+
+
+def _name(line: Line) -> str:
+    """The method with what is to be known of it; a rate at the end of its grid is said."""
+    notes = [line.note] if line.note else []
+    notes += [] if line.inside else ["a rate at its grid's end"]
+    return ", ".join([line.method, *notes])
+
+
+def said(found: Sequence[Finding]) -> list[str]:
+    """Findings as sentences: what is established, then what is not."""
+    sure = [finding for finding in found if finding.established]
+    lines = [finding.text for finding in sure] or ["no difference at k = 1 is established"]
+    rest = [finding.text for finding in found if not finding.established]
+    return [*lines, *([f"not established: {'; '.join(rest)}"] if rest and sure else rest)]
 
 
 def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
@@ -200,11 +273,13 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
         "status": "done" if len(comparison.lines) == comparison.planned else "running",
         "examples": comparison.budget,
         "trained tasks": comparison.count,
-        "held-out tasks": HELD,
+        "tasks to choose by": comparison.division.choosing,
+        "held-out tasks": comparison.division.held,
         "shots": list(comparison.protocol.shots),
         "adaptation": repr(comparison.protocol),
-        "meta": repr(comparison.stage) if comparison.stage else "",
+        "meta": [repr(stage) for stage in comparison.stages],
         "seeds": comparison.seeds,
+        "findings": said(findings(comparison.lines, comparison.protocol.shots)),
         "lines": [plain(line) for line in comparison.lines],
     }
 
@@ -215,10 +290,11 @@ def _listed(values: Tensor) -> Any:
 
 
 def caption(about: dict[str, Any]) -> str:
-    """What stands over the table."""
+    """What stands over the tables."""
     return (
         f"%, mean ± half-width of the 95 % interval over {len(about['seeds'])} seeds; {about['trained tasks']} tasks trained on,"
-        f" {about['examples']:,} examples a seed; k-shot: the {about['held-out tasks']} held-out tasks from k rows of each class"
+        f" {about['examples']:,} examples a seed; rates chosen on {about['tasks to choose by']} tasks that nobody trains on;"
+        f" {about['held-out tasks']} held out, k rows of each class; − joint: paired over seeds"
     )
 
 
@@ -234,8 +310,8 @@ def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
     about = read_json(path / "paradigms.json")
 
     def seen(name: str, value: Any) -> Any:
-        if name not in ("final", "forgetting", "few_shot") or value is None:
-            return value
+        if value is None or name not in ("final", "forgetting", *GROUPS):
+            return tuple(value) if isinstance(value, list) else value
         return torch.tensor(np.array(value, dtype=np.float64))  # null becomes NaN again
 
     try:

@@ -1,61 +1,68 @@
 """One stream read four ways, on the same data, network and budget, in one table.
 
 Multi-task: all tasks at once. Continual: one after another. Transfer: each task alone, then carried over. Meta: a
-distribution of episodes. The last two tasks are held out of all of them, and each then takes to these from k rows of
-each class, by the same rule. N = trained tasks x iterations x batch examples pass forward and backward, for each seed.
+distribution of episodes. The last tasks are held out of all of them, and so are some that rates are chosen on; each
+paradigm then takes to the held-out ones from k rows of each class: by the same rule, by the nearest class mean of its
+features, and, where it has one, by its own way of answering. N = trained tasks x iterations x batch examples pass forward
+and backward, for each seed; what passes more than that says so.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lifelong.adaptation.few_shot import AdaptationJobs, FewShot, FewShotEvaluator
-from lifelong.adaptation.rate_selection import select_rate
-from lifelong.core.inner_loop import nearest_means
+from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator
+from lifelong.core.batch import Batch, Memory, Outputs, Params
 from lifelong.core.learner import AnyLearner, Learner, State
 from lifelong.core.loop import Session, check_request, learned, refuse_varied
 from lifelong.core.problem import Problem
 from lifelong.core.result import Result
 from lifelong.core.storage import row_bytes, stored
-from lifelong.core.strategy import FineTuning, Strategy
+from lifelong.core.strategy import FineTuning, Requirements, Strategy
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
+from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.task_episodes import TaskEpisodes
 from lifelong.metrics import average_accuracy, forgetting
 from lifelong.models.base import Net
+from lifelong.studies.held_out import Answers, HeldOutTasks
 from scenarios.brief import in_brief
-from scenarios.episodes import Episode, Support, TaskSource, shuffled
+from scenarios.episodes import Support
 from scenarios.joint import isolate, joint
 from scenarios.split import with_validation
 from scenarios.stream import ScenarioError, Stream
 
 PARADIGMS = ("multi-task", "transfer", "meta", "continual")
-HELD = 2  # tasks at the stream's end that nobody trains on
+TRAINED = 2  # tasks at least, to train on
 VALIDATION = 0.1  # of each task's training rows, where the scenario holds out none
-STAGE = MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1)
+SOURCES = 8  # tasks at most whose networks are carried over to the held-out ones
+STAGES = (MAML(shot=5, query=5, tasks=4, steps=1, rate=0.1), ProtoNet(shot=1, query=5, tasks=4))
 # fields of a stage that the stream and the budget say
 SET_HERE = ("way", "iterations", "data", "rotations", "per_seed", "allow_overlap")
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-WIDENINGS = 2
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table. final, forgetting [S] or None; few_shot [S, K]: held-out tasks after k rows of each class.
+    """One row of the table. final, forgetting [S] or None: accuracy on the trained tasks, and what was lost of it.
 
+    On the held-out tasks after k rows of each class, each [S, K] or None: few_shot by the rule of adaptation, by_means by
+    the nearest class mean of the features, own_answers by the paradigm's own way of answering. rates: of the adaptation, one for
+    each k, chosen on tasks that nobody trains on; inside: whether each was better than both its neighbours.
     stored: bytes kept beyond the network, for a seed, a row number counted as the row that it stands for; in_memory: of
-    these, what the tensors themselves take; passes: over the training rows of the trained tasks, for a seed;
-    rate: of the adaptation, chosen on the trained tasks' validation rows; sees: what it was allowed to see.
+    these, what the tensors themselves take; examples: that passed forward and backward, for a seed, replayed ones too;
+    passes: the same over the training rows of the trained tasks; sees: what it was allowed to see.
     """
 
     paradigm: str
@@ -63,25 +70,72 @@ class Line:
     final: Tensor | None = None
     forgetting: Tensor | None = None
     few_shot: Tensor | None = None
+    by_means: Tensor | None = None
+    own_answers: Tensor | None = None
     seconds: float = 0.0
     stored: float = 0.0
     in_memory: float = 0.0
+    examples: float = 0.0
     passes: float = 0.0
-    rate: float = 0.0
+    rates: tuple[float, ...] = ()
+    inside: bool = True
     sees: str = ""
     note: str = ""
     __repr__ = in_brief
 
 
-Learning = Callable[[Line], tuple[Line, Net | None]]
+class Outcome(NamedTuple):
+    """What was learned of a line: the line, networks [G, ...] that take to the held-out tasks, answers of their own."""
+
+    line: Line
+    nets: Net | None = None
+    answers: Sequence[Answers] = ()
+
+
+Learning = Callable[[Line], Outcome]
+
+
+@dataclass(frozen=True)
+class Division:
+    """The tasks of a stream in three: the first are trained on, the next choose rates, the last are held out."""
+
+    trained: int
+    choosing: int
+    held: int
+
+    @property
+    def to_choose(self) -> range:
+        """Numbers of the tasks that rates are chosen on."""
+        return range(self.trained, self.trained + self.choosing)
+
+    @property
+    def held_out(self) -> range:
+        """Numbers of the held-out tasks."""
+        return range(self.trained + self.choosing, self.trained + self.choosing + self.held)
+
+
+def divided(tasks: int, held: int = 0, choosing: int = 0) -> Division:
+    """How a stream's tasks are divided; where nothing is said, a ninth is held out, and as many choose, two and one at least.
+
+    Raises ScenarioError where fewer than two are left to train on.
+    """
+    held = held or max(2, tasks // 9)
+    choosing = choosing or (held if tasks >= 4 * held else 1)
+    if min(held, choosing) < 1 or tasks - held - choosing < TRAINED:
+        raise ScenarioError(
+            f"{held} held-out tasks and {choosing} to choose rates on leave {tasks - held - choosing} of {tasks} to train on,"
+            f" and it takes {TRAINED}: hold out fewer, or take a longer stream"
+        )
+    return Division(tasks - held - choosing, choosing, held)
 
 
 @dataclass
 class Comparison:
     """The four paradigms of a stream, learned one after another; `lines` is the table.
 
-    names: what the strategies' lines are called, as they were typed; their repr where nothing is given. lines: those that
-    are there already are not learned again. save: called after each line that is learned.
+    names: what the strategies' lines are called, as they were typed; their repr where nothing is given. stages: the
+    meta-learners. held, choosing: tasks that are held out, and that rates are chosen on; 0: as `divided` has it. lines:
+    those that are there already are not learned again. save: called after each line that is learned.
     """
 
     stream: Stream
@@ -89,12 +143,14 @@ class Comparison:
     seeds: list[int]
     strategies: tuple[Strategy, ...] = ()
     names: tuple[str, ...] = ()
-    stage: InitialisationLearner | None = None
+    stages: tuple[InitialisationLearner, ...] = STAGES
     paradigms: tuple[str, ...] = PARADIGMS
     protocol: FewShot = field(default_factory=FewShot)
     say: Say = lambda line: None
     lines: list[Line] = field(default_factory=list)
     save: Callable[[], object] = lambda: None
+    held: int = 0
+    choosing: int = 0
 
     @property
     def diverged(self) -> bool:
@@ -103,8 +159,9 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self._check_words()
+        self.division = divided(len(self.stream), self.held, self.choosing)
         self.stream = with_validation(self.stream, VALIDATION)
-        self.count = len(self.stream) - HELD
+        self.count = self.division.trained
         self.trained = self.stream[: self.count]
         for strategy in (FineTuning(), *self.strategies):
             refuse_varied(replace(self.learner, strategy=strategy))
@@ -112,14 +169,15 @@ class Comparison:
         self.problem = Session(self.learner, self.stream, self.seeds).fleet.problem
         self.index = self.problem.index
         self.way = self._equal_ways()
-        self.evaluator = FewShotEvaluator(self.stream, self.seeds, self.problem, self.protocol)
+        evaluator = FewShotEvaluator(self.stream, self.seeds, self.problem, self.protocol)
+        self.unseen = HeldOutTasks(evaluator, self.division.to_choose, self.division.held_out, self.way)
+        self.random = evaluator.random
         self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
-        dataset = self.stream.dataset
-        self.row_bytes = row_bytes(dataset)
+        self.row_bytes = row_bytes(self.stream.dataset)
         self.rows = float(self.index["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
         if "meta" in self.paradigms:
             self.studies = [self._study(s) for s in range(len(self.seeds))]
-            self.stage = self._within_budget(self.stage or STAGE)
+            self.stages = tuple(self._within_budget(stage) for stage in self.stages)
 
     def _check_words(self) -> None:
         """Raise ScenarioError for what no data would make right."""
@@ -128,14 +186,12 @@ class Comparison:
             raise ScenarioError(f"unknown paradigm {unknown[0]!r}: there are {', '.join(PARADIGMS)}")
         if self.stream.setting != "task":
             raise ScenarioError("the four paradigms are compared where the task is told: --setting task")
-        if len(self.stream) < HELD + 2:
-            raise ScenarioError(
-                f"the paradigms train on all tasks but the last {HELD}: the stream needs {HELD + 2} or more, and has {len(self.stream)}"
-            )
         if self.learner.model.task_embedding:
             raise ScenarioError(
                 "the paradigms compare networks that are told the task by their head alone: leave Conditioned(...) out"
             )
+        if not self.stream.budget.iterations:
+            raise ScenarioError("the paradigms share a number of examples: give tasks iterations, not epochs")
 
     def _equal_ways(self) -> int:
         """Classes of every task. Raises ScenarioError where tasks differ in them, or have no rows to validate on."""
@@ -144,7 +200,7 @@ class Comparison:
             raise ScenarioError(
                 f"the paradigms compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
             )
-        if not int(self.index["count_validation"][:, : self.count].min()):
+        if not int(self.index["count_validation"][:, self.division.to_choose].min()):
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
         return ways[0]
 
@@ -179,7 +235,7 @@ class Comparison:
                 self.lines.append(finished[paradigm, method])
                 continue
             self.say(f"{paradigm}: {method}")
-            self._add(*learn(Line(paradigm, method)))
+            self.lines.append(self._measured(learn(Line(paradigm, method))))
             self.save()
         return self.lines
 
@@ -191,10 +247,11 @@ class Comparison:
     def _plan(self) -> list[tuple[str, str, Learning]]:
         """The table's lines in their order: the paradigm, the method, and what learns it."""
         strategies = list(zip(("FineTuning()", *self._names()), (FineTuning(), *self.strategies), strict=True))
+        count = min(self.count, SOURCES)
         paradigms: dict[str, list[tuple[str, Learning]]] = {
             "multi-task": [("joint", self._multi_task)],
-            "transfer": [(f"fine-tuning from each of {self.count} tasks", self._transfer)],
-            "meta": [(type(self.stage).__name__, self._meta)],
+            "transfer": [(f"fine-tuning from each of {count} tasks", self._transfer)],
+            "meta": [(name, partial(self._meta, stage)) for name, stage in self._stages()],
             "continual": [(name, partial(self._continual, strategy)) for name, strategy in strategies],
         }
         return [
@@ -209,64 +266,54 @@ class Comparison:
     def _names(self) -> tuple[str, ...]:
         return self.names or tuple(map(repr, self.strategies))
 
+    def _stages(self) -> list[tuple[str, InitialisationLearner]]:
+        """The meta-learners by their names, in full where two share one."""
+        count = Counter(type(stage).__name__ for stage in self.stages)
+        return [(type(s).__name__ if count[type(s).__name__] == 1 else repr(s), s) for s in self.stages]
+
     def _learned(self, learner: AnyLearner, stream: Stream) -> tuple[Result, State, float]:
         """A fleet that learned a stream: what it measured, its final state, its seconds."""
         session, began = Session(learner, stream, self.seeds), time.perf_counter()
         result, state = learned(session)
         return result, state, time.perf_counter() - began
 
-    def _add(self, line: Line, nets: Net | None = None) -> None:
-        """Measure how networks [G, ...] take to the held-out tasks, G a multiple of S whose mean counts; add the line."""
+    def _measured(self, outcome: Outcome) -> Line:
+        """The line with how its networks take to the held-out tasks."""
+        line, nets, answers = outcome
         line = replace(line, final=None if line.final is None else line.final.cpu())
         kept = torch.ones(len(self.seeds), dtype=torch.bool) if line.final is None else line.final.isfinite()
-        if nets is not None:
-            rate = self._rate(nets, kept) if kept.any() else 0.0
-            few = self._held(nets, rate).cpu().masked_fill(~kept[:, None], torch.nan)
-            line = replace(line, rate=rate, few_shot=few)
+        if nets is not None and kept.any():
+            adapted = self.unseen.adapted(nets, kept)
+            line = replace(line, few_shot=adapted.accuracy, rates=tuple(adapted.rates), inside=adapted.inside)
+            line = replace(line, by_means=self.unseen.by_means(nets))
+        if answers:
+            line = replace(line, own_answers=self.unseen.answered(answers).cpu())
         if not kept.all():
-            lost = f"{int((~kept).sum())} of {len(kept)} seeds diverged"
-            line = replace(line, note=f"{line.note}; {lost}" if line.note else lost)
-        self.lines.append(line)
+            shown = {name: getattr(line, name) for name in ("few_shot", "by_means", "own_answers")}
+            lost = {name: v.masked_fill(~kept[:, None], torch.nan) for name, v in shown.items() if v is not None}
+            said = f"{int((~kept).sum())} of {len(kept)} seeds diverged"
+            line = replace(line, **lost, note=f"{line.note}; {said}" if line.note else said)
+        return line
 
-    def _rate(self, nets: Net, kept: Tensor) -> float:
-        """The adaptation's rate with the best mean over the trained tasks' validation rows and all k.
+    def _within(self, line: Line, examples: float) -> Line:
+        """The line with the examples that passed."""
+        return replace(line, examples=examples, passes=examples / self.rows)
 
-        Each seed tries so many of these tasks that the seeds together try all: an adaptation costs more than a paradigm.
-        Seeds that are not kept try none.
-        """
+    # --- floors and ceilings: each takes an empty line and gives it with what was learned ----------------------------
 
-        def score(rates: Sequence[float]) -> Tensor:
-            jobs = self.evaluator.grid(nets, rates)
-            each = -(-self.count // len(self.seeds))
-            wanted = (jobs.task < self.count) & ((jobs.task - jobs.seed * each) % self.count < each)
-            wanted &= kept.to(wanted.device)[jobs.seed]
-            jobs = AdaptationJobs(*(value[wanted] for value in jobs))
-            scores = [self.evaluator.accuracy(nets, jobs, k, part="validation") for k in self.protocol.shots]
-            return torch.stack(scores).view(len(scores), len(rates), -1).mean((0, 2))
-
-        return float(select_rate(score, RATES, WIDENINGS).rates)
-
-    def _held(self, nets: Net, rate: float) -> Tensor:
-        """Accuracy [S, K] on the held-out tasks, mean over them and over the networks of a seed."""
-        jobs = self.evaluator.grid(nets, [rate])
-        jobs = AdaptationJobs(*(value[jobs.task >= self.count] for value in jobs))
-        scores = [self.evaluator.accuracy(nets, jobs, k).view(-1, HELD).mean(1) for k in self.protocol.shots]
-        return torch.stack(scores, 1).view(-1, len(self.seeds), len(self.protocol.shots)).mean(0)
-
-    # --- floors and ceilings: each takes an empty line and gives it with what was learned, and networks to adapt ------
-
-    def _chance(self, line: Line) -> tuple[Line, Net | None]:
+    def _chance(self, line: Line) -> Outcome:
         few = torch.full((len(self.seeds), len(self.protocol.shots)), 1 / self.way, dtype=torch.float64)
-        return replace(line, final=few[:, 0], few_shot=few, sees="nothing"), None
+        return Outcome(replace(line, final=few[:, 0], few_shot=few, by_means=few, sees="nothing"))
 
-    def _nearest_means(self, line: Line) -> tuple[Line, Net | None]:
+    def _nearest_means(self, line: Line) -> Outcome:
         result, state, seconds = self._learned(NearestClassMean(model=self.learner.model), self.trained)
-        few = torch.stack([self._pixel_means(k) for k in self.protocol.shots], 1)
-        line = replace(line, final=result.at_task_ends[:, -1].mean(1), few_shot=few, seconds=seconds, passes=1.0)
-        return replace(self._storing(line, state), sees="each task once, in order"), None
+        few = self.unseen.answered([self.unseen.pixel_means] * len(self.seeds)).cpu()
+        line = replace(line, final=result.at_task_ends[:, -1].mean(1), by_means=few, seconds=seconds)
+        line = self._within(self._storing(line, state), self.rows)
+        return Outcome(replace(line, sees="each task once, in order"))
 
-    def _random(self, line: Line) -> tuple[Line, Net | None]:
-        return replace(line, sees="nothing"), self.evaluator.random
+    def _random(self, line: Line) -> Outcome:
+        return Outcome(replace(line, sees="nothing"), self.random)
 
     def _storing(self, line: Line, state: State) -> Line:
         """The line with the bytes of a final state's memory."""
@@ -277,115 +324,86 @@ class Comparison:
         """The line of what needs all training rows of the trained tasks at once."""
         return replace(line, stored=self.rows * self.row_bytes, in_memory=self.rows * self.row_bytes)
 
-    def _pixel_means(self, shot: int) -> Tensor:
-        """Accuracy [S] of nearest class means of pixels on the held-out tasks."""
-        scores = [
-            self._answered(s, t, shot, None)
-            for s in range(len(self.seeds))
-            for t in range(self.count, len(self.stream))
-        ]
-        return torch.stack(scores).view(len(self.seeds), -1).mean(1)
-
-    def _answered(self, s: int, t: int, shot: int, answers: Any) -> Tensor:
-        """Accuracy of one seed on one task's test rows, answered from k rows of each class; by pixel means if not said."""
-        problem = replace(self.problem, index={name: value[s] for name, value in self.index.items()})
-        shown = self.evaluator.support[s, t, :, :shot].flatten()
-        rows = self.index["rows_test"][s, t, : int(self.index["count_test"][s, t])]
-        number = torch.nonzero(self.index["classes_of"][s, t])[:, 0]
-        x, asked = problem.x(shown, torch.full_like(shown, t)), problem.x(rows, torch.full_like(rows, t))
-        labels, truth = (
-            (problem.y(r, torch.full_like(r, t))[:, None] == number).to(torch.int64).argmax(1) for r in (shown, rows)
-        )
-        scores = (
-            nearest_means(x.flatten(1), labels, asked.flatten(1), self.way)
-            if answers is None
-            else answers(x, labels, asked)
-        )
-        return (scores.argmax(1) == truth).to(torch.float64).mean()
-
     @cached_property
-    def _alone(self) -> tuple[list[State], Tensor, float]:
-        """Each trained task alone: N / T' examples each; final states, own accuracy [S, T'], seconds."""
-        states, scores, seconds = [], [], 0.0
+    def _alone(self) -> tuple[list[Net], Tensor, float]:
+        """Each trained task alone: N / T' examples each; networks, own accuracy [S, T'], seconds."""
+        nets, scores, seconds = [], [], 0.0
         for t in range(self.count):
             self.say(f"alone: task {t + 1} of {self.count}")
-            single_task = self.trained[t : t + 1]
-            result, state, taken = self._learned(self.learner, single_task)
-            states, seconds = [*states, state], seconds + taken
+            result, state, taken = self._learned(self.learner, self.trained[t : t + 1])
+            nets, seconds = [*nets, state.params["net"]], seconds + taken
             scores.append(result.at_task_ends[:, -1, 0])
-        return states, torch.stack(scores, 1), seconds
+        return nets, torch.stack(scores, 1), seconds
 
-    def _single(self, line: Line) -> tuple[Line, Net | None]:
+    def _single(self, line: Line) -> Outcome:
         """All the data of the task at hand."""
-        held = self.stream[self.count :]
-        learned, _, seconds = self._learned(self.learner, isolate(held))
-        single = learned.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
+        result, _, seconds = self._learned(self.learner, isolate(self._held_out))
+        single = result.at_task_ends.diagonal(dim1=1, dim2=2).mean(1)
         few = single[:, None].expand(-1, len(self.protocol.shots))
         line = replace(line, final=self._alone[1].mean(1), few_shot=few, seconds=self._alone[2] + seconds)
-        return replace(line, sees="one task, and its data at the end", passes=self.budget / self.rows), None
+        return Outcome(replace(self._within(line, self.budget), sees="one task, and its data at the end"))
 
-    def _joint_with_held(self, line: Line) -> tuple[Line, Net | None]:
+    @property
+    def _held_out(self) -> Stream:
+        return self.stream[self.division.held_out.start :]
+
+    def _joint_with_held(self, line: Line) -> Outcome:
         """All tasks at once, the held-out ones among them."""
         both, _, seconds = self._learned(self.learner, joint(self.stream))
         last = both.at_task_ends[:, -1]
-        few = last[:, self.count :].mean(1)[:, None].expand(-1, len(self.protocol.shots))
+        few = last[:, self.division.held_out].mean(1)[:, None].expand(-1, len(self.protocol.shots))
         line = replace(line, final=last[:, : self.count].mean(1), few_shot=few, seconds=seconds)
-        return replace(line, sees="all tasks at once, the held-out ones too", passes=self.budget / self.rows), None
+        line = self._within(line, self.budget * len(self.stream) / self.count)
+        return Outcome(replace(line, sees="all tasks at once, the held-out ones too"))
 
     # --- the four paradigms ----------------------------------------------------------------------------------------
 
-    def _multi_task(self, line: Line) -> tuple[Line, Net | None]:
+    def _multi_task(self, line: Line) -> Outcome:
         result, state, seconds = self._learned(self.learner, joint(self.trained))
         line = replace(self._storing_rows(line), final=average_accuracy(result), seconds=seconds)
-        line = replace(line, passes=self.budget / self.rows, sees="all trained tasks at once, task numbers")
-        return line, state.params["net"]
+        line = replace(self._within(line, self.budget), sees="all trained tasks at once, task numbers")
+        return Outcome(line, state.params["net"])
 
-    def _continual(self, strategy: Strategy, line: Line) -> tuple[Line, Net | None]:
-        result, state, seconds = self._learned(replace(self.learner, strategy=strategy), self.trained)
+    def _continual(self, strategy: Strategy, line: Line) -> Outcome:
+        learner = replace(self.learner, strategy=strategy)
+        result, state, seconds = self._learned(learner, self.trained)
         line = replace(line, final=average_accuracy(result), forgetting=forgetting(result), seconds=seconds)
-        line = replace(line, passes=self.budget / self.rows, sees="one task after another, task numbers")
-        return self._storing(line, state), state.params["net"]
+        examples = self.budget // self.stream.budget.batch * rows_of_step(learner, self.trained)
+        line = replace(self._within(line, examples), sees="one task after another, task numbers")
+        return Outcome(self._storing(line, state), state.params["net"])
 
-    def _transfer(self, line: Line) -> tuple[Line, Net | None]:
-        """One network for each trained task; the held-out score is the mean over them."""
-        states, scores, seconds = self._alone
-        nets = {name: torch.cat([s.params["net"][name] for s in states]) for name in states[0].params["net"]}
-        size = float(sum(v[0].numel() * v.element_size() for v in states[0].params["net"].values()) * (self.count - 1))
+    def _transfer(self, line: Line) -> Outcome:
+        """One network for each trained task; the held-out score is the mean over some of them, evenly spaced."""
+        each, scores, seconds = self._alone
+        count = min(self.count, SOURCES)
+        sources = [each[i * self.count // count] for i in range(count)]
+        nets = {name: torch.cat([net[name] for net in sources]) for name in sources[0]}
+        size = float(sum(v[0].numel() * v.element_size() for v in sources[0].values()) * (self.count - 1))
         line = replace(line, final=scores.mean(1), seconds=seconds, stored=size, in_memory=size)
-        return replace(line, passes=self.budget / self.rows, sees="one task each, task numbers"), nets
+        return Outcome(replace(self._within(line, self.budget), sees="one task each, task numbers"), nets)
 
-    def _meta(self, line: Line) -> tuple[Line, Net | None]:
+    def _meta(self, stage: InitialisationLearner, line: Line) -> Outcome:
         """Episodes from the training rows of the trained tasks, until N examples have passed."""
-        stage, began = self.stage, time.perf_counter()
-        assert stage is not None
+        began = time.perf_counter()
         line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
-        line = replace(line, passes=stage.images(self.studies[0]) * stage.iterations / self.rows)
+        line = self._within(line, stage.images(self.studies[0]) * stage.iterations)
         try:
-            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.evaluator.random)
+            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.random)
         except Diverged:
-            lost = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
-            return replace(line, final=lost, few_shot=lost[:, None].expand(-1, len(self.protocol.shots))), None
-        seconds, scores = time.perf_counter() - began, []
-        for s, study in enumerate(self.studies):
-            meta = learned.of(s)
-
-            def answers(
-                x: Tensor, labels: Tensor, asked: Tensor, study: TaskDistribution = study, meta: Any = meta
-            ) -> Tensor:
-                with torch.no_grad():
-                    return stage.predict(study, meta, Support(x, labels), asked, self.way)
-
-            shot = min(stage.tests_shot, self.protocol.shots[-1])
-            scores.append(torch.stack([self._answered(s, t, shot, answers) for t in range(self.count)]).mean())
-        nets = [
-            with_trunk(
-                {k: v[s] for k, v in self.evaluator.random.items()}, {k: v[s] for k, v in learned.meta["net"].items()}
-            )
-            for s in range(len(self.seeds))
+            return Outcome(replace(line, final=torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)))
+        seconds = time.perf_counter() - began
+        answers = [partial(_of_stage, stage, study, learned.of(s), self.way) for s, study in enumerate(self.studies)]
+        shot = min(stage.tests_shot, self.protocol.shots[-1])
+        final = [
+            torch.stack([self.unseen.of_task(s, t, shot, of_seed) for t in range(self.count)]).mean()
+            for s, of_seed in enumerate(answers)
         ]
-        note = f"final after {shot} rows of each class"
-        line = replace(line, final=torch.stack(scores), seconds=seconds, note=note)
-        return line, {name: torch.stack([n[name] for n in nets]) for name in nets[0]}
+        note = f"final after {shot} {'row' if shot == 1 else 'rows'} of each class"
+        line = replace(line, final=torch.stack(final), seconds=seconds, note=note)
+        nets = [
+            with_trunk({k: v[s] for k, v in self.random.items()}, learned.of(s)["net"]) for s in range(len(self.seeds))
+        ]
+        return Outcome(line, {name: torch.stack([net[name] for net in nets]) for name in nets[0]}, answers)
 
     def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
@@ -394,80 +412,37 @@ class Comparison:
         return TaskDistribution(self.learner.model, source, source)
 
 
-class TaskEpisodes(TaskSource):
-    """A stream's own tasks as episodes: one task each, its classes in random order, rows from its training part."""
+def _of_stage(
+    stage: InitialisationLearner, study: TaskDistribution, meta: Any, way: int, x: Tensor, y: Tensor, query: Tensor
+) -> Tensor:
+    """A meta-learner's own answers to a task of its ways."""
+    with torch.no_grad():
+        return stage.predict(study, meta, Support(x, y), query, way)
 
-    def __init__(self, problem: Problem, tasks: int) -> None:
-        self.problem, self.tasks = problem, tasks
-        index = problem.index
-        first = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self._shape = tuple(problem.x(first, first).shape[1:])
-        self.rows = []  # of each task and class
-        for t in range(tasks):
-            trained = index["rows_train"][t, : int(index["count_train"][t])]
-            y = problem.y(trained, torch.full_like(trained, t))
-            classes = torch.nonzero(index["classes_of"][t])[:, 0].tolist()
-            self.rows.append([trained[y == c] for c in classes])
-        self.way = len(self.rows[0])
 
-    def __len__(self) -> int:
-        return self.tasks * self.way
+@dataclass(frozen=True)
+class _RowsOfStep(Strategy):
+    """Counts the rows of a step after every part's `extend`, as their shape says; changes nothing."""
 
-    @property
-    def name(self) -> str:
-        """The table's."""
-        return self.problem.dataset.name
+    counted: list[int] = field(default_factory=list, compare=False)
+    requires = Requirements(paradigm="")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As the network sees a row in its task."""
-        return self._shape
+    def penalty(self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs) -> Tensor:
+        """Zero."""
+        self.counted.append(batch.x.shape[0])
+        return problem.zeros()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the table lies."""
-        return self.problem.dataset.x.device
 
-    @property
-    def hash(self) -> str:
-        """Named by what it is: these episodes belong to a stream and a seed."""
-        return f"tasks of {self.name}"
+def rows_of_step(learner: Learner, stream: Stream) -> int:
+    """Rows that pass forward and backward in a step of a learner, those that its parts add among them.
 
-    def queries(self, shot: int, wanted: int) -> int:
-        """Those of the smallest class."""
-        return min(wanted, self._least - shot)
-
-    @property
-    def _least(self) -> int:
-        return min(len(rows) for task in self.rows for rows in task)
-
-    def check(self, way: int, shot: int, query: int) -> None:
-        """Raise ScenarioError where no such episode can be drawn."""
-        if shot + query > self._least:
-            raise ScenarioError(
-                f"shot={shot} and query={query} need {shot + query} rows of each class; one has {self._least}"
-            )
-
-    def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
-        """T episodes, x already as the network sees it in its task; classes and rows in random order."""
-        numbers = torch.randint(self.tasks, (tasks,), generator=generator)
-        classes = torch.stack([torch.randperm(self.way, generator=generator) for _ in range(tasks)])
-        rows = torch.stack([
-            torch.stack([self._some(self.rows[t][c], shot + query, generator) for c in order])
-            for t, order in zip(numbers.tolist(), classes.tolist(), strict=True)
-        ])  # [T, W, K + Q]  # fmt: skip
-
-        def part(first: int, last: int) -> tuple[Tensor, Tensor]:
-            order = shuffled(tasks, self.way * (last - first), generator).to(self.device)
-            row = rows[:, :, first:last].flatten(1).gather(1, order)
-            task = numbers.to(self.device)[:, None].expand_as(row)
-            x = self.problem.x(row.flatten(), task.flatten()).view(*row.shape, *self.shape)
-            return x, order // max(last - first, 1)
-
-        places = (numbers[:, None] * self.way + classes).to(self.device)
-        return Episode(*part(0, shot), *part(shot, shot + query), places)
-
-    @staticmethod
-    def _some(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Different rows, at random."""
-        return rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
+    Where no part adds rows but one passes some once more, as a projection on a memory's gradient does, what it says of its
+    passes is taken.
+    """
+    counter, batch = _RowsOfStep(), stream.budget.batch
+    if not any(part.alone for part in learner.parts.parts):
+        short = replace(stream[:1], budget=replace(stream.budget, iterations=1))
+        learned(Session(replace(learner, strategy=learner.strategy + counter), short, [0]))
+    rows = max(counter.counted, default=batch)
+    said = max((part.passes[1] for part in learner.parts.parts), default=1.0)
+    return rows if rows > batch else round(batch * max(1.0, said))

@@ -16,9 +16,9 @@ from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
+from lifelong.meta.task_episodes import TaskEpisodes
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import vocabulary
-from lifelong.studies.paradigms import TaskEpisodes
 from scenarios.episodes import Episode, Sines, class_pool
 from scenarios.split import split
 from scenarios.stream import Budget

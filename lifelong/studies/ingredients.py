@@ -1,0 +1,247 @@
+"""What each ingredient adds: learned starts, regularisation and replay in every combination, on the same seeds.
+
+Every combination of a start (a random draw, or one that was meta-learned on the background classes) with each of some
+strategies, present or absent, is a run of its own, beside each task alone, all tasks at once, and heads alone on each
+frozen start. What an ingredient adds is the mean over all combinations of the others, paired over seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lifelong.adaptation.few_shot import read_shots
+from lifelong.core.files import RunError, check_writable, held_alone, make_folder, read_json, write
+from lifelong.metrics import Estimate, average_accuracy, estimate, few_shot_curve, forgetting, holm, paired_p
+from lifelong.runs.execute import check, execute
+from lifelong.runs.folder import Loaded, RunFolder, load
+from lifelong.runs.initialisation_files import Work
+from lifelong.runs.request import Request, RequestError, default_folder
+
+RANDOM = "Random()"
+STARTS = (
+    "MAML(way=5, shot=1, query=5, tasks=8, iterations=1000)",
+    "OML(iterations=1000, outer=Adam(0.001))",
+)
+PARTS = ("EWC(strength=100.0)", "Replay(size=200)")
+SHOTS = "1,5"
+LEVEL = 0.05
+FILE = "ingredients.json"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A run of the study: its start, as text, the strategies that it has, and what it is beside the combinations.
+
+    beside: "" for a combination, else "scratch" (each task alone), "frozen" (heads alone) or "joint" (all at once).
+    """
+
+    start: str
+    parts: tuple[str, ...] = ()
+    beside: str = ""
+
+    @property
+    def name(self) -> str:
+        """In a few words."""
+        start = self.start.partition("(")[0]
+        words = " + ".join(part.partition("(")[0] for part in self.parts) or "nothing"
+        return self.beside if self.beside in ("scratch", "joint") else f"{start}, {self.beside or words}"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The words of the study: a run's request, what starts are learned by, and the strategies; each as text."""
+
+    request: Request
+    starts: tuple[str, ...] = STARTS
+    parts: tuple[str, ...] = PARTS
+
+    @property
+    def combinations(self) -> list[Combination]:
+        """All runs, in the order of the table."""
+        subsets = [
+            subset for count in range(len(self.parts) + 1) for subset in itertools.combinations(self.parts, count)
+        ]
+        starts = (RANDOM, *self.starts)
+        crossed = [Combination(start, subset) for start in starts for subset in subsets]
+        frozen = [Combination(start, beside="frozen") for start in starts]
+        return [*crossed, *frozen, Combination(RANDOM, beside="scratch"), Combination(RANDOM, beside="joint")]
+
+    def request_of(self, combination: Combination, folder: Path) -> Request:
+        """The run of a combination."""
+        learned = {text: str(folder / "starts" / f"{i}.safetensors") for i, text in enumerate(self.starts)}
+        baseline = {"scratch": "isolate", "joint": "joint"}.get(combination.beside, "")
+        return replace(
+            self.request,
+            strategy=" + ".join(combination.parts),
+            init=learned.get(combination.start, RANDOM),
+            baseline=baseline,
+            trainable="head" if combination.beside == "frozen" else "",
+            few_shot="" if baseline else self.request.few_shot or SHOTS,
+        )
+
+    def check(self) -> None:
+        """Raise a ConfigurationError for what cannot be run, before anything is learned."""
+        if self.request.init != RANDOM or self.request.trainable:
+            raise RequestError("--init and --trainable do not go with --ingredients: name starts with --meta")
+        if len(self.request.seeds) < 2:
+            raise RequestError("--ingredients pairs over seeds: ask for at least two, as in --seeds 5")
+        for texts, kind in ((self.starts, "starts"), (self.parts, "strategies")):
+            if len(set(texts)) < len(texts):
+                raise RequestError(f"--ingredients names one of its {kind} twice: each is there once")
+        for subset in dict.fromkeys(combination.parts for combination in self.combinations):
+            check(replace(self.request, strategy=" + ".join(subset)))
+        for text in self.starts:
+            replace(self.request, init=text).build()
+
+    def as_json(self) -> dict[str, Any]:
+        """For ingredients.json."""
+        return {"request": self.request.as_json(), "starts": list(self.starts), "parts": list(self.parts)}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an ingredient adds to a measure, mean over the combinations of the others; p after Holm's correction."""
+
+    ingredient: str
+    measure: str
+    added: Estimate
+    p: float
+
+    @property
+    def established(self) -> bool:
+        """Whether chance alone would seldom give it, in all that was looked at."""
+        return self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The study's runs, by combination."""
+
+    ingredients: Ingredients
+    runs: dict[Combination, Loaded]
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Rows of each class in the measures of forward transfer."""
+        return read_shots(self.ingredients.request.few_shot or SHOTS)
+
+    def measures(self, combination: Combination) -> dict[str, Tensor]:
+        """Accuracy, forgetting and forward transfer after k rows of each class, [S] each, as far as the run has them."""
+        result = self.runs[combination].result
+        measures = {"accuracy": average_accuracy(result)}
+        if result.paradigm == "continual":
+            measures["forgetting"] = forgetting(result)
+            measures |= {
+                f"{k}-shot transfer": curve for k, curve in zip(self.shots, few_shot_curve(result).T, strict=True)
+            }
+        return {name: torch.where(result.kept, values, torch.nan) for name, values in measures.items()}
+
+    def effects(self) -> list[Effect]:
+        """Of every start against a random draw, and of every strategy against its absence; Holm within a measure."""
+        crossed = {c: self.measures(c) for c in self.runs if not c.beside}
+        found: list[Effect] = []
+        for measure in next(iter(crossed.values())):
+            values = {c: measures[measure] for c, measures in crossed.items()}
+            added = {start: self._of_start(values, start) for start in self.ingredients.starts}
+            added |= {part: self._of_part(values, part) for part in self.ingredients.parts}
+            kept = {name: gap[gap.isfinite()] for name, gap in added.items()}
+            corrected = holm([paired_p(gap) for gap in kept.values()])
+            found += [
+                Effect(name, measure, estimate(gap), p) for (name, gap), p in zip(kept.items(), corrected, strict=True)
+            ]
+        return found
+
+    @staticmethod
+    def _of_start(values: dict[Combination, Tensor], start: str) -> Tensor:
+        gaps = [values[c] - values[replace(c, start=RANDOM)] for c in values if c.start == start]
+        return torch.stack(gaps).mean(0)
+
+    @staticmethod
+    def _of_part(values: dict[Combination, Tensor], part: str) -> Tensor:
+        without = {c: replace(c, parts=tuple(p for p in c.parts if p != part)) for c in values if part in c.parts}
+        return torch.stack([values[c] - values[other] for c, other in without.items()]).mean(0)
+
+
+Say = Callable[[str], None]
+LearnRun = Callable[[RunFolder, str], object]
+
+
+def mix(
+    asked: Ingredients | Path,
+    out: Path = Path("runs"),
+    say: Say = lambda line: None,
+    learn: LearnRun = lambda folder, place: execute(folder),
+) -> tuple[Mixed, Path]:
+    """Learn every combination in a new folder, or go on in one: starts and runs that are finished are not learned again.
+
+    learn: what learns the run of a folder, told its place among the others, as in "2 of 17".
+    """
+    if isinstance(asked, Path):
+        folder, asked = asked, asked_of(asked)
+        asked.check()
+    else:
+        asked.check()
+        folder = default_folder(out, replace(asked.request, strategy="ingredients"))
+        check_writable(folder)
+    with held_alone(folder):
+        make_folder(folder)
+        write(folder / FILE, json.dumps(asked.as_json(), indent=1).encode())
+        make_folder(folder / "starts")
+        for number, text in enumerate(asked.starts):
+            _learn_start(asked.request, text, folder / "starts" / f"{number}.safetensors", say)
+        runs = {}
+        for number, combination in enumerate(asked.combinations):
+            place = f"{number + 1} of {len(asked.combinations)}"
+            path = folder / "runs" / f"{number:02d}"
+            run = (
+                RunFolder.open(path) if path.exists() else RunFolder.create(path, asked.request_of(combination, folder))
+            )
+            say(f"{place}: {combination.name}")
+            learn(run, place)
+            runs[combination] = load(path)
+    return Mixed(asked, runs), folder
+
+
+def _learn_start(request: Request, text: str, path: Path, say: Say) -> None:
+    """One start for each seed, from the scenario's background classes, unless its file is there."""
+    if path.exists():
+        return
+    say(f"learning starts by {text}")
+    Work(replace(request, init=text, strategy=""), path, 0, 100, 60.0).learn(None)
+
+
+def asked_of(folder: Path) -> Ingredients:
+    """What a folder's study was asked for. Raises RunError where it cannot be read."""
+    about = read_json(folder / FILE)
+    try:
+        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"])})
+        return Ingredients(request, tuple(about["starts"]), tuple(about["parts"]))
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{folder / FILE} is damaged, or of another version of lifelong") from None
+
+
+def sentences(effects: Sequence[Effect]) -> list[str]:
+    """What each ingredient adds, in a sentence a measure: established first, the rest named."""
+    lines = []
+    for measure in dict.fromkeys(effect.measure for effect in effects):
+        here = [effect for effect in effects if effect.measure == measure]
+        sure = [f"{e.ingredient.partition('(')[0]} {_signed(e.added)}" for e in here if e.established]
+        rest = [f"{e.ingredient.partition('(')[0]} {_signed(e.added)}" for e in here if not e.established]
+        said = f"established: {', '.join(sure)}" if sure else "nothing is established"
+        lines.append(
+            f"{measure}, points added, mean over the others: {said}" + (f"; not: {', '.join(rest)}" if rest else "")
+        )
+    return lines
+
+
+def _signed(value: Estimate) -> str:
+    text = value.text(1)
+    return text if text.startswith(("-", "–")) else f"+{text}"

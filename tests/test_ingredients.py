@@ -1,0 +1,114 @@
+"""What each ingredient adds: the combinations, effects by hand, and a study that was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.stats import ttest_1samp
+
+from lifelong.metrics import holm
+from lifelong.runs.request import Request
+from lifelong.studies.ingredients import RANDOM, Combination, Effect, Ingredients, Mixed, mix, sentences
+from scenarios.errors import ConfigurationError
+
+REQUEST = Request("split-digits(tasks=2)", setting="task", model="MLP(6)", seeds=(0, 1), iterations=4, batch=4, device="cpu", few_shot="1,2")  # fmt: skip
+START = "MAML(data='digits', allow_overlap=True, iterations=1, tasks=2, way=2)"
+
+
+def test_every_combination_is_a_run_and_three_kinds_stand_beside():
+    asked = Ingredients(REQUEST, ("MAML()", "OML()"), ("EWC()", "Replay()"))
+    crossed = [c for c in asked.combinations if not c.beside]
+    assert len(crossed) == len(set(crossed)) == 3 * 4
+    assert {(c.start, c.beside) for c in asked.combinations if c.beside} == {
+        (RANDOM, "frozen"), ("MAML()", "frozen"), ("OML()", "frozen"), (RANDOM, "scratch"), (RANDOM, "joint"),
+    }  # fmt: skip
+
+
+class Fixed(Mixed):
+    """Runs whose measures are given."""
+
+    def measures(self, combination):
+        return {"accuracy": self.runs[combination]}
+
+
+def test_effects_are_means_over_the_others_paired_and_corrected():
+    asked = Ingredients(REQUEST, ("A()",), ("P()", "Q()"))
+    generator = torch.Generator().manual_seed(3)
+    runs = {
+        c: torch.randn(6, generator=generator, dtype=torch.float64) + 2 * ("P()" in c.parts) for c in asked.combinations
+    }
+    effects = Fixed(asked, runs).effects()
+    crossed = {(c.start, c.parts): v for c, v in runs.items() if not c.beside}
+    subsets = [(), ("P()",), ("Q()",), ("P()", "Q()")]
+    gaps = {
+        "A()": sum(crossed["A()", s] - crossed[RANDOM, s] for s in subsets) / 4,
+        "P()": sum(
+            crossed[s, ("P()",)] - crossed[s, ()] + crossed[s, ("P()", "Q()")] - crossed[s, ("Q()",)]
+            for s in (RANDOM, "A()")
+        )
+        / 4,
+        "Q()": sum(
+            crossed[s, ("Q()",)] - crossed[s, ()] + crossed[s, ("P()", "Q()")] - crossed[s, ("P()",)]
+            for s in (RANDOM, "A()")
+        )
+        / 4,
+    }
+    assert [e.ingredient for e in effects] == list(gaps)
+    assert [e.added.mean for e in effects] == pytest.approx([float(g.mean()) for g in gaps.values()])
+    plain = holm([float(ttest_1samp(g.numpy(), 0).pvalue) for g in gaps.values()])
+    assert [e.p for e in effects] == pytest.approx(plain, rel=1e-9)
+    (said,) = sentences(effects)
+    assert said.startswith("accuracy") and "P +" in said.split("not:")[0]
+
+
+def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
+    asked = Ingredients(REQUEST, (START,), ("Replay(size=4)",))
+    learned = []
+
+    def learn(folder, place):
+        from lifelong.runs.execute import execute
+
+        if len(learned) == 3 and not stopped:
+            stopped.append(place)
+            raise KeyboardInterrupt
+        learned.extend([] if folder.finished else [folder.path.name])
+        execute(folder)
+
+    stopped = []
+    with pytest.raises(KeyboardInterrupt):
+        mix(asked, tmp_path, learn=learn)
+    (folder,) = tmp_path.iterdir()
+    mixed, again = mix(folder, learn=learn)
+    assert again == folder and mixed.ingredients == asked
+    assert learned == [f"{i:02d}" for i in range(len(asked.combinations))]
+    frozen = mixed.runs[Combination(START, beside="frozen")]
+    assert torch.equal(frozen.params["net.layer0.weight"][0], frozen.params["net.layer0.weight"][0])
+    plain = mixed.runs[Combination(START)]
+    assert not torch.equal(plain.params["net.layer0.weight"], frozen.params["net.layer0.weight"])
+    assert set(mixed.measures(Combination(START))) == {"accuracy", "forgetting", "1-shot transfer", "2-shot transfer"}
+    assert set(mixed.measures(Combination(RANDOM, beside="joint"))) == {"accuracy"}
+    assert all(isinstance(effect, Effect) for effect in mixed.effects()) and len(mixed.effects()) == 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Ingredients(replace(REQUEST, seeds=(0,)), (START,)), "at least two"),
+        (Ingredients(replace(REQUEST, init="MAML()"), (START,)), "--init and --trainable"),
+        (Ingredients(REQUEST, (START, START)), "twice"),
+        (Ingredients(REQUEST, (START,), ("EWC()", "Repaly()")), "did you mean 'Replay'"),
+        (Ingredients(REQUEST, ("MAML(data='omniglott')",)), "omniglott"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused_before_anything_is_learned(tmp_path, asked, said):
+    with pytest.raises(ConfigurationError, match=said):
+        mix(asked, tmp_path, learn=lambda folder, place: pytest.fail("it learned"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_study_is_one_line(tmp_path):
+    (tmp_path / "ingredients.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="damaged"):
+        mix(tmp_path)
