@@ -52,8 +52,10 @@ def paradigms_page(path: Path) -> str:
 def against_cost(lines: Sequence[Line]) -> go.Figure:
     """Accuracy on held-out tasks at the smallest k against what was stored, passed and taken; what was seen in the hover."""
     figure = make_subplots(1, len(COSTS), shared_yaxes=True, horizontal_spacing=0.03)
-    drawn = [line for line in lines if line.paradigm not in ("floor", "ceiling")]
-    for colour, line in zip(cycle(COLOURS), drawn):
+    colours = _colours(lines)
+    for line in lines:
+        if (colour := colours.get((line.paradigm, line.method))) is None:
+            continue
         for group, symbol in SYMBOLS.items():
             values = getattr(line, group)
             if values is None or not values[:, 0].isfinite().any():
@@ -80,12 +82,12 @@ def curves(lines: Sequence[Line], group: str, shots: tuple[int, ...]) -> go.Figu
     """Accuracy against the rows of each class, in one way of answering; floors and ceilings in grey."""
     figure = go.Figure()
     drawn = [(line, getattr(line, group)) for line in lines if getattr(line, group) is not None]
-    greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), cycle(COLOURS)
+    greys, colours = cycle(["dot", "dash", "dashdot", "longdash", "longdashdot"]), _colours(lines)
     for i, (line, values) in enumerate(drawn):
         each = [metrics.estimate(values[:, k], values[:, k].isfinite()) for k in range(len(shots))]
         bars = {"type": "data", "array": [100 * (e.half_width or 0) for e in each], "thickness": 1}
-        bound = line.paradigm in ("floor", "ceiling")
-        style = {"color": "#888", "dash": next(greys)} if bound else {"color": next(colours)}
+        key = (line.paradigm, line.method)
+        style = {"color": colours[key]} if key in colours else {"color": "#888", "dash": next(greys)}
         x = [k + 0.03 * (i - len(drawn) / 2) for k in range(len(shots))]  # side by side, so that bars can be told apart
         name, y = f"{line.paradigm}: {line.method}", [100 * e.mean for e in each]
         figure.add_trace(go.Scatter(x=x, y=y, error_y=bars, name=name, line=style))
@@ -93,3 +95,9 @@ def curves(lines: Sequence[Line], group: str, shots: tuple[int, ...]) -> go.Figu
     figure.update_xaxes(title="rows of each class of a held-out task", **ticks)
     figure.update_yaxes(title="accuracy, %")
     return plain(figure, 480)
+
+
+def _colours(lines: Sequence[Line]) -> dict[tuple[str, str], str]:
+    """The colour of each line that is neither floor nor ceiling, the same in every figure; by paradigm and method."""
+    named = [(line.paradigm, line.method) for line in lines if line.paradigm not in ("floor", "ceiling")]
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
