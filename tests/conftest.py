@@ -22,27 +22,27 @@ def own_configuration(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LIFELONG_CONFIG", str(tmp_path_factory.mktemp("configuration")))
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """Where processes of the command line come from."""
+    from tests.processes import Nursery
+
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
-def cli(tmp_path, monkeypatch):
+def cli(tmp_path, tmp_path_factory, nursery):
     """Run the command line in a process of its own: (exit code, standard output, standard error)."""
     import os
-    import subprocess
-    import sys
+
+    said = tmp_path_factory.mktemp("said")
 
     def call(*words: object, timeout: float = 120):
-        environment = {
-            **os.environ,
-            "LIFELONG_DATA": os.environ.get("LIFELONG_DATA", str(tmp_path / "data")),
-            "COLUMNS": "100",
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *map(str, words)],
-            cwd=tmp_path,
-            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        environment = {"LIFELONG_DATA": str(tmp_path / "data"), **os.environ, "COLUMNS": "100"}
+        output, errors = said / "output", said / "errors"
+        process = nursery.begin(words, tmp_path, environment, str(output), str(errors))
+        return Done(process.wait(timeout), output.read_text(), errors.read_text())
 
     return call

@@ -6,7 +6,6 @@ import json
 import os
 import py_compile
 import shutil
-import subprocess
 import sys
 import warnings
 from importlib.metadata import EntryPoint, EntryPoints
@@ -58,21 +57,20 @@ def evil(tmp_path):
     return folder / "evil.py", marker
 
 
-def command(folder: Path, *words: object) -> None:
-    """A command of the user's in a folder, which must end well."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LIFELONG_CONFIG": str(folder / "own")}
-    words = (sys.executable, "-m", "cli", *map(str, words))
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, nursery):
     """A finished run of our own words, and a start's file."""
     folder = tmp_path_factory.mktemp("finished")
-    command(folder, "run", "split-blobs", *QUICK, "--model", "MLP(8)", "--name", "a")
+
+    def command(*words: object) -> None:
+        environment = {**os.environ, "LIFELONG_CONFIG": str(folder / "own")}
+        assert nursery.begin(words, folder, environment, errors=str(folder / "errors")).wait() == 0, (
+            folder / "errors"
+        ).read_text()
+
+    command("run", "split-blobs", *QUICK, "--model", "MLP(8)", "--name", "a")
     words = ["--init", "MAML(iterations=1, tasks=2)", "--output", "start.safetensors", "--episodes", "2"]
-    command(folder, "pretrain", "sines", *words)
+    command("pretrain", "sines", *words)
     return folder
 
 
