@@ -7,8 +7,10 @@ What depends on the imports themselves (which of them a command needs, how hashe
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -101,21 +103,18 @@ def serve() -> None:
         sys.stdout.flush()
 
 
+IMPORTED = (
+    "cli", "plotly.graph_objects", "scipy.stats", "sklearn.datasets", "torch._dynamo", "torch._inductor.fx_passes",
+)  # fmt: skip
+
+
 def import_all() -> None:
     """What commands import, and what torch does when it records for the first time: no thread, no backward pass."""
-    import importlib
-    import pkgutil
-
-    import plotly.graph_objects
-    import scipy.stats
-    import sklearn.datasets
-    import torch._dynamo
-    import torch._inductor.fx_passes
-
-    import cli  # noqa: F401
     import lifelong
     import scenarios
 
+    for name in IMPORTED:
+        importlib.import_module(name)
     for package in (lifelong, scenarios):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
