@@ -258,6 +258,55 @@ def test_user_line_is_the_last_of_the_users_own(tmp_path):
     assert user_line(ValueError("a\nb"), str(idea)) == f"{idea}: ValueError: a"
 
 
+MEMORY = """from dataclasses import dataclass
+from lifelong.memory.base import RowMemory
+
+@dataclass(frozen=True)
+class Plain:
+    size: int = 0
+
+@dataclass(frozen=True)
+class Nothing(RowMemory):
+    pass
+
+@dataclass(frozen=True)
+class Misspelt(RowMemory):
+    def insrt(self, problem, state, batch, draws, **extra):
+        return state
+
+@dataclass(frozen=True)
+class Silent(RowMemory):
+    def insert(self, problem, state, batch, draws, **extra):
+        return state
+"""
+
+
+@pytest.mark.parametrize(
+    "memory, words",
+    [
+        ("Rng()", "unknown memory 'Rng': did you mean 'Ring'"), ("SGD(0.1)", "unknown memory 'SGD': there are ClassBalanced"),
+        ("3", "memory must be a memory: there are ClassBalanced"), ("'Ring'", "memory must be a memory: there are"),
+        ("own.py:Plain()", "own.py:Plain is no memory: .* make it a RowMemory"),
+        ("own.py:Nothing()", "it keeps no row: fill in insert or insert_task"),
+        ("own.py:Misspelt()", "fill in insert or insert_task .'insrt' looks like 'insert'.$"),
+        ("own.py:Silent()", "which places hold a row: fill in filled"),
+    ],
+)  # fmt: skip
+def test_what_is_no_memory_is_one_line(tmp_path, monkeypatch, memory, words):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(MEMORY)
+    load_file("own.py", named_by_user=True)
+    for text in (f"Replay(memory={memory})", f"Replay(10, 0, True, 'tasks', {memory})"):
+        with pytest.raises(ConfigurationError, match=words) as error:
+            parse(text, "strategies")
+        assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_name_inside_another_is_told_the_nearest():
+    with pytest.raises(ExpressionError, match="unknown 'Reservor': did you mean 'Reservoir'"):
+        parse("LwF(temperature=Reservor())", "strategies")
+
+
 def test_misspelt_verbs():
     class Idea(Strategy):
         def penality(self): ...
