@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
+
+# what is equal to the bit is held to it by one order of sums: else MKL chooses another kernel for a fleet of one than for a
+# fleet of three on some processors (AMD's with AVX-512), and the last bit of a product depends on the company
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 import pytest
 import torch
@@ -35,8 +40,6 @@ def nursery():
 @pytest.fixture
 def cli(tmp_path, tmp_path_factory, nursery):
     """Run the command line in a process of its own: (exit code, standard output, standard error)."""
-    import os
-
     said = tmp_path_factory.mktemp("said")
 
     def call(*words: object, timeout: float = 120):

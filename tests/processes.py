@@ -45,10 +45,10 @@ class Nursery:
         asked = {"words": [*map(str, words)], "folder": str(folder), "output": output, "errors": errors}
         return Child(self, self.ask("begin", **asked, environment=dict(environment or os.environ)))
 
-    def ask(self, what: str, **details: Any) -> Any:
+    def ask(self, question: str, **details: Any) -> Any:
         """One question, one answer."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({"what": what, **details}) + "\n")
+        self.process.stdin.write(json.dumps({"question": question, **details}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -92,7 +92,7 @@ def serve() -> None:
     import_all()
     for line in sys.stdin:
         asked = json.loads(line)
-        if asked["what"] == "begin":
+        if asked["question"] == "begin":
             answer = os.fork()
             if answer == 0:
                 become(asked)
