@@ -27,6 +27,20 @@ def own_configuration(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LIFELONG_CONFIG", str(tmp_path_factory.mktemp("configuration")))
 
 
+@pytest.fixture(autouse=True)
+def own_catalogue():
+    """Scenarios that a test registers are gone after it, so that no test depends on those before it."""
+    from lifelong.notation import user_code
+    from scenarios.catalogue import CATALOGUE
+
+    before = dict(CATALOGUE)
+    yield
+    if before != CATALOGUE:
+        CATALOGUE.clear()
+        CATALOGUE.update(before)
+        user_code._MODULES.clear()  # a file that is loaded again registers again
+
+
 @pytest.fixture(scope="session")
 def nursery():
     """Where processes of the command line come from."""
