@@ -26,7 +26,7 @@ lint: install
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 reference: install
 	$(BIN)/lifelong reproduce

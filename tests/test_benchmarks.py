@@ -110,3 +110,23 @@ def test_sections_of_the_page_keep_each_other(benchmark, tmp_path):
     assert "| figure | 1.235 |" in place.read_text() and "A note." in place.read_text()
     page.write_section(place, "gpu", ["first"])
     assert place.read_text() == before
+
+
+def test_what_is_dear_or_grows_is_explained(benchmark):
+    cost = benchmark("cost")
+    flat = {f"{kind}, {tasks} tasks": 1.0 for kind in ("step", "bytes") for tasks in cost.TASKS[1:]}
+    found = {
+        "steps": {
+            "EWC": {"measured": 1.2, "by its passes": 1.0},
+            "OGD": {"measured": 2.0, "by its passes": 1.5},
+            "HAT": {"measured": 1.9, "by its passes": 1.0},
+            "FeCAM": {"measured": 9.0, "by its passes": 0.0},
+        },
+        "growth": {"EWC": flat, "OGD": flat | {"bytes, 100 tasks": 20.0}},
+        "why": {"OGD": "a gradient for each kept row, by definition"},
+    }
+    text, growing = cost.page(found).split("## As tasks grow")
+    assert "| `OGD` | 2.00 | 1.50 | 1.33 |" in text and "| `FeCAM` | 9.00 | 0.00 | – |" in text
+    assert "- `OGD`: a gradient for each kept row" in text and "- `HAT`: not explained yet" in text
+    assert "- `EWC`" not in text + growing and "- `FeCAM`" not in text
+    assert "- `OGD`: a gradient" in growing and "- `HAT`" not in growing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lifelong.core.learner import Learner
+from lifelong.core.loop import check_learner
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.runs.memory_budget import BudgetError, fitted, kept, read_bytes
@@ -124,6 +126,36 @@ def test_a_note_names_the_band_and_who_found_it(text):
     (note,) = [note for note in strategy.notes(build("split-blobs")) if "class-incremental" in note]
     assert BANDS[text] in note and "van de Ven, Tuytelaars and Tolias, 2022" in note
     assert not any("class-incremental" in note for note in strategy.notes(build("split-blobs", setting="domain")))
+
+
+@pytest.mark.parametrize(
+    "text, setting, words",
+    [
+        ("ERACE(size=0)", "class", "ERACE.size=0. adds nothing to fine-tuning"),
+        ("EWC(strength=0.0)", "task", "EWC.strength=0.0. adds nothing to fine-tuning"),
+        ("CWRStar() + MAS()", "class", "CWRStar fixes all but the head .* so MAS has little or nothing left to hold"),
+        *((f"{gates}() + {other}()", "task", f"{other} runs the network by itself, without the gates of {gates}")
+          for gates in ("XdG", "HAT") for other in ("EWC", "MAS", "LwF")),
+    ],
+)  # fmt: skip
+def test_what_a_part_does_not_do_is_said_before_a_run(text, setting, words):
+    notes = Learner(MLP(4), parse(text, "strategies")).notes(build("split-blobs", setting=setting))
+    assert sum(bool(re.search(words, note)) for note in notes) == 1 and "\n" not in "".join(notes), notes
+
+
+@pytest.mark.parametrize("text", ["ERACE()", "CWRStar() + Replay()", "XdG() + SI()", "EWC() + Replay()", "HAT() + Replay()"])  # fmt: skip
+def test_of_what_is_heard_nothing_is_said(text):
+    setting = "task" if "XdG" in text or "HAT" in text else "class"
+    notes = Learner(MLP(4), parse(text, "strategies")).notes(build("split-blobs", setting=setting))
+    assert not any("turned off" in note or "by itself" in note or "left to hold" in note for note in notes)
+
+
+@pytest.mark.parametrize("text", ["ShrinkAndPerturb()", "PackNet()"])
+def test_what_moves_every_weight_is_refused_where_some_are_held_still(text):
+    learner = Learner(MLP(4), parse(text, "strategies"), trainable="head")
+    with pytest.raises(ConfigurationError, match="sets weights itself, those too that trainable='head' holds still"):
+        check_learner(learner, build("split-blobs", setting="task"))
+    check_learner(replace(learner, trainable="all"), build("split-blobs", setting="task"))
 
 
 @pytest.mark.parametrize("text", ["GDumb() + EWC()", "SI() + GDumb()", "MER() + Replay()", "MER() + SI()", "AGEM() + MER()", "Replay() + LaMAML()", "LaMAML() + SI()"])  # fmt: skip

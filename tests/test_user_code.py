@@ -6,7 +6,6 @@ import json
 import os
 import py_compile
 import shutil
-import subprocess
 import sys
 import warnings
 from importlib.metadata import EntryPoint, EntryPoints
@@ -58,21 +57,20 @@ def evil(tmp_path):
     return folder / "evil.py", marker
 
 
-def command(folder: Path, *words: object) -> None:
-    """A command of the user's in a folder, which must end well."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LIFELONG_CONFIG": str(folder / "own")}
-    words = (sys.executable, "-m", "cli", *map(str, words))
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, nursery):
     """A finished run of our own words, and a start's file."""
     folder = tmp_path_factory.mktemp("finished")
-    command(folder, "run", "split-blobs", *QUICK, "--model", "MLP(8)", "--name", "a")
+
+    def command(*words: object) -> None:
+        environment = {**os.environ, "LIFELONG_CONFIG": str(folder / "own")}
+        assert nursery.begin(words, folder, environment, errors=str(folder / "errors")).wait() == 0, (
+            folder / "errors"
+        ).read_text()
+
+    command("run", "split-blobs", *QUICK, "--model", "MLP(8)", "--name", "a")
     words = ["--init", "MAML(iterations=1, tasks=2)", "--output", "start.safetensors", "--episodes", "2"]
-    command(folder, "pretrain", "sines", *words)
+    command("pretrain", "sines", *words)
     return folder
 
 
@@ -258,6 +256,55 @@ def test_user_line_is_the_last_of_the_users_own(tmp_path):
         module.f(torch.zeros(4))
     assert user_line(error.value, str(idea)).startswith(f"{idea}:7: RuntimeError: ")
     assert user_line(ValueError("a\nb"), str(idea)) == f"{idea}: ValueError: a"
+
+
+MEMORY = """from dataclasses import dataclass
+from lifelong.memory.base import RowMemory
+
+@dataclass(frozen=True)
+class Plain:
+    size: int = 0
+
+@dataclass(frozen=True)
+class Nothing(RowMemory):
+    pass
+
+@dataclass(frozen=True)
+class Misspelt(RowMemory):
+    def insrt(self, problem, state, batch, draws, **extra):
+        return state
+
+@dataclass(frozen=True)
+class Silent(RowMemory):
+    def insert(self, problem, state, batch, draws, **extra):
+        return state
+"""
+
+
+@pytest.mark.parametrize(
+    "memory, words",
+    [
+        ("Rng()", "unknown memory 'Rng': did you mean 'Ring'"), ("SGD(0.1)", "unknown memory 'SGD': there are ClassBalanced"),
+        ("3", "memory must be a memory: there are ClassBalanced"), ("'Ring'", "memory must be a memory: there are"),
+        ("own.py:Plain()", "own.py:Plain is no memory: .* make it a RowMemory"),
+        ("own.py:Nothing()", "it keeps no row: fill in insert or insert_task"),
+        ("own.py:Misspelt()", "fill in insert or insert_task .'insrt' looks like 'insert'.$"),
+        ("own.py:Silent()", "which places hold a row: fill in filled"),
+    ],
+)  # fmt: skip
+def test_what_is_no_memory_is_one_line(tmp_path, monkeypatch, memory, words):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(MEMORY)
+    load_file("own.py", named_by_user=True)
+    for text in (f"Replay(memory={memory})", f"Replay(10, 0, True, 'tasks', {memory})"):
+        with pytest.raises(ConfigurationError, match=words) as error:
+            parse(text, "strategies")
+        assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_name_inside_another_is_told_the_nearest():
+    with pytest.raises(ExpressionError, match="unknown 'Reservor': did you mean 'Reservoir'"):
+        parse("LwF(temperature=Reservor())", "strategies")
 
 
 def test_misspelt_verbs():

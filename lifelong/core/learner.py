@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -74,6 +75,11 @@ class AnyLearner:
     def rule(self) -> Any:
         """The optimiser, whose settings may differ in a fleet; None where there is none."""
         return None
+
+    @property
+    def held_still(self) -> str:
+        """The words by which some of the network's parameters do not move; empty where all do."""
+        return ""
 
     @property
     def finishes(self) -> bool:
@@ -190,6 +196,11 @@ class Learner(AnyLearner):
         return replace(self, optimiser=replace(self.optimiser, rate=rate))
 
     @property
+    def held_still(self) -> str:
+        """What `trainable` says, where that is not all."""
+        return "" if self.trainable == "all" else f"trainable={self.trainable!r}"
+
+    @property
     def finishes(self) -> bool:
         """Whether any part has something to do after the optimiser."""
         return self.parts.finishes
@@ -208,8 +219,15 @@ class Learner(AnyLearner):
         ]
 
     def notes(self, stream: Stream) -> list[str]:
-        """What to expect of each part."""
-        return [note for part in self.parts for note in part.notes(stream)]
+        """What to expect of each part, by itself and beside the others, and which of them are turned off."""
+        found = [note for part in self.parts for note in part.notes(stream)]
+        for part, other in permutations(self.parts, 2):
+            found += part.notes_beside(other)
+        for part in self.parts:
+            if part.off and all(getattr(part, name) == value for name, value in part.off.items()):
+                words = ", ".join(f"{name}={value!r}" for name, value in part.off.items())
+                found.append(f"{type(part).__name__}({words}) adds nothing to fine-tuning: it is turned off")
+        return found
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> State:
         """Size the memories, start the optimiser."""

@@ -178,6 +178,9 @@ def check_learner(learner: AnyLearner, stream: Stream) -> None:
     for who, needs in requirements:
         if missing := needs.missing(stream):
             raise ScenarioError(f"{who} {missing}")
+    still = next((who for who, needs in requirements if needs.all_move), "")
+    if still and learner.held_still:
+        raise ScenarioError(f"{still} sets weights itself, those too that {learner.held_still} holds still")
     if learner.model.task_embedding and stream.setting != "task":
         raise ScenarioError(f"{learner.model!r} is told the task of each row: it goes with --setting task alone")
     if learner.model.mixes_rows:

@@ -79,13 +79,12 @@ def _of_layer(name: str, net: Net, entered: Tensor, slope: Tensor, weight: Tenso
         patches = F.unfold(entered, height, padding=height // 2, stride=stride)  # [b, K h w, L]
         each = torch.einsum("kbol,bpl->kbop", slope.flatten(3), patches)
         found = {"weight": torch.einsum("bk,kbop->op", weight, power(each)).view(kernel.shape)}
-        bias = slope.sum((-2, -1))
+        bias = torch.einsum("bk,kbo->bo", weight, power(slope.sum((-2, -1))))
     else:  # the power of an outer product is the outer product of the powers: one matrix product
-        total = torch.einsum("bk,kbo->bo", weight, power(slope))
-        found = {"weight": power(entered).T @ total}
-        bias = slope
-    if f"{name}.bias" in net:
-        found["bias"] = torch.einsum("bk,kbo->o", weight, power(bias))
+        bias = torch.einsum("bk,kbo->bo", weight, power(slope))
+        found = {"weight": power(entered).T @ bias}
+    if f"{name}.bias" in net:  # over rows by a plain sum: a product with a vector is another kernel in a fleet of one
+        found["bias"] = bias.sum(0)
     return {f"{name}.{part}": value for part, value in found.items()}
 
 

@@ -46,7 +46,8 @@ class Requirements:
     settings: those that it is meant for. paradigm: "joint" for tasks that are learned together, "" where it makes no
     difference. task_ends: that it is told when a task ends. task_id: that answers are asked for with the number of the
     task. validation: rows of each task that nobody trains on. hooks: a network whose layers can be seen. classes: tasks
-    that tell classes apart, none that asks for numbers. instead: what to write where this is missing.
+    that tell classes apart, none that asks for numbers. all_move: that no parameter of the network is held still. instead:
+    what to write where this is missing.
     """
 
     settings: tuple[str, ...] = ("task", "domain", "class")
@@ -56,6 +57,7 @@ class Requirements:
     validation: bool = False
     hooks: bool = False
     classes: bool = False
+    all_move: bool = False
     instead: str = ""
 
     def missing(self, stream: Stream) -> str:
@@ -86,6 +88,9 @@ class Strategy:
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
     definition asks for at its defaults; fine-tuning has (1, 1).
 
+    For what is to be expected of a sum: runs_network: it runs the network by itself, beside the batch's own pass. anchors: all
+    that it does is hold weights near earlier values.
+
     sized_by: the field that says how much it keeps, where a comparison gives every method the same bytes; "" for none.
 
     For the contract: acts_at_once: it acts before the first task has ended; off: settings of its fields with which it
@@ -103,6 +108,8 @@ class Strategy:
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    runs_network: ClassVar[bool] = False
+    anchors: ClassVar[bool] = False
     acts_at_once: ClassVar[bool] = False
     off: ClassVar[Mapping[str, Any]] = {}
     checked_with: ClassVar[Model] = MLP(8)
@@ -121,6 +128,10 @@ class Strategy:
 
     def notes(self, stream: Stream) -> list[str]:
         """Sentences on what to expect of it on a stream."""
+        return []
+
+    def notes_beside(self, other: Strategy) -> list[str]:
+        """Sentences on what to expect of it in a sum with another part."""
         return []
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:

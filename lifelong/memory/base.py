@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lifelong.core.batch import Batch, FinishedTask, Params
 from lifelong.core.problem import Problem
-from lifelong.core.strategy import Shapes
+from lifelong.core.strategy import Shapes, require
 from lifelong.memory.drawn import Drawn, drawn
+from lifelong.notation.user_code import misspelt_verbs
 
 State = dict[str, Any]
 
@@ -28,6 +29,14 @@ class RowMemory:
     """
 
     at_task_ends: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Raise StrategyError for a policy that could keep no row, with the verb that a misspelt method looks like."""
+        kind = type(self)
+        keeps = kind.insert is not RowMemory.insert or kind.insert_task is not RowMemory.insert_task
+        require(self, keeps, f"it keeps no row: fill in insert or insert_task{_meant(kind, 'insert')}")
+        says = kind.filled is not RowMemory.filled
+        require(self, says, f"it does not say which places hold a row: fill in filled{_meant(kind, 'filled')}")
 
     def draws(self, problem: Problem, size: int) -> Shapes:
         """The random numbers that `insert` takes, by name."""
@@ -72,6 +81,12 @@ class RowMemory:
     ) -> State:
         """The memory after a task's rows were there to choose from, each of which brings [N, ...]."""
         return state
+
+
+def _meant(kind: type, verb: str) -> str:
+    """What a class calls a method that looks like the verb that is missing."""
+    pairs = misspelt_verbs(kind, [name for name in vars(RowMemory) if not name.startswith("_")])
+    return "".join(f" ({name!r} looks like {meant!r})" for name, meant in pairs if meant.startswith(verb))
 
 
 def groups(problem: Problem) -> int:

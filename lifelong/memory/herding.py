@@ -23,7 +23,8 @@ class Herding(PerClass):
     The k-th is argmin over the class's other rows of |mu - (f(x) + sum_{j < k} f(p_j)) / k|, f the network's features,
     brought to length 1 where `normalised`, and mu their mean (Rebuffi et al., 2017, algorithm 4; van de Ven et al., 2022,
     take length 1, and bring mu to it as well, which here stays the mean that it is). So the first m rows of a class are what herding would choose for m. Where a class comes back in
-    a later task, the earlier rank stays before the later one. No random numbers. State: ticket: the rank in its class.
+    a later task, the first of both stand before the second of both, those of the earlier task before. No random numbers.
+    State: ticket: the rank in its class, and the share of the stream that its task begins at.
     """
 
     normalised: bool = True
@@ -46,7 +47,8 @@ class Herding(PerClass):
         y = problem.y(task.row, number)
         member = (y == torch.arange(problem.classes, device=y.device)[:, None]) & task.valid  # [C, N]
         rank = herded(features, member, min(len(state["row"]) // groups(problem), len(y)))
-        return kept_smallest(problem, state, task, rank.to(state["ticket"].dtype), extra)
+        first = task.number.to(rank.dtype) / problem.tasks  # of equal ranks that of the earlier task stays before
+        return kept_smallest(problem, state, task, (rank + first).to(state["ticket"].dtype), extra)
 
 
 def herded(features: Tensor, member: Tensor, count: int) -> Tensor:

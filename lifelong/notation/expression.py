@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from torch import nn
@@ -117,17 +119,34 @@ def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]
         maker, shown = known[name], name
     else:
         raise ExpressionError(f"unknown {KINDS[kind].singular} {_shown(name)}: {suggest(name, known)}")
-    positional = [_value(argument, text, files) for argument in node.args]
+    wanted = _kinds_wanted(maker)
+    positional = [
+        _value(argument, text, files, kind) for argument, kind in zip_longest(node.args, wanted.values()) if argument
+    ]
     named = {}
     for keyword in node.keywords:
         if keyword.arg is None:
             raise ExpressionError(f"{_shown(text)}: ** cannot be used here")
-        named[keyword.arg] = _value(keyword.value, text, files)
+        named[keyword.arg] = _value(keyword.value, text, files, wanted.get(keyword.arg))
     return make(maker, shown, positional, named, kind)
 
 
-def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
-    """A plain value, values that are varied, or a nested call of a model, an optimiser, a strategy ..."""
+def _kinds_wanted(maker: Any) -> dict[str, str]:
+    """The kind of thing that each field takes, "" where its declaration says nothing of it."""
+    fields = inspect.signature(maker).parameters if callable(maker) else {}
+    return {name: _FIELDS.get(_declared(field), "") for name, field in fields.items()}
+
+
+def _declared(field: inspect.Parameter) -> str:
+    """The name of what a field is declared to be."""
+    return getattr(field.annotation, "__name__", str(field.annotation))
+
+
+def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]], wanted: str | None = "") -> Any:
+    """A plain value, values that are varied, or a nested call of a model, an optimiser, a strategy ...
+
+    wanted: the kind of thing that stands here, where that is known.
+    """
     if isinstance(node, ast.Tuple | ast.List) and any(not _is_literal(item) for item in node.elts):
         items = [_value(item, text, files) for item in node.elts]
         return tuple(items) if isinstance(node, ast.Tuple) else items
@@ -139,10 +158,16 @@ def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
         if name == "vary" and first is node:
             return _varied(node, text, files)
         if name in files:
-            return _build(node, text, _kind_of(from_file(*files[name])), files)
-        for kind in KINDS:
+            return _build(node, text, wanted or _kind_of(from_file(*files[name])), files)
+        for kind in [wanted] if wanted else KINDS:
             if name in vocabulary(kind):
                 return _build(node, text, kind, files)
+        if name and wanted:
+            raise ExpressionError(
+                f"unknown {KINDS[wanted].singular} {_shown(name)}: {suggest(name, vocabulary(wanted))}"
+            )
+        if near := _near(name):
+            raise ExpressionError(f"{_shown(text)}: unknown {_shown(name)}: {near}")
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -154,6 +179,12 @@ def _value(node: ast.AST, text: str, files: dict[str, tuple[str, str]]) -> Any:
     if any(isinstance(item, float) and not abs(item) <= GREATEST for item in _items(value)):
         raise ExpressionError(f"{_shown(text)}: a number is not finite, or beyond what float32 holds, 3.4e38")
     return value
+
+
+def _near(name: str) -> str:
+    """The end of an error's sentence where something of any kind is called nearly so, or ""."""
+    known = [known for kind in KINDS for known in vocabulary(kind)]
+    return suggest(name, known) if difflib.get_close_matches(name[:100], known, 1, 0.7) else ""
 
 
 def _items(value: Any) -> Iterator[Any]:
@@ -228,19 +259,25 @@ def _itself(value: Any) -> Any:
 
 def _fitting(value: Any, shown: str, kind: str) -> Any:
     """What was made, once it has the verbs of its kind."""
-    verbs = KINDS[kind].verbs if kind in ("strategies", "models") else ()
+    verbs = KINDS[kind].verbs if kind in ("strategies", "models", "memories") else ()
     missing = [verb for verb in verbs if verb not in dir(type(value))]
     if missing:
-        raise ExpressionError(f"{shown} is no {KINDS[kind].singular}: it has no {' and no '.join(missing)}")
+        like = ": make it a RowMemory that fills in insert or insert_task, and filled" if kind == "memories" else ""
+        raise ExpressionError(f"{shown} is no {KINDS[kind].singular}: it has no {' and no '.join(missing)}{like}")
     return value
 
 
+_FIELDS = {"RowMemory": "memories"}
 _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: Any) -> None:
     """Plain annotations are held to, so that `size="many"` is a sentence and not a traceback; each of varied values is."""
-    expected = _PLAIN.get(getattr(field.annotation, "__name__", str(field.annotation))) if field else None
+    kind = _FIELDS.get(_declared(field), "") if field else ""
+    if kind and not set(KINDS[kind].verbs) <= set(dir(value)):
+        singular, known = KINDS[kind].singular, ", ".join(f"{each}()" for each in sorted(vocabulary(kind)))
+        raise ExpressionError(f"{shown}({name}={value!r}): {name} must be a {singular}: there are {known}")
+    expected = _PLAIN.get(_declared(field)) if field else None
     if expected is None or field is None or field.kind is field.VAR_POSITIONAL:
         return
     for plain in value.values if isinstance(value, Varied) else (value,):

@@ -103,6 +103,10 @@ class Asked:
     device: str = "cpu"
     data_root: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise FeatureError(f"--seed {self.seed}: a seed is at least 0 and below 2**63")
+
 
 class Trunk(NamedTuple):
     """A network that gives features: rows [B, ...] to [B, F]; its tensors; the hash of its code; what it learned from."""

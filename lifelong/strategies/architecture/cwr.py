@@ -33,6 +33,12 @@ class CWRStar(Strategy):
     acts_at_once = True
     requires = Requirements(settings=("class",), task_ends=True, classes=True)
 
+    def notes_beside(self, other: Strategy) -> list[str]:
+        """Of what holds weights that do not move."""
+        name = type(self).__name__
+        line = f"{name} fixes all but the head after the first task and begins each head anew, so {type(other).__name__} has little or nothing left to hold"
+        return [line] if other.anchors else []
+
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The head begins at 0; kept weights [C, F + 1], rows N [C] and tasks done, 0 as yet."""
         rows = rows_of(problem, params)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lifelong.core.batch import Params
 from lifelong.core.problem import Problem
+from lifelong.core.strategy import Strategy
 from lifelong.models.base import Hook, Net
 
 
@@ -34,3 +35,11 @@ def gated_by(gates: Net) -> Hook:
         return leaving * gates[name].view(*gates[name].shape, *[1] * (leaving.ndim - 2))
 
     return at
+
+
+def ungated(gates: Strategy, other: Strategy) -> list[str]:
+    """What is to be expected of a part that runs the network by itself, and so without the gates of another."""
+    if not other.runs_network:
+        return []
+    words = f"{type(other).__name__} runs the network by itself, without the gates of {type(gates).__name__}"
+    return [f"{words}; of one with gates of its own, Conditioned(MLP(400, 400), by='gates'), it sees them"]

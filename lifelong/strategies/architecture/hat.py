@@ -12,7 +12,7 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params, St
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
 from lifelong.models.base import Net
-from lifelong.strategies.architecture.gates import gated_by, hidden_layers
+from lifelong.strategies.architecture.gates import gated_by, hidden_layers, ungated
 from lifelong.strategies.architecture.head_rows import of_classes
 
 STEEPEST, WIDEST = 50.0, 6.0  # the authors' bounds of s e under the cosh, and of e
@@ -66,6 +66,10 @@ class HAT(Strategy):
     def rise(self, progress: Tensor) -> Tensor:
         """s."""
         return 1 / self.steepness + (self.steepness - 1 / self.steepness) * progress
+
+    def notes_beside(self, other: Strategy) -> list[str]:
+        """Of what runs the network without its gates."""
+        return ungated(self, other)
 
     def objective(self, problem: Problem, params: Params, memory: Memory, batch: Batch) -> tuple[Tensor, Outputs]:
         """The plain loss, through the gates of each row's task."""

@@ -37,7 +37,7 @@ class PackNet(Strategy):
     witness = "a plain float64 loop: tests/reference/test_methods_b.py"
     previous_params = True
     acts_at_once = True
-    requires = Requirements(settings=("task",), task_ends=True, task_id=True)
+    requires = Requirements(settings=("task",), task_ends=True, task_id=True, all_move=True)
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.share <= 1, "share of a task lies in 0 ... 1")

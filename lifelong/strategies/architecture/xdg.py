@@ -11,7 +11,7 @@ from lifelong.core.batch import Batch, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
 from lifelong.models.base import Hook
-from lifelong.strategies.architecture.gates import gated_by, hidden_layers
+from lifelong.strategies.architecture.gates import gated_by, hidden_layers, ungated
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class XdG(Strategy):
         for name, units in hidden_layers(problem, params).items():
             ranks[name] = torch.rand(problem.tasks, units, generator=generator).argsort(1).to(problem.device)
         return params, ranks
+
+    def notes_beside(self, other: Strategy) -> list[str]:
+        """Of what runs the network without its gates."""
+        return ungated(self, other)
 
     def gates(self, problem: Problem, memory: Memory, task: Tensor) -> Hook:
         """The gates of each row's task."""

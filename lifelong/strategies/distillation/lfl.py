@@ -36,6 +36,7 @@ class LFL(Strategy):
     requires = Requirements(task_ends=True)
     keeps = "the last network"
     passes = (2.0, 1.0)
+    runs_network = True
     witness = "a plain float64 loop: tests/reference/witnesses/test_lfl.py"
     previous_params = True
 

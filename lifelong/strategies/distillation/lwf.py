@@ -41,6 +41,7 @@ class LwF(Strategy):
     off = {"strength": 0.0}
     keeps = "the last network"
     passes = (2.0, 1.0)
+    runs_network = True
     witness = "a plain float64 loop in each setting: tests/reference/witnesses/test_lwf.py"
     requires = Requirements(task_ends=True, classes=True)
 

@@ -47,7 +47,7 @@ class ShrinkAndPerturb(Strategy):
     @property
     def requires(self) -> Requirements:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """The end of a task, where it acts then."""
-        return Requirements(task_ends=self.every == "task", instead='every="step" does without')
+        return Requirements(task_ends=self.every == "task", all_move=True, instead='every="step" does without')
 
     def draws(self, problem: Problem) -> Shapes:
         """A number for each weight, where it acts at each step."""

@@ -45,6 +45,7 @@ class AGEM(ClassRehearsal):
     epsilon: float = 0.0
     memory: RowMemory = field(default_factory=PerClass)
     keeps: ClassVar[str] = "rows of each class"
+    runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/test_methods_a.py"
     passes = (2.0, 2.0)
     off = {"per_class": 0}

@@ -38,6 +38,7 @@ class GPM(Strategy):
     rows: int = 300
     of: str = "movement"
     keeps = "for each layer a matrix, inputs x inputs"
+    runs_network = True
     witness = "a plain float64 loop with NumPy's singular vectors: tests/reference/witnesses/test_gpm.py"
     requires = Requirements(task_ends=True, hooks=True)
 

@@ -40,6 +40,7 @@ class OGD(Strategy):
     per_task: int = 40
     of: str = "movement"
     keeps = "40 directions of the network's size for each past task"
+    runs_network = True
     witness = "a plain float64 loop: tests/reference/witnesses/test_ogd.py"
     off = {"per_task": 0}
     requires = Requirements(task_ends=True, classes=True)

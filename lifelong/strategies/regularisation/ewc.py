@@ -41,6 +41,8 @@ class EWC(Strategy):
     fisher: str = "exact"
     normalised: bool = False
     off = {"strength": 0.0}
+    anchors = True
+    runs_network = True
     keeps = "Fisher and centre: two copies of the weights"
     witness = "a plain float64 loop of each named form: tests/reference/witnesses/test_ewc_peers.py"
 

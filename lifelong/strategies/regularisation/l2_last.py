@@ -29,6 +29,7 @@ class L2Last(Strategy):
 
     strength: float = 0.1
     off = {"strength": 0.0}
+    anchors = True
     requires = Requirements(task_ends=True)
     keeps = "the last weights"
     witness = "a plain float64 loop: tests/reference/witnesses/test_l2_last.py"

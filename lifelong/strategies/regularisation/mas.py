@@ -33,6 +33,8 @@ class MAS(Strategy):
     keeps = "importance, centre"
     witness = "a plain float64 loop: tests/reference/test_methods_b.py"
     off = {"strength": 0.0}
+    anchors = True
+    runs_network = True
     requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ class RWalk(Strategy):
     interval: int = 10
     damping: float = 0.001
     off = {"strength": 0.0}
+    anchors = True
     previous_params = True
     requires = Requirements(task_ends=True)
     keeps = "seven copies of the weights"

@@ -28,6 +28,7 @@ class SI(Strategy):
     witness = "a plain float64 loop: tests/reference/test_closed_forms.py"
     previous_params = True
     off = {"strength": 0.0}
+    anchors = True
     requires = Requirements(task_ends=True)
 
     def __post_init__(self) -> None:

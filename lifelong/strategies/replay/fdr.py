@@ -41,6 +41,7 @@ class FDR(ClassRehearsal):
     replacement: bool = False
     memory: RowMemory = field(default_factory=PerClass)
     keeps: ClassVar[str] = "rows of each class and the answers to each"
+    runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_fdr.py"
     passes = (2.0, 2.0)
     off = {"per_class": 0}

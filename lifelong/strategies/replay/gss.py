@@ -45,6 +45,7 @@ class GSS(_Replay):
     replacement: bool = True
     weighting: str | float = "equal"
     keeps: ClassVar[str] = "rows, and a score of each"
+    runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_gss.py"
     # in batches of 10, as the authors': the stream's rows and the replayed ones, and a gradient for each row and the n
     passes = (4.0, 4.0)

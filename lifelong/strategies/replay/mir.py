@@ -42,6 +42,7 @@ class MIR(Rehearsal):
     rows: int = 0
     memory: RowMemory = field(default_factory=Reservoir)
     keeps: ClassVar[str] = "rows"
+    runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_mir.py"
     # in batches of 10, as the authors': the stream's rows, 50 candidates twice, the replayed rows
     passes = (12.0, 2.0)

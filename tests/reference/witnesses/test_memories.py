@@ -8,6 +8,7 @@ from itertools import chain
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from lifelong.core.learner import Learner
 from lifelong.core.loop import run
@@ -134,3 +135,26 @@ def test_any_strategy_with_any_policy(strategy, policy):
     """Rows of several tasks are kept, whatever the policy."""
     memory = beside(parse(strategy.format(f"memory={policy}()"), "strategies"), stream_of()).memory[0]
     assert len(set(memory["task"].tolist())) > 1
+
+
+def test_herding_keeps_the_first_of_both_tasks_before_the_second_of_either():
+    """A class comes back with the very same rows, so that every rank is there twice: the earlier task's stays before."""
+    policy = Herding()
+    run = beside(Replay(6, memory=policy), one_pass("class"))
+    label = run.problem.index["label"]
+    index = {
+        **run.problem.index,
+        "label": label[:1].expand_as(label),
+    }  # the second task asks for the first one's classes
+    problem, params = replace(run.problem, index=index), {"net": run.net}
+    finished = tree_map(lambda leaf: leaf[SEED], run.session.sampler.finished(0))
+    state = policy.init(problem, 3 * problem.classes)
+    for number in (0, 1):
+        task = finished._replace(number=torch.full_like(finished.number, number))
+        state = policy.insert_task(problem, params, state, task, {})
+    for c in finished.classes.nonzero()[:, 0].tolist():
+        places = slice(3 * c, 3 * c + 3)
+        order = state["ticket"][places].argsort()
+        assert state["task"][places][order].tolist() == [0, 1, 0]
+        first, again, second = state["row"][places][order].tolist()
+        assert first == again != second
