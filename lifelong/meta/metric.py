@@ -21,8 +21,8 @@ from scenarios.episodes import Episode, Support
 class MetricLearner(MetaLearner):
     """A learner that answers by features alone, so that tests may have other ways and shots than its episodes.
 
-    One that learns from another loss than its answers' says it as `task_loss`. A row of the support that weighs w counts
-    as w rows of its kind.
+    One that learns from another loss than its answers' says it as `task_loss`. A row of the support that weighs nothing
+    is as if it were not there.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class RelationNet(LearnedComparison):
     perceptron on flat features, two hidden layers of U units. In the paper features are maps, summed over the shots, and g
     begins with two convolutions on the two maps laid over one another.
     """
+
+    least: ClassVar[dict[str, int]] = {**LearnedComparison.least, "units": 1}
 
     units: int = 128
 

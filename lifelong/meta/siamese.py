@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Siamese(LearnedComparison):
     class is the mean of its logits with the class's support; the paper, of one shot, takes the best pair's class. In the
     paper images are distorted, weights decay, and every layer has rates of its own.
     """
+
+    least: ClassVar[dict[str, int]] = {**LearnedComparison.least, "units": 1}
 
     way: int = 20
     tasks: int = 1
