@@ -22,9 +22,9 @@ class MatchingNet(LearnedComparison):
     """Attention over the support: p(y = c | q) = sum of a(q, x_i) over the rows of class c, a = softmax over i of s(q, x_i).
 
     s = sharpness x cosine of f(q) and g(x_i), or - sharpness x |f(q) - g(x_i)|^2. distance: "cosine" as in the paper, or
-    "euclidean", which with one shot answers as ProtoNet. sharpness: 1 in the paper, where cosines in [-1, 1] leave five
-    classes a probability of 0.65 at most, and learning is slow. full_context: f and g see the whole support, see
-    `lifelong.meta.context`; then its order matters. steps: of the attention that f takes, K in the paper. Scores are log p.
+    "euclidean", which with one shot answers as ProtoNet. sharpness: 1 in the paper, where of five classes none is ever
+    given more than 0.65. full_context: f and g see the whole support, see `lifelong.meta.context`; then its order
+    matters. steps: of the attention that f takes, K in the paper. Scores are log p; their cross-entropy is minimised.
     """
 
     distance: str = "cosine"

@@ -137,9 +137,9 @@ def mixture_clusters(p, shown, labels, way, concentration):
             centres.append((shown[i], labels[i]))
     share = {}
     for i, x in enumerate(shown):
-        own = [k for k, (_, label) in enumerate(centres) if label == labels[i]]
-        density = [torch.exp(-((x - centres[k][0]) ** 2).sum() / (2 * variance)) for k in own]
-        share |= {(i, k): d / sum(density) for k, d in zip(own, density, strict=True)}
+        open_to = [k for k, (_, label) in enumerate(centres) if label == labels[i]]
+        density = [torch.exp(-((x - centres[k][0]) ** 2).sum() / (2 * variance)) for k in open_to]
+        share |= {(i, k): d / sum(density) for k, d in zip(open_to, density, strict=True)}
     moved = []
     for k, (_, label) in enumerate(centres):
         rows = of_class(labels, label)
