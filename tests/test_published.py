@@ -460,6 +460,18 @@ def test_the_interval_over_episodes_is_that_of_the_cells():
     assert "interval" not in few_shot.page_lines([])[4]
 
 
+def test_a_few_shot_row_is_named_and_tested_by_its_way_and_shot():
+    tested = "omniglot-background, tested on 600 episodes of {}, 15 queries of omniglot"
+    old, new = few_shot.OURS[0], few_shot.FewShotRow("x", "ProtoNet()", 0.0, "", "", way=20, shot=5)
+    assert (old.name, old.protocol) == ("omniglot-5-way-1-shot-protonet", tested.format("5 ways, 1 shot"))
+    assert (new.name, new.protocol) == ("omniglot-20-way-5-shot-x", tested.format("20 ways, 5 shots"))
+    page, kept = few_shot.page_lines([]), [row for row in few_shot.ROWS if not row.on_request]
+    headings = [place for place, line in enumerate(page) if line.startswith("### ")]
+    assert [page[place] for place in headings] == ["### 5-way 1-shot", "### 5-way 5-shot", "### 20-way 1-shot"]
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in page[headings[0] :] if line.startswith("| ")]
+    assert [name for name in shown if name != "method"] == [row.method for row in kept]
+
+
 def test_a_damaged_record_and_an_unknown_row_are_refused(run):
     _, again, record = run
     with pytest.raises(ConfigurationError, match="fake-a"):

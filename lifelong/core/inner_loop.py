@@ -125,13 +125,22 @@ class OnFeatures:
         return self.model.head_rows(net)
 
 
+def memberships(labels: Tensor, way: int, dtype: torch.dtype, weight: Any = ()) -> Tensor:
+    """How much each row counts in each class [R, N]: its weight in its own, 0 in others; labels int64 [R], weight [R] or nothing."""
+    member = (labels[:, None] == torch.arange(way, device=labels.device)).to(dtype)
+    return member * weight.to(dtype)[:, None] if isinstance(weight, Tensor) else member
+
+
+def class_means(features: Tensor, labels: Tensor, way: int, weight: Any = ()) -> Tensor:
+    """Weighted mean of each class's features [N, F]: features [R, F], labels int64 [R], weight [R] or nothing."""
+    member = memberships(labels, way, features.dtype, weight)
+    return (member.T @ features) / member.sum(0)[:, None]
+
+
 def nearest_means(support: Tensor, labels: Tensor, query: Tensor, way: int, weight: Any = ()) -> Tensor:
     """Minus the squared distance of query features [Q, F] to the mean of each class's support features: [Q, N].
 
     weight: how much each support row counts in its class's mean [R]; nothing for equal weights.
     """
-    member = (labels[:, None] == torch.arange(way, device=labels.device)).to(support.dtype)  # [N K, N]
-    if isinstance(weight, Tensor):
-        member = member * weight.to(support.dtype)[:, None]
-    means = (member.T @ support) / member.sum(0)[:, None]
+    means = class_means(support, labels, way, weight)
     return -(query[:, None] - means[None]).square().sum(2)

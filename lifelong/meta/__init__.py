@@ -13,14 +13,19 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.initialisation import Random as Random
     from lifelong.meta.distribution import TaskDistribution as TaskDistribution
     from lifelong.meta.episodic import MetaLearner as MetaLearner
+    from lifelong.meta.graph import GraphNet as GraphNet
+    from lifelong.meta.infinite_mixture import InfiniteMixturePrototypes as InfiniteMixturePrototypes
     from lifelong.meta.initialisation_learner import InitialisationLearner as InitialisationLearner
     from lifelong.meta.learned import load_learned as load_learned
     from lifelong.meta.maml import MAML as MAML
+    from lifelong.meta.matching import MatchingNet as MatchingNet
     from lifelong.meta.oml import OML as OML
     from lifelong.meta.pretraining import pretrain as pretrain
     from lifelong.meta.protonet import ProtoNet as ProtoNet
     from lifelong.meta.r2d2 import R2D2 as R2D2
+    from lifelong.meta.relation import RelationNet as RelationNet
     from lifelong.meta.reptile import Reptile as Reptile
+    from lifelong.meta.siamese import Siamese as Siamese
     from lifelong.meta.supervised import MultiTask as MultiTask
     from lifelong.meta.supervised import Pretrained as Pretrained
 else:

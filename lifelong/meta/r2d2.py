@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lifelong.core.problem import scaled
+from lifelong.core.inner_loop import memberships
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation_learner import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta
+from lifelong.meta.metric import MetricLearner, embedded
 from scenarios.episodes import Support
 
 
 @dataclass(frozen=True)
-class R2D2(MetaLearner):
+class R2D2(MetricLearner):
     """Features on which ridge regression to the classes answers: scores are scale x f(x) W + shift.
 
     W = argmin |X W - Y|^2 + strength |W|^2 = X' (X X' + strength)^{-1} Y, X [R, F] the support's features and Y [R, N] its
     labels as unit vectors. The loss is the queries' cross-entropy; strength, scale and shift are learned with the trunk,
     from 1, 1 and 0 on. The network's own head is never used.
     """
-
-    kinds: ClassVar[tuple[str, ...]] = ("classes",)
-    least: ClassVar[dict[str, int]] = {**MetaLearner.least, "shot": 1}
-
-    query: int = 5
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """The network, and the three numbers of the ridge head, each 0-d."""
@@ -39,17 +34,10 @@ class R2D2(MetaLearner):
         self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
     ) -> Tensor:
         """Scores [Q, N]; support and queries pass through the network together."""
-        rows = scaled(torch.cat([support.x, query]), distribution.dtype)
-        features, shown = distribution.problem(way).features(params_of(meta), rows), len(support.y)
-        targets = torch.eye(way, dtype=features.dtype, device=features.device)[support.y]
-        ridge = meta["ridge"]
-        head = ridge_head(features[:shown], targets, ridge["log_strength"].exp(), support.weight)
-        return ridge["scale"] * (features[shown:] @ head) + ridge["shift"]
-
-    @property
-    def tests_shot(self) -> int:
-        """As in training."""
-        return self.shot
+        shown, asked = embedded(distribution, meta, support, query, way)
+        targets, ridge = memberships(support.y, way, shown.dtype), meta["ridge"]
+        head = ridge_head(shown, targets, ridge["log_strength"].exp(), support.weight)
+        return ridge["scale"] * (asked @ head) + ridge["shift"]
 
     @property
     def answered_by(self) -> str:

@@ -13,7 +13,9 @@ from lifelong.contracts.initialisations import INITIALISATION_CHECKS, SOURCE_CHE
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session
 from lifelong.meta.episodic import MetaLearner
+from lifelong.meta.infinite_mixture import InfiniteMixturePrototypes
 from lifelong.meta.maml import MAML
+from lifelong.meta.matching import MatchingNet
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
 from lifelong.meta.task_episodes import TaskEpisodes
@@ -31,6 +33,9 @@ SUBJECTS = [
     MAML(learn_rates=True, adapts="layer0*", steps=2, test_steps=3, chunk=1),
     MAML(adapts="head", steps=2),
     Reptile(batch=3, steps=2),
+    MatchingNet(distance="euclidean"),
+    MatchingNet(full_context=True, steps=2),
+    InfiniteMixturePrototypes(concentration=1e9),
 ]
 
 

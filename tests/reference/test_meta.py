@@ -16,8 +16,11 @@ from lifelong.meta import pretraining
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.files import Checkpoints
+from lifelong.meta.graph import GraphNet
+from lifelong.meta.infinite_mixture import InfiniteMixturePrototypes
 from lifelong.meta.learned import distribution_of_source
 from lifelong.meta.maml import MAML
+from lifelong.meta.matching import MatchingNet
 from lifelong.meta.oml import OML
 from lifelong.meta.online_head import online_head
 from lifelong.meta.pretraining import begin, events, pretrain, recorded
@@ -467,6 +470,10 @@ VARIABLE = TaskDistribution(MLP(7), VariableShot(class_pool(TABLE)), VariableSho
         ProtoNet(way=3, shot=3, query=4, tasks=3),
         R2D2(way=3, shot=3, query=4, tasks=3),
         MAML(way=3, shot=3, query=4, tasks=3, steps=2),
+        MatchingNet(way=3, shot=3, query=4, tasks=3),
+        MatchingNet(way=3, shot=3, query=4, tasks=3, full_context=True),
+        InfiniteMixturePrototypes(way=3, shot=3, query=4, tasks=3, concentration=1.0),
+        GraphNet(way=3, shot=3, query=4, tasks=3),
     ],
     ids=lambda method: type(method).__name__,
 )
