@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.meta.lstm_optimiser import LSTMOptimiser as LSTMOptimiser
     from lifelong.meta.maml import MAML as MAML
     from lifelong.meta.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+    from lifelong.meta.metaoptnet import MetaOptNetRidge as MetaOptNetRidge
     from lifelong.meta.oml import OML as OML
     from lifelong.meta.pretraining import pretrain as pretrain
     from lifelong.meta.protonet import ProtoNet as ProtoNet
