@@ -6,8 +6,7 @@ Each is written from its paper. What is learned is a dictionary of dictionaries 
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -161,14 +160,12 @@ def sigmoid(x):
 
 
 def size_and_sign(x):
-    """A number as two, number by number."""
-    pairs = []
-    for value in x.flatten().tolist():
-        if abs(value) >= math.exp(-10):
-            pairs.append([math.log(abs(value)) / 10, math.copysign(1, value)])
-        else:
-            pairs.append([-1.0, math.exp(10) * value])
-    return torch.tensor(pairs, dtype=x.dtype)
+    """A number as two: (log |x| / 10, sign) of a large one, (-1, e^10 x) of one below e^-10."""
+    value = x.flatten().numpy()
+    large = np.abs(value) >= np.exp(-10)
+    pairs = np.stack([np.full_like(value, -1.0), np.exp(10) * value], 1)
+    pairs[large] = np.stack([np.log(np.abs(value[large])) / 10, np.sign(value[large])], 1)
+    return torch.from_numpy(pairs)
 
 
 def learned_optimiser(meta, task, about):

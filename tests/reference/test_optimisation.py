@@ -23,6 +23,7 @@ from lifelong.meta.metaoptnet import MetaOptNetRidge
 from lifelong.meta.pretraining import pretrain, recorded
 from lifelong.meta.r2d2 import R2D2
 from lifelong.meta.testing import scored
+from lifelong.models.base import apply_linear
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.per_step import PerStepSGD
@@ -64,10 +65,9 @@ def gaps(ours, theirs):
     }
 
 
-def compared(row, method, meta=None, about=None):
-    """The largest gap of the meta-gradient, and of the answers, to the plain loop's."""
-    tasks, exact = characters(), parse(row.stage, "initialisations")
-    exact = about or replace(exact, tasks=2)
+def compared(row, method, meta=None):
+    """The largest gap of the meta-gradient, and of the answers, to the plain loop's of the row as it stands."""
+    tasks, exact = characters(), replace(parse(row.stage, "initialisations"), tasks=2)
     method = replace(method, tasks=2)
     given, drawn = begun(exact, tasks)
     progress = HALF / 10  # amid the annealing of MAML++'s weights
@@ -75,13 +75,14 @@ def compared(row, method, meta=None, about=None):
     x, query = (part.to(DOUBLE)[:, :, None] for part in (drawn.support_x, drawn.query_x))
     plain_tasks = list(zip(x, drawn.support_y, query, drawn.query_y, strict=True))
     theirs = plain.meta_gradient(row.method, given, plain_tasks, exact, float(progress))
-    assert all(value.any() for tree in theirs.values() for value in tree.values())
+    unused = ("head.weight", "head.bias") if row.method == "metaoptnet-ridge" else ()
+    assert all(value.any() for tree in theirs.values() for name, value in tree.items() if name not in unused)
     asked = tasks.train.draw(1, 5, 1, 3, generator("test")).task(0)
     x, query = asked.support_x.to(DOUBLE), asked.query_x.to(DOUBLE)
     expected = plain.answers(row.method, given, (x[:, None], asked.support_y, query[:, None], asked.query_y), exact)
     with torch.no_grad():
         ours = method.predict(tasks, meta(given) if meta else given, Support(x, asked.support_y), query, 5)
-    return max(gaps(gradient, theirs).values()), float((ours - expected).abs().max() / expected.abs().max())
+    return max(gaps(gradient, theirs).values()), float(((ours - expected).abs().max() / expected.abs().max()).detach())
 
 
 @pytest.mark.parametrize("row", OPTIMISATION, ids=lambda row: row.method)
@@ -230,7 +231,7 @@ def test_layers_that_are_told_the_context():
         f"block{i}.norm" for i in range(4)
     }
     assert set(CAVIA(layers="block2.norm").init(images, start)["told"]) == {"block2.norm.scale", "block2.norm.shift"}
-    with pytest.raises(InitialisationError, match="block0.norm"):
+    with pytest.raises(InitialisationError, match="block0"):
         CAVIA(layers="layer0").init(images, start)
     with pytest.raises(InitialisationError, match="film"):
         CAVIA(by="addition")
@@ -258,7 +259,7 @@ def linear_tasks():
 def test_on_quadratics_the_implicit_gradient_is_exact():
     """q = (H + strength)^{-1} (H q* + strength p), so the meta-gradient is strength (H + strength)^{-1} grad."""
     tasks = linear_tasks()
-    method = IMAML(shot=5, query=4, tasks=2, steps=3000, rate=0.05, strength=2.0, solver_steps=2)
+    method = IMAML(shot=5, query=4, tasks=2, steps=120, rate=0.025, strength=20.0, solver_steps=2)
     meta, drawn = begun(method, tasks)
     _, gradient = method.gradient(tasks, meta, drawn, HALF)
     start, total = torch.cat([meta["net"]["head.weight"].flatten(), meta["net"]["head.bias"]]), 0.0
@@ -266,29 +267,39 @@ def test_on_quadratics_the_implicit_gradient_is_exact():
         task = drawn.task(i)
         rows, asked = (torch.cat([x, torch.ones_like(x)], 1).to(DOUBLE) for x in (task.support_x, task.query_x))
         hessian = 2 * rows.T @ rows / len(rows)
-        matrix = hessian + 2.0 * torch.eye(2, dtype=DOUBLE)
-        solution = torch.linalg.solve(matrix, 2 * rows.T @ task.support_y[:, 0].to(DOUBLE) / len(rows) + 2.0 * start)
+        matrix = hessian + 20.0 * torch.eye(2, dtype=DOUBLE)
+        solution = torch.linalg.solve(matrix, 2 * rows.T @ task.support_y[:, 0].to(DOUBLE) / len(rows) + 20.0 * start)
         slope = 2 * asked.T @ (asked @ solution - task.query_y[:, 0].to(DOUBLE)) / len(asked)
-        total = total + 2.0 * torch.linalg.solve(matrix, slope) / 2
+        total = total + 20.0 * torch.linalg.solve(matrix, slope) / 2
     ours = torch.cat([gradient["net"]["head.weight"].flatten(), gradient["net"]["head.bias"]])
     torch.testing.assert_close(ours, total, rtol=1e-9, atol=1e-12)
-    _, other = replace(method, strength=2.002).gradient(tasks, meta, drawn, HALF)
+    _, other = replace(method, strength=20.02).gradient(tasks, meta, drawn, HALF)
     assert not torch.allclose(other["net"]["head.weight"], gradient["net"]["head.weight"], rtol=1e-5)
+
+
+class Smooth(MLP):
+    """A perceptron of hyperbolic tangents: at a corner of rectified units a solution may rest where there is no slope."""
+
+    def features(self, net, x, at=None):
+        for i in range(len(self.widths)):
+            x = apply_linear(net, f"layer{i}", x.flatten(1), at).tanh()
+        return x
 
 
 @pytest.mark.parametrize("adapts", ["all", "head", "trunk"])
 def test_the_implicit_gradient_is_that_of_the_proximal_solution(adapts):
     """By central differences of the loss at where adaptation ends, also by parameters that do not adapt."""
-    method = IMAML(**SMALL, steps=400, rate=0.3, strength=1.0, solver_steps=60, adapts=adapts)
-    meta, drawn = begun(method, TASKS)
-    _, gradient = method.gradient(TASKS, meta, drawn, HALF)
+    tasks = replace(TASKS, model=Smooth(7))
+    method = IMAML(**SMALL, steps=80, rate=0.05, strength=10.0, solver_steps=30, adapts=adapts)
+    meta, drawn = begun(method, tasks)
+    _, gradient = method.gradient(tasks, meta, drawn, HALF)
     random, step = generator("direction"), 1e-5
     for _ in range(2):
         direction = {name: torch.randn(p.shape, dtype=DOUBLE, generator=random) for name, p in meta["net"].items()}
         ends = []
         for sign in (step, -step):
             moved = {name: p + sign * direction[name] for name, p in meta["net"].items()}
-            ends.append(float(method.loss(TASKS, {"net": moved}, drawn, HALF)))
+            ends.append(float(method.loss(tasks, {"net": moved}, drawn, HALF)))
         exact = sum(float((gradient["net"][name] * d).sum()) for name, d in direction.items())
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(exact, rel=1e-6)
 
