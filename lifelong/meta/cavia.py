@@ -30,7 +30,7 @@ class CAVIA(MAML):
     InitialisationError for a network that does not show its layers, or has none of these names.
     """
 
-    least: ClassVar[dict[str, float]] = {**MAML.least, "context": 1}
+    least: ClassVar[dict[str, int]] = {**MAML.least, "context": 1}
 
     context: int = 20
     by: str = "film"

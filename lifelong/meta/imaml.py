@@ -30,7 +30,7 @@ class IMAML(Adapting):
     derivative of the loss where both are taken to their end.
     """
 
-    least: ClassVar[dict[str, float]] = {**Adapting.least, "steps": 1, "solver_steps": 0, "rate": 0}
+    least: ClassVar[dict[str, int]] = {**Adapting.least, "steps": 1, "solver_steps": 0, "rate": 0}
 
     steps: int = 16
     rate: float = 0.4
@@ -80,7 +80,7 @@ class IMAML(Adapting):
         slope, loss = torch.func.grad_and_value(queries)(net)
         if not len(task.support_y):
             return loss, slope
-        _, pull_back = torch.func.vjp(lambda net: self._slopes(distribution, net, task.support, names), net)
+        pull_back = torch.func.vjp(lambda net: self._slopes(distribution, net, task.support, names), net)[1]
 
         def product(direction: Tensor) -> Tensor:  # the Hessian is symmetric: pulling back is pushing forward
             (pulled,) = pull_back(direction)

@@ -37,7 +37,7 @@ class LSTMOptimiser(Adapting):
     the paper; 2 differentiates through them. rate: i at first. hidden: H. All gates see a step's own loss, before it.
     """
 
-    least: ClassVar[dict[str, float]] = {**Adapting.least, "hidden": 1}
+    least: ClassVar[dict[str, int]] = {**Adapting.least, "hidden": 1}
 
     tasks: int = 4
     query: int = 5

@@ -31,7 +31,7 @@ class MAML(Adapting):
     for all; fewer take less memory.
     """
 
-    least: ClassVar[dict[str, float]] = {**Adapting.least, "rate": 0}
+    least: ClassVar[dict[str, int]] = {**Adapting.least, "rate": 0}
 
     rate: float = 0.4
     order: int = 2

@@ -33,7 +33,7 @@ class MAMLPlusPlus(MAML):
     weight of 0.03 / k that its code keeps, and the ensemble of its test.
     """
 
-    least: ClassVar[dict[str, float]] = {**MAML.least, "steps": 1, "multi_step": 0, "first_order": 0}
+    least: ClassVar[dict[str, int]] = {**MAML.least, "steps": 1, "multi_step": 0, "first_order": 0}
 
     steps: int = 5
     rate: float = 0.1

@@ -385,12 +385,23 @@ def test_tasks_together_are_tasks_in_a_loop_and_recorded_to_the_bit(method):
 
 @pytest.mark.parametrize("method", (*METHODS, R2D2(**SMALL)), ids=lambda m: type(m).__name__)
 def test_numbers_are_predicted_too(method):
-    """On sine waves: a fleet of two seeds, the second as it learns alone, and finite answers."""
+    """On sine waves: a fleet of two seeds, the second as it learns alone; finite answers; the gradient by differences."""
     method = replace(method, shot=4, query=3, iterations=2)
     waves = replace(distribution_of_source(method, MLP(6), Sines()), dtype=DOUBLE)
     fleet, alone = (pretrain(method, waves, seeds, episodes=0) for seeds in ((0, 5), (5,)))
     torch.testing.assert_close(tree_map(lambda leaf: leaf[1:], fleet.meta), alone.meta, rtol=1e-9, atol=1e-12)
     assert scored(method, waves, alone.of(0), waves.validation, shot=4, episodes=10).scores.isfinite().all()
+    if not method.differentiates:
+        return
+    meta, drawn = begun(method, waves)
+    _, gradient = method.gradient(waves, meta, drawn, HALF)
+    direction = tree_map(lambda p: torch.randn(p.shape, dtype=DOUBLE, generator=generator("direction")), meta)
+    ends = [
+        method.loss(waves, tree_map(lambda p, d, sign=sign: p + sign * d, meta, direction), drawn, HALF)
+        for sign in (1e-6, -1e-6)
+    ]
+    exact = sum(float((g * d).sum()) for g, d in zip(tree_leaves(gradient), tree_leaves(direction), strict=True))
+    assert float(ends[0] - ends[1]) / 2e-6 == pytest.approx(exact, rel=1e-5)
 
 
 def test_what_cannot_be_honoured_is_said_in_a_line():
