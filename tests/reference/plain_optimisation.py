@@ -1,14 +1,25 @@
 """Methods that adapt by inner steps, by plain PyTorch loops over tasks: nothing of lifelong's learners, networks or optimisers.
 
 Each is written from its paper. What is learned is a dictionary of dictionaries of tensors, as the row's own; a task is
-(support x [R, 1, 28, 28], y, query x, y). `loss` of a method is that of one task, with autograd's graph.
+(support x [R, 1, 28, 28], y, query x, y); about: the row's settings. Run one, with its own sampling, as
+
+    python -m tests.reference.plain_optimisation boil 0 --data-root DIR --record docs/reference.json
 """
 
 from __future__ import annotations
 
+import argparse
+import math
+import random
+import time
+from pathlib import Path
+
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
+
+from tests.reference.plain_few_shot import Characters
 
 BLOCKS = 4
 
@@ -227,7 +238,7 @@ def meta_gradient(method, meta, tasks, about, progress=0.5):
     leaves = {part: {n: v.detach().clone().requires_grad_() for n, v in tree.items()} for part, tree in meta.items()}
     if method == "imaml":
         found = [implicit(leaves, task, about) for task in tasks]
-        return {"net": {name: sum(one[name] for one in found) / len(tasks) for name in leaves["net"]}}
+        return {"net": {name: sum(gradient[name] for gradient in found) / len(tasks) for name in leaves["net"]}}
     loss = sum(LOSSES[method][0](leaves, task, about, progress) for task in tasks) / len(tasks)
     loss.backward()
     return {
@@ -242,3 +253,104 @@ def answers(method, meta, task, about):
         return scores(proximal(meta, task, about), task[2])
     leaves = {part: {n: v.detach().clone().requires_grad_() for n, v in tree.items()} for part, tree in meta.items()}
     return LOSSES[method][1](leaves, task, about).detach()
+
+
+def fresh(method, about, channels=32, ways=5):
+    """What is learned, before the first iteration."""
+    net = {}
+    for i in range(BLOCKS):
+        net[f"block{i}.weight"] = nn.Conv2d(channels if i else 1, channels, 3).weight
+        net[f"block{i}.scale"], net[f"block{i}.shift"] = torch.ones(channels), torch.zeros(channels)
+    head = nn.Linear(4 * channels, ways)
+    net |= {"head.weight": head.weight.T.contiguous(), "head.bias": head.bias}
+    parts = {"net": net}
+    if method in ("meta-sgd", "maml++"):
+        parts["rates"] = {
+            name: torch.full((about.steps,) if method == "maml++" else p.shape, about.rate) for name, p in net.items()
+        }
+    if method == "cavia":
+        names = [f"block{i}.norm.{part}" for i in range(BLOCKS) for part in ("scale", "shift")]
+        parts["told"] = {name: nn.Linear(about.context, channels).weight.T.contiguous() for name in names}
+    if method == "lstm-optimiser":
+        width = about.hidden
+        parts["cell"] = {
+            "recurrent": torch.empty(4 + width, 4 * width).uniform_(-(width**-0.5), width**-0.5),
+            "recurrent_bias": torch.zeros(4 * width),
+            "forget": torch.empty(width + 2).uniform_(-0.01, 0.01),
+            "forget_bias": torch.tensor(5.0),
+            "input": torch.empty(width + 2).uniform_(-0.01, 0.01),
+            "input_bias": torch.tensor(math.log(about.rate / (1 - about.rate))),
+        }
+    if method == "metaoptnet-ridge":
+        parts["ridge"] = {"scale": torch.tensor(1.0)}
+    return {part: {n: v.detach().clone().requires_grad_() for n, v in tree.items()} for part, tree in parts.items()}
+
+
+def train(method, about, characters, seed):
+    """The outer loop: Adam at 0.001, for MAML++ down a cosine, for the learned optimiser with its gradient's norm held."""
+    torch.manual_seed(1000 + seed)
+    chance, meta = random.Random(1000 + seed), fresh(method, about)
+    leaves = [p for tree in meta.values() for p in tree.values()]
+    outer = torch.optim.Adam(leaves, 1e-3)
+    for i in range(about.iterations):
+        tasks = [characters.task(about.way, about.shot, about.query, chance) for _ in range(about.tasks)]
+        gradient = meta_gradient(method, meta, tasks, about, i / about.iterations)
+        for part, tree in meta.items():
+            for name, p in tree.items():
+                p.grad = gradient[part][name]
+        if method == "maml++":
+            outer.param_groups[0]["lr"] = 0.5e-3 * (1 + math.cos(math.pi * i / about.iterations))
+        if method == "lstm-optimiser":
+            nn.utils.clip_grad_norm_(leaves, 0.25)
+        outer.step()
+        if method == "meta-sgd":
+            with torch.no_grad():
+                for rate in meta["rates"].values():
+                    rate.clamp_(min=0)
+    return meta
+
+
+def accuracy(method, meta, about, characters, seed, episodes=600):
+    """Mean over episodes of 5 ways, 1 shot, 15 queries each, and half of its 95 % interval."""
+    chance, right = random.Random(7 + seed), []
+    for _ in range(episodes):
+        task = characters.task(5, 1, 15, chance)
+        found = answers(method, meta, task, about).argmax(1)
+        right.append((found == task[3]).float().mean().item())
+    return np.mean(right), 1.96 * np.std(right) / len(right) ** 0.5
+
+
+def main():
+    """Train, test, append a cell."""
+    from lifelong.notation.expression import parse
+    from lifelong.studies.published.few_shot import OPTIMISATION
+    from lifelong.studies.published.rows import append
+    from scenarios.datasets import load_dataset
+    from scenarios.episodes import split_classes
+    from scenarios.stream import generator
+
+    stages = {row.method: row.stage for row in OPTIMISATION}
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("method", choices=stages)
+    words.add_argument("seed", type=int)
+    words.add_argument("--data-root", required=True)
+    words.add_argument("--record", type=Path, default=Path("docs/reference.json"))
+    chosen = words.parse_args()
+    torch.set_num_threads(1)
+    about = parse(stages[chosen.method], "initialisations")  # its settings, and nothing of its verbs
+    datasets = [load_dataset(name, chosen.data_root) for name in ("omniglot-background", "omniglot")]
+    classes, _ = split_classes(datasets[0], 96, generator("validation classes"))
+    images = [(t.x.numpy(), t.y.numpy()) for t in datasets]
+    began = time.process_time()
+    meta = train(chosen.method, about, Characters(*images[0], classes, 4), chosen.seed)
+    seconds = time.process_time() - began
+    unseen = Characters(*images[1], range(datasets[1].classes), 1)
+    mean, width = accuracy(chosen.method, meta, about, unseen, chosen.seed)
+    cell = {"setting": "omniglot-5-way-1-shot", "method": f"loop {chosen.method}", "seeds": [chosen.seed],
+            "accuracy": [round(float(mean), 6)], "half_width": [round(float(width), 6)], "training seconds": round(seconds, 1)}  # fmt: skip
+    append(chosen.record, cell)
+    print(chosen.method, chosen.seed, f"{mean:.4f} ± {width:.4f} in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

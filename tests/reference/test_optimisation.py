@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -31,6 +32,7 @@ from lifelong.studies.published.few_shot import NET, OPTIMISATION
 from scenarios.episodes import Sines, Support, class_pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
+from tests.reference import plain_few_shot
 from tests.reference import plain_optimisation as plain
 
 DOUBLE = torch.float64
@@ -89,6 +91,26 @@ def compared(row, method, meta=None):
 def test_a_row_learns_and_answers_as_its_plain_loop(row):
     method = parse(row.stage, "initialisations")
     assert max(compared(row, method)) < 1e-9
+
+
+@pytest.mark.parametrize("row", OPTIMISATION, ids=lambda row: row.method)
+def test_a_plain_loop_starts_from_what_the_row_learns(row):
+    """The same tensors of the same sizes, whose spreads are alike; and one of the loops goes round."""
+    method = replace(parse(row.stage, "initialisations"), tasks=1, iterations=1)
+    ours, theirs = method.init(characters(), generator("start")), plain.fresh(row.method, method)
+    assert {part: {n: p.shape for n, p in tree.items()} for part, tree in ours.items()} == {
+        part: {n: p.shape for n, p in tree.items()} for part, tree in theirs.items()
+    }
+    for part, tree in ours.items():
+        for name, p in tree.items():
+            size, other = (float(values.detach().square().mean().sqrt()) for values in (p, theirs[part][name]))
+            assert p.numel() < 100 or size == pytest.approx(other, rel=0.25), name
+    if row.method == "boil":
+        images = np.random.default_rng(0).integers(0, 255, (40, 28, 28), dtype=np.uint8)
+        characters_of_noise = plain_few_shot.Characters(images, np.arange(40) % 8, range(8), 4)
+        learned = plain.train(row.method, method, characters_of_noise, 0)
+        assert 0 <= plain.accuracy(row.method, learned, replace(method, query=1), plain_few_shot.Characters(
+            np.tile(images, (4, 1, 1)), np.arange(160) % 8, range(8), 1), 0, episodes=2)[0] <= 1  # fmt: skip
 
 
 def scaled_part(part):
