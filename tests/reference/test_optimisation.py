@@ -246,6 +246,12 @@ def test_a_concatenated_context_is_rows_that_are_longer():
         torch.testing.assert_close(ours, answers(context, task.query_x).detach(), rtol=1e-12, atol=1e-12)
 
 
+class Closed(MLP):
+    """A network that keeps its layers to itself."""
+
+    shows_layers = False
+
+
 def test_layers_that_are_told_the_context():
     images = characters()
     start = generator("start")
@@ -257,6 +263,8 @@ def test_layers_that_are_told_the_context():
         CAVIA(layers="layer0").init(images, start)
     with pytest.raises(InitialisationError, match="film"):
         CAVIA(by="addition")
+    with pytest.raises(InitialisationError, match="does not show its layers"):
+        CAVIA().init(replace(TASKS, model=Closed(7)), start)
 
 
 def test_a_context_of_zero_is_the_network_itself_and_a_task_moves_nothing_else():
