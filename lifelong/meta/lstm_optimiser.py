@@ -42,7 +42,7 @@ class LSTMOptimiser(Adapting):
     tasks: int = 4
     query: int = 5
     steps: int = 5
-    rate: float = 0.05
+    rate: float = 0.3
     hidden: int = 8
     order: int = 1
     outer: Optimiser = field(default_factory=lambda: Adam(clip=0.25))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from lifelong.meta.initialisation_learner import InitialisationError
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation_learner import InitialisationError, Meta
 from lifelong.meta.r2d2 import R2D2
+from scenarios.episodes import Support
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,16 @@ class MetaOptNetRidge(R2D2):
         if not self.strength > 0:
             raise InitialisationError(f"MetaOptNetRidge(strength={self.strength}): it is above 0")
 
-    def learned_numbers(self, zero: Tensor) -> dict[str, Tensor]:
-        """The scale."""
-        return {"scale": zero + 1}
+    def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
+        """The network, and the scale, 0-d."""
+        meta = super().init(distribution, generator)
+        return {**meta, "ridge": {"scale": meta["ridge"]["scale"]}}
 
-    def numbers(self, ridge: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Strength, scale and shift, 0-d."""
-        scale = ridge["scale"]
-        return scale.new_full((), self.strength), scale, scale.new_zeros(())
+    def query_scores(
+        self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
+    ) -> Tensor:
+        """Scores [Q, N]: R2D2's, with a strength and a shift that are not learned."""
+        scale = meta["ridge"]["scale"]
+        log_strength = scale.new_full((), math.log(self.strength))
+        ridge = {"log_strength": log_strength, "scale": scale, "shift": torch.zeros_like(scale)}
+        return super().query_scores(distribution, {**meta, "ridge": ridge}, support, query, way)

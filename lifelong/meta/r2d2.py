@@ -20,26 +20,20 @@ class R2D2(MetaLearner):
     """Features on which ridge regression to the classes answers: scores are scale x f(x) W + shift.
 
     W = argmin |X W - Y|^2 + strength |W|^2 = X' (X X' + strength)^{-1} Y, X [R, F] the support's features and Y [R, N] its
-    labels as unit vectors, or the numbers to predict. The loss is the queries' cross-entropy, or square error; strength,
-    scale and shift are learned with the trunk, from 1, 1 and 0 on. The network's own head is never used.
+    labels as unit vectors. The loss is the queries' cross-entropy; strength, scale and shift are learned with the trunk,
+    from 1, 1 and 0 on. The network's own head is never used.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("classes",)
     least: ClassVar[dict[str, int]] = {**MetaLearner.least, "shot": 1}
 
     query: int = 5
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
-        """The network, and the numbers of the ridge head that are learned, each 0-d."""
+        """The network, and the three numbers of the ridge head, each 0-d."""
         zero = torch.zeros((), dtype=distribution.dtype, device=distribution.device)
-        return {**super().init(distribution, generator), "ridge": self.learned_numbers(zero)}
-
-    def learned_numbers(self, zero: Tensor) -> dict[str, Tensor]:
-        """Of the ridge head, as they start: log strength, scale and shift."""
-        return {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
-
-    def numbers(self, ridge: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Strength, scale and shift, 0-d."""
-        return ridge["log_strength"].exp(), ridge["scale"], ridge["shift"]
+        ridge = {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
+        return {**super().init(distribution, generator), "ridge": ridge}
 
     def query_scores(
         self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
@@ -47,12 +41,10 @@ class R2D2(MetaLearner):
         """Scores [Q, N]; support and queries pass through the network together."""
         rows = scaled(torch.cat([support.x, query]), distribution.dtype)
         features, shown = distribution.problem(way).features(params_of(meta), rows), len(support.y)
-        targets = support.y.to(features.dtype)
-        if distribution.kind == "classes":
-            targets = torch.eye(way, dtype=features.dtype, device=features.device)[support.y]
-        strength, scale, shift = self.numbers(meta["ridge"])
-        head = ridge_head(features[:shown], targets, strength, support.weight)
-        return scale * (features[shown:] @ head) + shift
+        targets = torch.eye(way, dtype=features.dtype, device=features.device)[support.y]
+        ridge = meta["ridge"]
+        head = ridge_head(features[:shown], targets, ridge["log_strength"].exp(), support.weight)
+        return ridge["scale"] * (features[shown:] @ head) + ridge["shift"]
 
     @property
     def tests_shot(self) -> int:

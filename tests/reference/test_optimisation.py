@@ -22,7 +22,6 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.maml_plus_plus import FirstOrderUntil, MAMLPlusPlus, step_weights
 from lifelong.meta.metaoptnet import MetaOptNetRidge
 from lifelong.meta.pretraining import pretrain, recorded
-from lifelong.meta.r2d2 import R2D2
 from lifelong.meta.testing import scored
 from lifelong.models.base import apply_linear
 from lifelong.models.perceptron import MLP
@@ -413,7 +412,7 @@ def test_tasks_together_are_tasks_in_a_loop_and_recorded_to_the_bit(method):
     assert all(torch.equal(a, b) for a, b in zip(tree_leaves(play(meta, drawn, HALF)), tree_leaves(together), strict=True))  # fmt: skip
 
 
-@pytest.mark.parametrize("method", (*METHODS, R2D2(**SMALL)), ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("method", [m for m in METHODS if "numbers" in m.kinds], **names)
 def test_numbers_are_predicted_too(method):
     """On sine waves: a fleet of two seeds, the second as it learns alone; finite answers; the gradient by differences."""
     method = replace(method, shot=4, query=3, iterations=2)
