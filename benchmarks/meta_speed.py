@@ -1,7 +1,8 @@
-"""Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher and TorchOpt.
+"""Speed of meta-learning as ratios, measured in one run, interleaved, median of five: against higher, TorchOpt, MAML.
 
-All compute the second-order gradient of the same network and tasks; a first call checks that they agree.
-Prints its sections, and puts them into docs/speed.json and docs/speed.md.
+Against higher and TorchOpt all compute the second-order gradient of the same network and tasks; a first call checks that
+they agree. Against MAML stand all episodic methods that are found. Prints its sections, and puts them into
+docs/speed.json and docs/speed.md; --only names a section by its first letters.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +21,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.pretraining import recorded
+from lifelong.models.base import Model
 from lifelong.models.convolutional import Conv4
+from lifelong.notation.expression import vocabulary
 from scenarios.datasets import load_dataset
 from scenarios.episodes import ClassPool, class_pool
 from scenarios.stream import generator
 
 TASKS, RATE = 16, 0.4
 PROGRESS = torch.zeros(())  # of the outer loop
+NET = Conv4(32, norm="batch", halving="stride")
 NOTES = {
     "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; ours recorded once and played back, as pre-training does; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
     "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images; called as they are, and both recorded and played back.",
+    "methods beside MAML": "One meta-gradient of every method that learns from episodes alone, as it stands without settings but on the same episodes, 4 tasks of 5 ways, 1 shot and 1 query a class, over MAML's: Conv4 of 32 channels with stride and batch statistics; recorded once and played back, draws left out.",
 }
 
 
@@ -160,19 +167,46 @@ def parts(images: ClassPool) -> dict[str, float]:
     return ratios
 
 
+SAME = {"tasks": 4, "way": 5, "shot": 1, "query": 1}  # episodes of every method
+
+
+def episodic_methods() -> dict[str, MetaLearner]:
+    """Every method that learns from episodes of classes alone, by name, with the same episodes."""
+    found = {name: make() for name, make in vocabulary("initialisations").items()}
+    return {
+        name: replace(method, **SAME)
+        for name, method in sorted(found.items())
+        if isinstance(method, MetaLearner) and "classes" in method.kinds
+    }
+
+
+def beside_maml(images: ClassPool, model: Model = NET, repeats: int = 3) -> dict[str, float]:
+    """Seconds of each method's meta-gradient over those of MAML's, whose milliseconds come first."""
+    study, work = TaskDistribution(model, images, images), {}
+    for name, method in episodic_methods().items():
+        meta, drawn = method.init(study, generator(0)), method.draw(study, generator(1))
+        work[name] = partial(recorded(partial(method.gradient, study)), meta, drawn, PROGRESS)
+    seconds = interleaved(work, repeats)
+    maml = seconds["MAML"]
+    return {"MAML, ms": 1e3 * maml, **{name: value / maml for name, value in seconds.items() if name != "MAML"}}
+
+
 def main() -> None:
     """Measure and write."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--data-root", default=os.environ.get("LIFELONG_DATA"))
     words.add_argument("--output", type=Path, default=Path("docs/speed.json"))
+    words.add_argument("--only", default="", help="the beginning of a section's title")
     chosen = words.parse_args()
     torch.set_num_threads(1)
     images = class_pool(load_dataset("omniglot-background", chosen.data_root), rotations=True)
     for title, measure in {
         "second-order MAML against peers": against_peers,
         "parts of a meta-iteration": parts,
+        "methods beside MAML": beside_maml,
     }.items():
-        record(title, NOTES[title], measure(images), chosen.output)
+        if title.startswith(chosen.only):
+            record(title, NOTES[title], measure(images), chosen.output)
 
 
 if __name__ == "__main__":

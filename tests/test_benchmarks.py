@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lifelong.models.perceptron import MLP
+from scenarios.episodes import class_pool
+from scenarios.synthetic import blobs
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -130,3 +134,15 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
     assert "- `OGD`: a gradient for each kept row" in text and "- `HAT`: not explained yet" in text
     assert "- `EWC`" not in text + growing and "- `FeCAM`" not in text
     assert "- `OGD`: a gradient" in growing and "- `HAT`" not in growing
+
+
+def test_every_episodic_method_is_timed_beside_maml(benchmark, monkeypatch):
+    """Those that are found, a user's too; each as a share of MAML's own time."""
+    meta_speed = benchmark("meta_speed")
+    dataset = blobs(12, 6, 30)
+    found = meta_speed.episodic_methods()
+    assert {"MAML", "ProtoNet", "Reptile", "R2D2", "CAVIA"} <= set(found) and "OML" not in found
+    few = {name: found[name] for name in ("MAML", "ProtoNet")}
+    monkeypatch.setattr(meta_speed, "episodic_methods", lambda: few)
+    figures = meta_speed.beside_maml(class_pool(dataset), MLP(4), repeats=1)
+    assert list(figures) == ["MAML, ms", "ProtoNet"] and all(value > 0 for value in figures.values())

@@ -11,14 +11,19 @@ from scenarios.public import offered
 if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which line is missing
     from lifelong.core.initialisation import Initialisation as Initialisation
     from lifelong.core.initialisation import Random as Random
+    from lifelong.meta.cavia import CAVIA as CAVIA
     from lifelong.meta.distribution import TaskDistribution as TaskDistribution
     from lifelong.meta.episodic import MetaLearner as MetaLearner
     from lifelong.meta.graph import GraphNet as GraphNet
+    from lifelong.meta.imaml import IMAML as IMAML
     from lifelong.meta.infinite_mixture import InfiniteMixturePrototypes as InfiniteMixturePrototypes
     from lifelong.meta.initialisation_learner import InitialisationLearner as InitialisationLearner
     from lifelong.meta.learned import load_learned as load_learned
+    from lifelong.meta.lstm_optimiser import LSTMOptimiser as LSTMOptimiser
     from lifelong.meta.maml import MAML as MAML
+    from lifelong.meta.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
     from lifelong.meta.matching import MatchingNet as MatchingNet
+    from lifelong.meta.metaoptnet import MetaOptNetRidge as MetaOptNetRidge
     from lifelong.meta.oml import OML as OML
     from lifelong.meta.pretraining import pretrain as pretrain
     from lifelong.meta.protonet import ProtoNet as ProtoNet

@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from lifelong.contracts.initialisations import INITIALISATION_CHECKS, SOURCE_CHECKS, check_initialisation, check_source
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session
+from lifelong.meta.cavia import CAVIA
 from lifelong.meta.episodic import MetaLearner
+from lifelong.meta.imaml import IMAML
 from lifelong.meta.infinite_mixture import InfiniteMixturePrototypes
+from lifelong.meta.lstm_optimiser import LSTMOptimiser
 from lifelong.meta.maml import MAML
+from lifelong.meta.maml_plus_plus import MAMLPlusPlus
 from lifelong.meta.matching import MatchingNet
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.reptile import Reptile
@@ -32,6 +36,11 @@ SUBJECTS = [
     MAML(order=1, steps=2),
     MAML(learn_rates=True, adapts="layer0*", steps=2, test_steps=3, chunk=1),
     MAML(adapts="head", steps=2),
+    MAML(adapts="trunk", steps=2),
+    MAMLPlusPlus(first_order=0.6, test_steps=4),
+    CAVIA(by="concatenation", adapts="context, head", learn_rates=True),
+    IMAML(adapts="head", chunk=1),
+    LSTMOptimiser(order=2),
     Reptile(batch=3, steps=2),
     MatchingNet(distance="euclidean"),
     MatchingNet(full_context=True, steps=2),
