@@ -16,11 +16,14 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.meta.initialisation_learner import InitialisationLearner as InitialisationLearner
     from lifelong.meta.learned import load_learned as load_learned
     from lifelong.meta.maml import MAML as MAML
+    from lifelong.meta.mann import MANN as MANN
     from lifelong.meta.oml import OML as OML
     from lifelong.meta.pretraining import pretrain as pretrain
     from lifelong.meta.protonet import ProtoNet as ProtoNet
     from lifelong.meta.r2d2 import R2D2 as R2D2
+    from lifelong.meta.recurrent import RecurrentLearner as RecurrentLearner
     from lifelong.meta.reptile import Reptile as Reptile
+    from lifelong.meta.snail import SNAIL as SNAIL
     from lifelong.meta.supervised import MultiTask as MultiTask
     from lifelong.meta.supervised import Pretrained as Pretrained
 else:
