@@ -13,10 +13,12 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.core.initialisation import Random as Random
     from lifelong.meta.distribution import TaskDistribution as TaskDistribution
     from lifelong.meta.episodic import MetaLearner as MetaLearner
+    from lifelong.meta.film import FiLMNet as FiLMNet
     from lifelong.meta.initialisation_learner import InitialisationLearner as InitialisationLearner
     from lifelong.meta.learned import load_learned as load_learned
     from lifelong.meta.maml import MAML as MAML
     from lifelong.meta.mann import MANN as MANN
+    from lifelong.meta.neural_process import NeuralProcess as NeuralProcess
     from lifelong.meta.oml import OML as OML
     from lifelong.meta.pretraining import pretrain as pretrain
     from lifelong.meta.protonet import ProtoNet as ProtoNet
