@@ -102,7 +102,7 @@ def lstm(net: Net, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
 def read_in_order(step: Callable[[Tensor, Any], Any], tokens: Tensor, state: Any, counts: Tensor) -> Any:
     """The state, a tuple of tensors, after all tokens [R, I] that count, each taken as [1, I] by `step(token, state)`."""
-    for token, counted in zip(tokens.split(1), counts.unbind(), strict=True):
-        after = step(token, state)
-        state = type(state)(*(torch.where(counted, new, old) for new, old in zip(after, state, strict=True)))
+    for place in range(len(tokens)):
+        after = step(tokens[place : place + 1], state)
+        state = type(state)(*(torch.where(counts[place], new, old) for new, old in zip(after, state, strict=True)))
     return state
