@@ -40,7 +40,8 @@ class InitialisationLearner(ABC):
 
     Declared, for the loop and the contract: kinds: of tasks that it takes; least: the smallest values of fields;
     episodic: whether episodes are all that it learns from; any_way: whether it answers tasks of any number of classes;
-    ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries.
+    ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries;
+    described: whether it needs a descriptor of each class.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes", "numbers")
@@ -49,6 +50,7 @@ class InitialisationLearner(ABC):
     any_way: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    described: ClassVar[bool] = False
 
     iterations: int = 1000
     outer: Optimiser = field(default_factory=Adam)
@@ -69,6 +71,11 @@ class InitialisationLearner(ABC):
         if distribution.kind not in self.kinds:
             name = type(self).__name__
             raise InitialisationError(f"{name} tells classes apart, and this is a regression: use MAML or Reptile")
+        if self.described and not distribution.train.about_size:
+            raise InitialisationError(
+                f"{type(self).__name__} tells classes by their descriptors, and those of {distribution.train.name} have none:"
+                " learn from a source of `scenarios.descriptors`, such as described_by_images(dataset)"
+            )
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """What is learned, before the first iteration: a network with one output for each class of the data."""

@@ -19,6 +19,7 @@ from lifelong.meta.reptile import Reptile
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import vocabulary
 from lifelong.studies.paradigms import TaskEpisodes
+from scenarios.descriptors import described_blobs
 from scenarios.episodes import Episode, Sines, class_pool
 from scenarios.split import split
 from scenarios.stream import Budget
@@ -59,6 +60,7 @@ SOURCES = {
     "turned pool": lambda: class_pool(images(), rotations=True),
     "tasks of a stream": of_a_stream,
     "sines": Sines,
+    "described": lambda: described_blobs(7, 6, 3),
 }
 
 

@@ -158,6 +158,15 @@ def film(method, meta, x, y, query, outputs):
     return -torch.stack([(f - means).square().sum(1) for f in features[len(x) :]])
 
 
+def descriptor_net(method, meta, about, query):
+    """One query and one class at a time."""
+    net, scores = meta["descriptors"], []
+    for f in trunk(meta["net"], query):
+        places = [two_layers(net, "embedding", v) if method.hidden else affine(net, "embedding", v) for v in about]
+        scores.append(torch.stack([-((f - g / g.norm()) ** 2).sum() for g in places]))
+    return torch.stack(scores)
+
+
 ANSWERS = {
     "RecurrentLearner": recurrent, "MANN": mann, "SNAIL": snail, "NeuralProcess": neural_process, "FiLMNet": film,
 }  # fmt: skip

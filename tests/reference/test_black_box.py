@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from lifelong.meta import film, mann, neural_process, recurrent, sequence, snail
+from lifelong.meta.descriptor_net import DescriptorNet
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.film import FiLMNet
 from lifelong.meta.mann import MANN
@@ -20,6 +21,7 @@ from lifelong.meta.testing import scored
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.studies.published.few_shot import BLACK_BOX, NET
+from scenarios.descriptors import described_blobs
 from scenarios.episodes import ClassPool, Sines, Support, class_pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
@@ -143,6 +145,50 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there(method):
     torch.testing.assert_close(padded, alone, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("hidden", [0, 9])
+def test_descriptors_are_answered_as_by_a_plain_loop(hidden, monkeypatch):
+    pool = described_blobs(12, 6, 4)
+    method, tasks = DescriptorNet(way=4, query=2, hidden=hidden), TaskDistribution(MLP(7), pool, pool, DOUBLE)
+    meta, drawn = method.init(tasks, generator("start")), method.draw(tasks, generator("tasks"))
+    leaves = [leaf.requires_grad_() for net in meta.values() for leaf in net.values()]
+    task = drawn.task(0)
+    plain = plain_black_box.descriptor_net(method, meta, task.about.double(), task.query_x.double())
+    theirs = torch.autograd.grad(F.cross_entropy(plain, task.query_y), leaves, allow_unused=True)
+
+    def gap():
+        _, gradient = method.gradient(tasks, meta, drawn, torch.tensor(0.5, dtype=DOUBLE))
+        ours = [leaf for net in gradient.values() for leaf in net.values()]
+        assert [t is None for t in theirs].count(True) == 2  # the head's
+        return max(
+            float((a if b is None else (a - b) / b.abs().max()).detach().abs().max()) for a, b in zip(ours, theirs, strict=True)
+        )
+
+    assert gap() < 1e-9
+    monkeypatch.setattr(F, "normalize", lambda x: 1.001 * x / x.norm(dim=1, keepdim=True))
+    assert gap() > 1e-6
+
+
+def test_classes_that_were_never_seen_are_told_by_their_descriptors_and_not_by_others():
+    """Near the best answer there is, the nearest true centre; and at chance where descriptors are exchanged."""
+    pool = described_blobs(220, 10, 4, spread=0.5)
+    seen, unseen = pool.some(0, 200), pool.some(200, 220)
+    method = DescriptorNet(way=10, iterations=190, hidden=16, outer=parse("Adam(0.01)", "optimisers"))
+    tasks = TaskDistribution(MLP(32), seen, unseen)
+    learned = pretrain(method, tasks, (0,), episodes=0).of(0)
+    exchanged = replace(unseen, about=unseen.about.roll(1, 0))
+    found = {
+        name: float(scored(method, tasks, learned, source, way=5, episodes=200).scores.mean())
+        for name, source in (("own", unseen), ("others'", exchanged))
+    }
+    matrix = torch.linalg.lstsq(pool.about, pool.dataset.x[pool.rows].mean(1)).solution
+    episode = unseen.draw(200, 5, 0, 15, generator("best"))
+    best = torch.cdist(episode.query_x, episode.about @ matrix).argmin(2).eq(episode.query_y).float().mean()
+    assert found["own"] > float(best) - 0.15 and found["own"] > 0.6 and abs(found["others'"] - 0.2) < 0.08, (
+        found,
+        best,
+    )
+
+
 class Blank(ClassPool):
     """Episodes whose support shows labels and no rows, so that only counting labels could help."""
 
@@ -163,8 +209,8 @@ def test_who_counts_labels_is_at_chance_and_who_sees_rows_is_not(method):
         found[name] = scored(method, tasks, learned, pool, query=10, episodes=300)
         found[f"{name}, no support"] = scored(method, tasks, learned, seen, shot=0, query=10, episodes=300)
     for name in ("blank", "blank, no support", "seen, no support"):
-        assert abs(float(found[name].scores.mean()) - 1 / 3) < 0.02, name
-    assert float(found["seen"].scores.mean()) > 0.5
+        assert abs(float(found[name].scores.mean()) - 1 / 3) < 4 * found[name].half_width / 1.96, name
+    assert float(found["seen"].scores.mean()) > 1 / 3 + 0.1
 
 
 @pytest.mark.parametrize("method", SMALL[3:], ids=lambda method: type(method).__name__)
