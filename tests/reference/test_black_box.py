@@ -160,7 +160,8 @@ def test_descriptors_are_answered_as_by_a_plain_loop(hidden, monkeypatch):
         ours = [leaf for net in gradient.values() for leaf in net.values()]
         assert [t is None for t in theirs].count(True) == 2  # the head's
         return max(
-            float((a if b is None else (a - b) / b.abs().max()).detach().abs().max()) for a, b in zip(ours, theirs, strict=True)
+            float((a if b is None else (a - b) / b.abs().max()).detach().abs().max())
+            for a, b in zip(ours, theirs, strict=True)
         )
 
     assert gap() < 1e-9
