@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -33,12 +33,12 @@ class DescribedPool(ClassPool):
 
     def to(self, device: torch.device | str) -> DescribedPool:
         """The same pool on another device."""
-        return replace(super().to(device), about=self.about.to(device))
+        return described(super().to(device), self.about)
 
     def some(self, first: int, last: int) -> DescribedPool:
         """The pool of the classes at some places of this one."""
         by_turn = self.about.view(self.turns, len(self.classes), -1)
-        return replace(super().some(first, last), about=by_turn[:, first:last].flatten(0, 1))
+        return described(super().some(first, last), by_turn[:, first:last].flatten(0, 1))
 
     def draw(self, tasks: int, way: int, shot: int, query: int, generator: torch.Generator) -> Episode:
         """Those of the pool, with `about` [T, N, A]."""
@@ -50,7 +50,8 @@ def described(pool: ClassPool, about: Tensor) -> DescribedPool:
     """A pool with descriptors [classes x turns, A] of its classes. Raises ScenarioError where there are more or fewer."""
     if about.ndim != 2 or len(about) != len(pool):
         raise ScenarioError(f"descriptors of shape {tuple(about.shape)}: one row for each of {len(pool)} classes")
-    return DescribedPool(**vars(pool), about=about.to(pool.device))
+    given = {f.name: getattr(pool, f.name) for f in fields(ClassPool)}
+    return DescribedPool(**given, about=about.to(pool.device))
 
 
 def described_blobs(

@@ -76,9 +76,9 @@ def _attended(net: Net, name: str, shown: Tensor, asked: Tensor, counts: Tensor)
     def part(kind: str, x: Tensor) -> Tensor:
         return apply_linear(net, f"{name}.{kind}", x)
 
-    keys, values, own = part("key", shown), part("value", shown), torch.eye(len(shown), device=shown.device).bool()
+    keys, values, itself = part("key", shown), part("value", shown), torch.eye(len(shown), device=shown.device).bool()
     sharp = 1 / math.sqrt(keys.shape[1])
-    hidden = ~(counts.T & torch.ones_like(own).tril() | own)
+    hidden = ~(counts.T & torch.ones_like(itself).tril() | itself)
     among = (sharp * part("query", shown) @ keys.T).masked_fill(hidden, -torch.inf).softmax(1) @ values
     queries = part("query", asked)
     others = (sharp * queries @ keys.T).masked_fill(~counts.T, -torch.inf)

@@ -86,8 +86,8 @@ class SineCurveRow(Row):
     @property
     def protocol(self) -> str:
         """The network and the test."""
-        own = f"after {STEPS} steps at the best rate of {RATES}" if self.stepwise else "in its own way"
-        return f"{NET!r}, tested on {WAVES} waves {own}, points {SHOWN}, shifts {SHARES}"
+        answered = f"after {STEPS} steps at the best rate of {RATES}" if self.stepwise else "in its own way"
+        return f"{NET!r}, tested on {WAVES} waves {answered}, points {SHOWN}, shifts {SHARES}"
 
     def chunks(self, cells: list[Cell]) -> tuple[tuple[int, ...], ...]:
         """One fleet."""
