@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.meta.r2d2 import R2D2 as R2D2
     from lifelong.meta.recurrent import RecurrentLearner as RecurrentLearner
     from lifelong.meta.reptile import Reptile as Reptile
+    from lifelong.meta.sequence import SequenceLearner as SequenceLearner
     from lifelong.meta.snail import SNAIL as SNAIL
     from lifelong.meta.supervised import MultiTask as MultiTask
     from lifelong.meta.supervised import Pretrained as Pretrained
