@@ -26,6 +26,11 @@ class DescribedPool(ClassPool):
         return self.about.shape[1]
 
     @property
+    def content(self) -> str:
+        """Other episodes than the plain pool's: the rows that describe are left out."""
+        return self.hash
+
+    @property
     def hash(self) -> str:
         """The pool's and its descriptors', 16 hexadecimal digits."""
         words = super().hash.encode() + self.about.cpu().contiguous().numpy().tobytes()
@@ -74,7 +79,11 @@ def described_blobs(
 
 
 def described_by_images(
-    dataset: Dataset, classes: tuple[int, ...] | None = None, rows: int = 5, rotations: bool = False
+    dataset: Dataset,
+    classes: tuple[int, ...] | None = None,
+    rows: int = 5,
+    rotations: bool = False,
+    part: str = "all",
 ) -> DescribedPool:
     """Classes described by the mean of their first `rows` images, A = their pixels; episodes are drawn from the others.
 
@@ -82,11 +91,13 @@ def described_by_images(
     A class at a right angle is described by the turned mean. Raises ScenarioError where a class has no image left.
     """
     wanted = tuple(sorted(range(dataset.classes) if classes is None else classes))
-    whole = class_pool(dataset, wanted)
+    whole = class_pool(dataset, wanted, part)
     if rows < 1 or rows >= int(whole.count.min()):
         raise ScenarioError(
             f"rows={rows}: a class of {dataset.name} has {int(whole.count.min())} rows, and one at least is to be left"
         )
+    if rotations and (len(dataset.shape) < 2 or dataset.shape[-1] != dataset.shape[-2]):
+        raise ScenarioError(f"right angles turn square images, and a row of {dataset.name} has shape {dataset.shape}")
     images = dataset.x[whole.rows[:, :rows]].to(torch.float32).mean(1)
     images = images / 255 if dataset.x.dtype == torch.uint8 else images
     turned = [images.rot90(turn, (-2, -1)) if turn else images for turn in range(TURNS if rotations else 1)]

@@ -9,6 +9,9 @@ import torch
 
 from lifelong.meta.descriptor_net import DescriptorNet
 from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.learned import distribution_of
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.testing import scored
 from lifelong.models.perceptron import MLP
 from scenarios.descriptors import described, described_blobs, described_by_images
 from scenarios.episodes import class_pool, turned
@@ -58,7 +61,20 @@ def test_what_does_not_go_is_refused_in_a_line():
         described(pool, torch.zeros(5, 2))
     with pytest.raises(ConfigurationError, match="one at least is to be left"):
         described_by_images(images(), rows=8)
+    with pytest.raises(ConfigurationError, match="square images"):
+        described_by_images(blobs(6, 5, 8), rotations=True)
     with pytest.raises(ConfigurationError, match="at least 1 of everything"):
         described_blobs(0)
     with pytest.raises(ConfigurationError, match="described_by_images"):
         DescriptorNet(way=3).check(TaskDistribution(MLP(5), pool, pool))
+
+
+def test_by_name_it_learns_from_a_dataset_and_is_tested_on_another():
+    """The command line's way: what describes a class is made of the dataset at hand."""
+    method = DescriptorNet(way=3, query=2, rows=4, iterations=2)
+    background, unseen = blobs(60, 5, 12), blobs(6, 5, 12, seed=1)
+    distribution = distribution_of(method, MLP(5), background, unseen)
+    assert distribution.train.about_size == 5 and int(distribution.train.count.max()) == 8
+    learned, pool = pretrain(method, distribution, (0,), episodes=4), method.pool(unseen)
+    found = scored(method, distribution, learned.of(0), pool, way=4, query=5, episodes=4)
+    assert (found.way, found.shot, found.query) == (4, 0, 5) and pool.content != unseen.content_hash()

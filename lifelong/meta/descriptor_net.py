@@ -15,7 +15,9 @@ from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.initialisation_learner import Meta, params_of
 from lifelong.meta.neural_process import add_two_layers, two_layers
 from lifelong.models.base import Net, apply_linear, linear
-from scenarios.episodes import Support
+from scenarios.descriptors import described_by_images
+from scenarios.episodes import Support, TaskSource
+from scenarios.stream import Dataset
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,26 @@ class DescriptorNet(MetaLearner):
     """A class is where its descriptor v_c [A] is embedded: scores are -|f(x) - g(v_c) / |g(v_c)||^2, without any support.
 
     f: the trunk's features, g: a linear map, or two layers where hidden is above 0. The loss is the queries' cross-entropy.
-    A support is not looked at. It learns from a source whose classes are described, as `scenarios.descriptors` makes them.
-    The network's own head is never used.
+    A support is not looked at. It learns from a source whose classes are described, as `scenarios.descriptors` makes them;
+    by name, from a dataset whose classes are each described by the mean of their first `rows` images, which are left out. The network's own head is never used.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes",)
     described: ClassVar[bool] = True
-    least: ClassVar[dict[str, int]] = {**MetaLearner.least, "hidden": 0}
+    least: ClassVar[dict[str, int]] = {**MetaLearner.least, "hidden": 0, "rows": 1}
 
     way: int = 20
     shot: int = 0
     query: int = 5
     tasks: int = 1
     hidden: int = 0
+    rows: int = 5
+
+    def pool(
+        self, dataset: Dataset, classes: tuple[int, ...] | None = None, part: str = "all", rotations: bool = False
+    ) -> TaskSource:
+        """Of a dataset without descriptors: a class is described by the mean of `rows` images that no episode shows."""
+        return described_by_images(dataset, classes, self.rows, rotations, part)
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """The trunk, and g: `embedding`."""

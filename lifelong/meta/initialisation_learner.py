@@ -19,8 +19,9 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
-from scenarios.episodes import Support
+from scenarios.episodes import Support, TaskSource, class_pool
 from scenarios.errors import ConfigurationError
+from scenarios.stream import Dataset
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
 Record = TypeVar("Record", bound="InitialisationLearner")
@@ -76,6 +77,12 @@ class InitialisationLearner(ABC):
                 f"{type(self).__name__} tells classes by their descriptors, and those of {distribution.train.name} have none:"
                 " learn from a source of `scenarios.descriptors`, such as described_by_images(dataset)"
             )
+
+    def pool(
+        self, dataset: Dataset, classes: tuple[int, ...] | None = None, part: str = "all", rotations: bool = False
+    ) -> TaskSource:
+        """What its tasks of a dataset's classes are drawn from, to learn and to be tested."""
+        return class_pool(dataset, classes, part, rotations)
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """What is learned, before the first iteration: a network with one output for each class of the data."""
