@@ -28,6 +28,7 @@ SHARES = (0.25, 0.5, 1.0)
 QUANTITIES = ("amplitude", "phase", "x")
 RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 STEPS = 10
+LARGE, DIVERGED = 1000.0, 1e9  # an error above which a table says no more; what counts for one that is not finite
 PROTOCOL = (
     "waves a sin(x − p), a in [0.1, 5], p in [0, π], x in [−5, 5]; trunk with two hidden layers of 40; trained on 10 points and "
     f"tested, each in its own way, on {WAVES} new waves of {QUERY} other points, the same for all. Farther away: 10 points of "
@@ -38,12 +39,16 @@ PROTOCOL = (
 
 def places() -> dict[str, tuple[int, Sines]]:
     """Where it is tested: the number of points, and the waves."""
-    inside = {f"{points} points": (points, Sines()) for points in SHOWN}
+    inside = {_points(points): (points, Sines()) for points in SHOWN}
     return inside | {
         f"{quantity} {share:g}": (POINTS, Sines().shifted(quantity, share))
         for quantity in QUANTITIES
         for share in SHARES
     }
+
+
+def _points(count: int) -> str:
+    return f"{count} point{'s' * (count > 1)}"
 
 
 def with_steps(distribution: TaskDistribution, meta: Meta) -> MAML:
@@ -59,9 +64,10 @@ def with_steps(distribution: TaskDistribution, meta: Meta) -> MAML:
 def _error(
     method: InitialisationLearner, distribution: TaskDistribution, meta: Meta, waves: TaskSource, shot: int, query: int
 ) -> Tensor:
-    """The mean square error, 0-d."""
+    """The mean square error, 0-d; a number where gradient steps diverged, too."""
     waves = waves.to(distribution.device)
-    return scored(method, distribution, meta, waves, shot=shot, query=query, episodes=WAVES).scores.mean()
+    errors = scored(method, distribution, meta, waves, shot=shot, query=query, episodes=WAVES).scores
+    return errors.mean().nan_to_num(nan=DIVERGED, posinf=DIVERGED).clamp(max=DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,17 @@ class SineCurveRow(Row):
 
     def shown(self, cell: Cell) -> str:
         """A cell in a few words."""
-        return f"mean square error {mean(cell[f'{POINTS} points']):.3f}"
+        return f"mean square error {mean(cell[_points(POINTS)]):.3f}"
 
     def verdict(self, cells: list[Cell]) -> str:
         """The row in a line."""
-        return self.at(cells, f"{POINTS} points")
+        return self.at(cells, _points(POINTS))
 
     def at(self, cells: list[Cell], name: str) -> str:
         """The error at one place."""
         errors = list(gathered(cells, self, name).values())
+        if errors and mean(errors) > LARGE:
+            return f"> {LARGE:g}"
         return mean_and_error(errors, 3) if errors else absent(cells, self)
 
 
@@ -144,9 +152,10 @@ ROWS = (
     SineCurveRow("maml", f"MAML(steps=1, rate=0.02, {_EPISODE})",
                  "Finn et al.: inner rate 0.01, 70,000 iterations of 25 waves, tested up to 10 steps"),
     SineCurveRow("first-order-maml", f"MAML(steps=1, rate=0.02, order=1, {_EPISODE})", "no number on sines is known to us"),
-    SineCurveRow("reptile", "Reptile(shot=50, batch=10, steps=5, test_steps=32, inner=SGD(0.02), iterations=10000,"
+    SineCurveRow("reptile", "Reptile(shot=50, batch=10, steps=5, inner=SGD(0.02), iterations=10000,"
                  " outer=SGD(0.5, schedule='linear'))",
-                 "Nichol et al.: tanh units of 64, 50 even points, one wave an iteration, step 0.1, 30,000 iterations"),
+                 "Nichol et al.: tanh units of 64, 50 even points, one wave an iteration, step 0.1, 30,000 iterations, tested"
+                 " by 32 steps", True),
     SineCurveRow("neural-process", f"NeuralProcess({_EPISODE})",
                  "Garnelo et al. regress draws of a Gaussian process, 3 to 50 points, and predict a variance"),
     SineCurveRow("film", f"FiLMNet({_EPISODE})", "Requeima et al. have no regression"),
