@@ -121,6 +121,11 @@ class TaskSource(ABC):
         return self
 
     @property
+    def about_size(self) -> int:
+        """Numbers of a class's descriptor, A; 0 where classes are not described."""
+        return 0
+
+    @property
     def content(self) -> str:
         """What its rows are: two sources are tested on the same episodes where this and `hash` agree."""
         return self.hash
@@ -363,6 +368,17 @@ class Sines(TaskSource):
         """Waves beyond the amplitudes of this range: half as wide again, from its upper end on."""
         low, high = self.amplitude
         return replace(self, amplitude=(high, high + (high - low) / 2))
+
+    def shifted(self, quantity: str, share: float) -> Sines:
+        """Waves whose amplitude, phase or x is drawn from a range that lies higher, by a share of its width.
+
+        From a share of 1 on, none of this range's values are among them. Raises ScenarioError for another quantity.
+        """
+        if quantity not in ("amplitude", "phase", "x"):
+            raise ScenarioError(f"{quantity!r} of a wave is not known: it is one of amplitude, phase, x")
+        low, high = getattr(self, quantity)
+        distance = share * (high - low)
+        return replace(self, **{quantity: (low + distance, high + distance)})
 
     @property
     def tests(self) -> dict[str, TaskSource]:

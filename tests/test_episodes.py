@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -119,6 +120,12 @@ def test_sines_follow_their_formula_and_ranges():
     assert float(episode.support_x.abs().max()) <= 5 and float(episode.support_y.abs().max()) <= 5
     outside = waves.outside.draw(200, 1, 200, 5, generator("waves"))
     assert float(outside.support_y.abs().amax(1).min()) > 4.9
+    far = waves.shifted("x", 1.5).draw(200, 1, 10, 5, generator("waves"))
+    assert float(far.support_x.min()) >= 10 and float(far.query_x.max()) <= 20
+    assert waves.shifted("phase", 1.0).phase == (math.pi, 2 * math.pi) and waves.shifted("phase", 0.0) == waves
+    assert waves.shifted("amplitude", 0.5).amplitude == pytest.approx((2.55, 7.45))
+    with pytest.raises(ConfigurationError, match="one of amplitude, phase, x"):
+        waves.shifted("frequency", 0.5)
     # a sin(x - p) = u sin x + v cos x: two numbers explain all points of a wave
     for x, y in zip(episode.support_x.double(), episode.support_y.double(), strict=True):
         basis = torch.cat([x.sin(), x.cos()], 1)

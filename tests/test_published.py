@@ -18,12 +18,13 @@ from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.notation.expression import parse
 from lifelong.runs import request
 from lifelong.strategies.regularisation.ewc import EWC
-from lifelong.studies.published import few_shot, first_losses, online, rows, sines, split_mnist
+from lifelong.studies.published import few_shot, first_losses, online, rows, sine_curves, sines, split_mnist
 from lifelong.studies.published import reproduce as tables
 from lifelong.studies.published.rows import Row, append, cell_of, cells_of, done, own_cells, stale_cells
 from scenarios.catalogue import CATALOGUE, find
+from scenarios.episodes import Sines
 from scenarios.errors import ConfigurationError
-from scenarios.stream import SequentialSchedule
+from scenarios.stream import SequentialSchedule, generator
 from scenarios.synthetic import blobs
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -502,7 +503,7 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
         return replace(table, x=table.x.view(-1, 28, 28))
 
     small = {"EPISODES": 4, "CLASSES": 4, "RUNS": 2, "SHARES": (0.0, 1.0), "WAVES": 4}
-    for table in (few_shot, online, sines):
+    for table in (few_shot, online, sines, sine_curves):
         monkeypatch.setattr(table, "load_dataset", images, raising=False)
         for name, value in small.items():
             if hasattr(table, name):
@@ -511,6 +512,8 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
         few_shot.FewShotRow("protonet", "ProtoNet(way=5, shot=1, query=5, iterations=2)", 0.0, "", ""),
         online.OnlineRow("oml", "OML(iterations=2)"),
         sines.SineRow("maml", "MAML(steps=1, rate=0.02, shot=10, query=10, iterations=2)"),
+        sine_curves.SineCurveRow("neural-process", "NeuralProcess(hidden=4, iterations=2)", ""),
+        sine_curves.SineCurveRow("pretrained", "Pretrained(batch=5, iterations=2)", "", True),
     ):
         measured = row.measure((0,), "", "cpu")
         cell = cell_of(row, (0,), measured)
@@ -518,6 +521,12 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
         table = next(table for table in tables.TABLES if type(row).__module__ == table.__name__)
         shown = table.page_lines([cell_of(next(r for r in table.ROWS if r.method == row.method), (0,), measured)])
         assert row.verdict([cell]).split()[0] in "\n".join(shown)
+
+
+def test_the_error_of_the_answer_0_is_that_of_many_waves():
+    for waves in (Sines(), Sines().shifted("amplitude", 0.5), Sines().shifted("x", 0.25), Sines(phase=(0.0, 1.0))):
+        y = waves.draw(20000, 1, 0, 20, generator("zero")).query_y.double()
+        assert sine_curves.zero_error(waves) == pytest.approx(float(y.square().mean()), rel=0.02)
 
 
 def test_the_committed_page_is_that_of_the_committed_record(tmp_path):

@@ -18,7 +18,8 @@ from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
 from lifelong.models.perceptron import MLP
 from lifelong.notation import expression
-from scenarios.episodes import Episode, Sines, Support, TaskSource, class_pool
+from scenarios.descriptors import described_blobs
+from scenarios.episodes import Episode, Sines, TaskSource, class_pool
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
@@ -32,6 +33,9 @@ def tasks_for(subject: InitialisationLearner) -> TaskDistribution:
     """A distribution of milliseconds that the subject takes: Gaussian clouds to tell apart, or sine waves."""
     if "classes" not in subject.kinds:
         return TaskDistribution(MLP(7), Sines(), Sines(), DOUBLE)
+    if subject.described:
+        pool = described_blobs(18, 6, 4)
+        return TaskDistribution(MLP(7), pool.some(0, 12), pool.some(12, 18), DOUBLE)
     dataset = blobs(12, 6, 30)
     return TaskDistribution(MLP(7), class_pool(dataset, part="train"), class_pool(dataset, part="test"), DOUBLE)
 
@@ -92,7 +96,7 @@ def support_in_any_order(subject: InitialisationLearner) -> None:
     small, tasks, meta = _started(subject)
     episode, way = _asked(small, tasks)
     order = torch.randperm(len(episode.support_y), generator=generator("contract", "order"))
-    support = tree_map(lambda leaf: leaf[order], Support(episode.support_x, episode.support_y))
+    support = episode.support._replace(x=episode.support_x[order], y=episode.support_y[order])
     with torch.no_grad():
         straight = small.predict(tasks, meta, episode.support, episode.query_x, way)
         permuted = small.predict(tasks, meta, support, episode.query_x, way)

@@ -19,8 +19,9 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
-from scenarios.episodes import Support
+from scenarios.episodes import Support, TaskSource, class_pool
 from scenarios.errors import ConfigurationError
+from scenarios.stream import Dataset
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
 Record = TypeVar("Record", bound="InitialisationLearner")
@@ -40,7 +41,8 @@ class InitialisationLearner(ABC):
 
     Declared, for the loop and the contract: kinds: of tasks that it takes; least: the smallest values of fields;
     episodic: whether episodes are all that it learns from; any_way: whether it answers tasks of any number of classes;
-    ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries.
+    ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries;
+    described: whether it needs a descriptor of each class.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes", "numbers")
@@ -49,6 +51,7 @@ class InitialisationLearner(ABC):
     any_way: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    described: ClassVar[bool] = False
 
     iterations: int = 1000
     outer: Optimiser = field(default_factory=Adam)
@@ -69,6 +72,17 @@ class InitialisationLearner(ABC):
         if distribution.kind not in self.kinds:
             name = type(self).__name__
             raise InitialisationError(f"{name} tells classes apart, and this is a regression: use MAML or Reptile")
+        if self.described and not distribution.train.about_size:
+            raise InitialisationError(
+                f"{type(self).__name__} tells classes by their descriptors, and those of {distribution.train.name} have none:"
+                " learn from a source of `scenarios.descriptors`, such as described_by_images(dataset)"
+            )
+
+    def pool(
+        self, dataset: Dataset, classes: tuple[int, ...] | None = None, part: str = "all", rotations: bool = False
+    ) -> TaskSource:
+        """What its tasks of a dataset's classes are drawn from, to learn and to be tested."""
+        return class_pool(dataset, classes, part, rotations)
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """What is learned, before the first iteration: a network with one output for each class of the data."""

@@ -20,7 +20,7 @@ from lifelong.meta.pretraining import Checkpointer, Consumer, Learned, pretrain,
 from lifelong.models.base import Model
 from scenarios.brief import in_brief
 from scenarios.datasets import load_dataset
-from scenarios.episodes import TaskSource, check_apart, class_pool, split_classes
+from scenarios.episodes import TaskSource, check_apart, split_classes
 from scenarios.stream import Dataset, ScenarioError, Stream, generator
 
 FEW = 50  # classes below which none are held out: validation then takes other images of the same classes
@@ -44,9 +44,9 @@ def distribution_of(
             check_apart(dataset, apart_from)
     if dataset.classes >= FEW:
         train, held = split_classes(dataset, min(100, dataset.classes // 10), generator("validation classes"))
-        pools = [class_pool(dataset, classes, "all", method.rotations) for classes in (train, held)]
+        pools = [method.pool(dataset, classes, "all", method.rotations) for classes in (train, held)]
     else:
-        pools = [class_pool(dataset, None, part, method.rotations) for part in ("train", "test")]
+        pools = [method.pool(dataset, None, part, method.rotations) for part in ("train", "test")]
     distribution = TaskDistribution(model, pools[0], pools[1])
     method.check(distribution)
     return distribution

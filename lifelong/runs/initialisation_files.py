@@ -30,7 +30,7 @@ from lifelong.notation.expression import parse
 from lifelong.notation.user_code import refuse_unnamed
 from lifelong.runs.request import Request
 from scenarios.datasets import load_dataset
-from scenarios.episodes import NAMED_SOURCES, class_pool
+from scenarios.episodes import NAMED_SOURCES
 
 Tell = Callable[[str, int, int], None]  # what is tested, episodes that were answered, how many there will be
 
@@ -116,7 +116,7 @@ def _opened(
             f"{path} learned from rows of shape {start.about['shape']}, and {name} has {dataset.shape}"
         )
     start.check_apart(dataset, root or None)
-    source = class_pool(dataset).to(device_of(device))
+    source = method.pool(dataset).to(device_of(device))
     return start, method, TaskDistribution(model, source, source)
 
 

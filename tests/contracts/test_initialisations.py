@@ -25,6 +25,7 @@ from lifelong.meta.reptile import Reptile
 from lifelong.meta.task_episodes import TaskEpisodes
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import vocabulary
+from scenarios.descriptors import described_blobs
 from scenarios.episodes import Episode, Sines, class_pool
 from scenarios.split import split
 from scenarios.stream import Budget
@@ -73,6 +74,7 @@ SOURCES = {
     "turned pool": lambda: class_pool(images(), rotations=True),
     "tasks of a stream": of_a_stream,
     "sines": Sines,
+    "described": lambda: described_blobs(7, 6, 3),
 }
 
 

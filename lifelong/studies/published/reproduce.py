@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lifelong.core.files import make_folder, write
 from lifelong.notation.expression import suggest
-from lifelong.studies.published import few_shot, online, sines, split_mnist
+from lifelong.studies.published import few_shot, online, sine_curves, sines, split_mnist
 from lifelong.studies.published.rows import (
     Cell,
     Row,
@@ -27,7 +27,7 @@ from lifelong.studies.published.rows import (
 )
 from scenarios.errors import ConfigurationError
 
-TABLES = (split_mnist, few_shot, sines, online)
+TABLES = (split_mnist, few_shot, sines, sine_curves, online)
 ROWS: tuple[Row, ...] = tuple(row for table in TABLES for row in table.ROWS)
 
 
