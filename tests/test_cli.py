@@ -72,19 +72,6 @@ def test_own_strategy_in_five_minutes(cli, tmp_path):
     assert code == 2 and "changed since" in errors
 
 
-def test_own_learner_and_meta_learner(cli, tmp_path):
-    """Written, checked and run; what is written beside them does not matter."""
-    for kind, path in (("learner", "my_means.py"), ("meta", "my_meta.py")):
-        code, out, errors = cli("new", kind, path)
-        assert code == 0 and "my_m" in out, errors
-    code, out, errors = cli("check", "my_means.py")
-    assert code == 0 and "fails" not in out, out + errors
-    code, out, errors = cli("check", "my_meta.py")
-    assert code == 0 and "fails" not in out and "diagnosis of MyMeta" in out, out + errors
-    assert "missing" not in out and "!" not in out, out
-    assert cli("run", "split-blobs", "--learner", "my_means.py:MyMeans(temperature=2.0)", *QUICK)[0] == 0
-
-
 def test_own_scenario_and_arrays(cli, tmp_path):
     assert cli("new", "scenario", "odd_even.py")[0] == 0
     assert cli("check", "odd_even.py")[0] == 0

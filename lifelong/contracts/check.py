@@ -59,7 +59,7 @@ def findings(subject: Any) -> list[Finding]:
 def subjects_of(target: str) -> list[tuple[str, Any]]:
     """What is to be checked, by name: FILE.py, FILE.py:NAME, FILE.py:NAME(...), or a text such as EWC() + Replay(200)."""
     path, colon, name = target.partition(".py:")
-    if colon and name.isidentifier() or target.endswith(".py") or Path(f"{target}.py").is_file():
+    if (colon and name.isidentifier()) or target.endswith(".py") or Path(f"{target}.py").is_file():
         return _defined(path if path.endswith(".py") else f"{path}.py", name)
     return [(target, _named(target))]
 

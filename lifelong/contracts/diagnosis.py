@@ -141,7 +141,10 @@ def gradient_error(case: Case) -> tuple[float, str]:
 def names(meta: Meta) -> list[str]:
     """What each tensor of a tree is called, as in net.layer0.weight."""
     found = [keystr(path) for path, _ in tree_flatten_with_path(meta)[0]]
-    return [path.replace("']['", ".").replace("['", "").replace("']", "").replace("[", ".").replace("]", "") for path in found]
+    return [
+        path.replace("']['", ".").replace("['", "").replace("']", "").replace("[", ".").replace("]", "")
+        for path in found
+    ]
 
 
 def states_a_loss(case: Case) -> bool:
@@ -220,9 +223,7 @@ def second_order_shares(case: Case) -> dict[str, float]:
         sums[0] += float((g - first).square().sum())
         sums[1] += float(g.square().sum())
     largest = max(total for _, total in squares.values())
-    return {
-        layer: (part / total) ** 0.5 for layer, (part, total) in squares.items() if total > NOTHING**2 * largest
-    }
+    return {layer: (part / total) ** 0.5 for layer, (part, total) in squares.items() if total > NOTHING**2 * largest}
 
 
 def second_order_share(case: Case) -> Finding:
@@ -277,8 +278,9 @@ def query_leak(case: Case) -> tuple[float, float, float]:
     together = case.answers(asked.support, asked.query_x)
     alone = [case.answers(asked.support, asked.query_x[:, q : q + 1]) for q in range(asked.query_x.shape[1])]
     apart = torch.cat(alone, 1)
-    scores = [right(a, asked.query_y) if case.tasks.kind == "classes" else float("nan") for a in (together, apart)]
-    return change(together, apart), *scores
+    if case.tasks.kind == "numbers":
+        return change(together, apart), float("nan"), float("nan")
+    return change(together, apart), right(together, asked.query_y), right(apart, asked.query_y)
 
 
 def queries_that_help_each_other(case: Case) -> Finding:
@@ -309,9 +311,14 @@ def support_in_another_order(case: Case) -> Finding:
     """The support's order does not matter, unless that is declared."""
     asked = case.asked
     order = torch.randperm(asked.support_x.shape[1], generator=generator("diagnosis", "order"))
-    permuted = Support(*(tree_map(lambda leaf: leaf[:, order], part) for part in asked.support[:3]), asked.about)
+    rows = [tree_map(lambda leaf: leaf[:, order], part) for part in asked.support[:3]]
+    permuted = asked.support._replace(x=rows[0], y=rows[1], weight=rows[2])
     gap = change(case.answers(asked.support, asked.query_x), case.answers(permuted, asked.query_x))
-    mend = "" if case.method.ordered else "Take means or sums over the support; a sequence learner declares `ordered = True`."
+    mend = (
+        ""
+        if case.method.ordered
+        else "Take means or sums over the support; a sequence learner declares `ordered = True`."
+    )
     return _moved("support in another order", gap, mend, "; declared" if case.method.ordered else "")
 
 
@@ -339,7 +346,10 @@ def right_by_order(case: Case) -> dict[str, tuple[float, float]]:
     chance, found = 1 / method.tests_way, {}
     for words, episode in ways.items():
         limit = chance + 5 * (chance * (1 - chance) / episode.query_y.numel()) ** 0.5
-        found[words] = (right(answers_of(method, tasks, meta, episode.support, episode.query_x), episode.query_y), limit)
+        found[words] = (
+            right(answers_of(method, tasks, meta, episode.support, episode.query_x), episode.query_y),
+            limit,
+        )
     return found
 
 
@@ -412,7 +422,9 @@ def diagnose(subject: InitialisationLearner, tasks: TaskDistribution | None = No
         try:
             yield look(case)
         except Exception as error:
-            yield Finding(look.__name__.replace("_", " "), _broken(error, subject), "It breaks on the contract's tasks.")
+            yield Finding(
+                look.__name__.replace("_", " "), _broken(error, subject), "It breaks on the contract's tasks."
+            )
 
 
 def _broken(error: Exception, subject: InitialisationLearner) -> str:

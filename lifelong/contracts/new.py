@@ -87,33 +87,37 @@ class {name}(nn.Module):
 '''
 
 
-LEARNER = '''"""The nearest class mean of the pixels: a learner without gradient descent.
+LEARNER = '''"""The nearest class mean of a network's features: a learner without gradient descent.
 
 A state goes in, and a new one comes out. All that is learned lies in `state.memory`, a tree of tensors of fixed shapes; no
 Python decision is taken on a tensor's value, since many seeds learn at once.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from lifelong import Requirements
+from lifelong import MLP, Requirements
 from lifelong.core.learner import AnyLearner, State
+from lifelong.models.base import Model
 
 
 @dataclass(frozen=True)
 class {name}(AnyLearner):
-    """score_c = -|x - mu_c|^2 / temperature, mu_c the mean of all rows of class c so far."""
+    """score_c = -|f - mu_c|^2 / temperature, mu_c the mean of f over all rows of class c so far.
+
+    f: features of the network where it starts, at random or from `--init`.
+    """
 
     temperature: float = 1.0
+    model: Model = field(default_factory=lambda: MLP(100), kw_only=True)
 
     @property
     def requirements(self):
         return [(repr(self), Requirements(paradigm="", classes=True))]
 
     def init(self, problem, params, generator):
-        width = math.prod(problem.shape)
+        width = self.model.head_rows(params["net"]).shape[1]
         memory = {{"sum": problem.zeros(problem.classes, width), "count": problem.zeros(problem.classes)}}
         return State(params, {{}}, memory)
 
@@ -121,13 +125,14 @@ class {name}(AnyLearner):
         classes = torch.arange(problem.classes, device=batch.y.device)
         new = (batch.y[:, None] == classes) & batch.first_seen[:, None]  # each row once, and no padding
         member = new.to(problem.dtype)  # [B, C]
-        total = state.memory["sum"] + member.T @ batch.x.flatten(1)
+        total = state.memory["sum"] + member.T @ problem.features(state.params, batch.x)
         return state._replace(memory={{"sum": total, "count": state.memory["count"] + member.sum(0)}})
 
     def predict(self, problem, state, x, task):
         count = state.memory["count"]
         means = state.memory["sum"] / count.clamp(min=1)[:, None]
-        scores = -(x.flatten(1)[:, None] - means).square().sum(2) / self.temperature
+        features = problem.features(state.params, x)
+        scores = -(features[:, None] - means).square().sum(2) / self.temperature
         return scores.masked_fill(count == 0, -torch.inf)
 '''
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from io import StringIO
 
 import pytest
 import torch
@@ -162,7 +163,9 @@ def test_what_is_named_says_which():
     assert "without the network's head" in found(ProtoNet())[DEAD].seen
     assert "states no loss" in found(Reptile())[GRADIENT].seen and "declares" in found(MAML(order=1))[GRADIENT].seen
     assert "no inner gradients" in found(ProtoNet())[SHARE].seen
-    assert diagnosis.unreached(case_of(R2D2()))[-1] == "ridge.shift"  # the same for every class, it drops out of the loss
+    assert (
+        diagnosis.unreached(case_of(R2D2()))[-1] == "ridge.shift"
+    )  # the same for every class, it drops out of the loss
 
 
 def test_a_gradient_of_0_1_per_cent_too_much_is_measured():
@@ -179,7 +182,7 @@ def test_the_second_order_is_that_of_plain_loops(steps):
     for layer in ("layer0", "head"):
         names = [f"{layer}.weight", f"{layer}.bias"]
         gap = sum((full[name] - first[name]).square().sum() for name in names)
-        expected = float((gap / sum(full[name].square().sum() for name in names)).sqrt())
+        expected = float(gap / sum(full[name].square().sum() for name in names)) ** 0.5
         assert shares[layer] == pytest.approx(expected, rel=1e-9)
         assert abs(shares[layer] - 1.001 * expected) > 1e-9
 
@@ -202,8 +205,8 @@ def test_a_users_loop_has_the_share_of_the_librarys():
 def test_queries_help_each_other_where_rows_are_normalised_together():
     x = torch.rand(12 * 30, 8, 8, generator=torch.Generator().manual_seed(0))
     dataset = replace(blobs(12, 6, 30), x=x, y=torch.arange(360) % 12, train_rows=300)
-    pools = [class_pool(dataset, part=part) for part in ("train", "test")]
-    tasks = TaskDistribution(Conv4(8, blocks=2, norm="batch"), *pools, torch.float64)
+    train, test = (class_pool(dataset, part=part) for part in ("train", "test"))
+    tasks = TaskDistribution(Conv4(8, blocks=2, norm="batch"), train, test, torch.float64)
     seen = {finding.name: finding for finding in diagnose(ProtoNet(), tasks)}[TOGETHER]
     assert "expected" in seen.seen and not seen.mend
 
@@ -218,7 +221,9 @@ def test_the_peak_is_counted():
         return z * 2
 
     assert peak_bytes(chain) == 8000  # two tensors of 1000 floats at any time
-    assert peak_bytes(lambda: x.sin().sin().sum()) == 3 * 4000 - 4000 + 4  # a view of x, and what backward needs is kept
+    assert (
+        peak_bytes(lambda: x.sin().sin().sum()) == 3 * 4000 - 4000 + 4
+    )  # a view of x, and what backward needs is kept
 
 
 def test_an_inner_step_costs_the_same_whichever_it_is():
@@ -230,7 +235,7 @@ def test_an_inner_step_costs_the_same_whichever_it_is():
 
 
 def test_it_fits_a_page_of_eighty_columns():
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console = Console(width=80, record=True, file=StringIO())
     for part in shown("MAML(steps=5)", [*found(MAML(steps=2)).values(), *found(ForgottenGraph(steps=2)).values()]):
         console.print(part)
     text = console.export_text()
