@@ -21,8 +21,9 @@ def check(
 ) -> None:
     """Run the contract on your own file, one line for each check.
 
-    On one of ours, too, as in "MAML(steps=5)". On each strategy, learner, model, initialisation and registered scenario that a file defines.
-    Of an initialisation a diagnosis follows: its gradient, and what leaks. The contract alone decides the exit code.
+    On each strategy, learner, model, initialisation and registered scenario that it defines; on one of ours, too, as in
+    "MAML(steps=5)". Of an initialisation a diagnosis follows: where its gradient comes from, and what leaks. The contract
+    alone decides the exit code.
 
     Example: lifelong check my_idea.py
     """
