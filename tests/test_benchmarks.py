@@ -110,3 +110,59 @@ def test_sections_of_the_page_keep_each_other(benchmark, tmp_path):
     assert "| figure | 1.235 |" in place.read_text() and "A note." in place.read_text()
     page.write_section(place, "gpu", ["first"])
     assert place.read_text() == before
+
+
+def test_the_families_are_found_measured_once_and_put_on_a_page(benchmark, tmp_path, monkeypatch, capsys):
+    import torch
+
+    from lifelong.meta.maml import MAML
+    from lifelong.meta.protonet import ProtoNet
+    from scenarios.episodes import class_pool
+    from scenarios.stream import Dataset
+
+    families = benchmark("families")
+    found = families.methods()
+    assert {"MAML", "ProtoNet", "R2D2", "Reptile", families.NOTHING, "Pretrained"} <= set(found)
+    assert not {"OML", "ANML", "MultiTask", "Random"} & set(found)  # no episodes, or no start at all
+    x = torch.rand(24, 1, 14, 14, generator=torch.Generator().manual_seed(0)).repeat_interleave(20, 1).flatten(0, 1)
+    dataset = Dataset("patterns", (255 * x).to(torch.uint8), torch.arange(480) // 20, 480, 24)
+    places = dict.fromkeys(("all", "unseen", families.OTHER), class_pool(dataset))
+    monkeypatch.setattr(families, "pools", lambda root: {**places, "tenth": class_pool(dataset, tuple(range(20)))})
+
+    class Broken(ProtoNet):
+        def query_scores(self, *given):
+            raise ValueError("planted")
+
+    few = {"ProtoNet": ProtoNet(), "MAML": MAML(tasks=2), "Wide": ProtoNet(way=30), "Broken": Broken()}
+    monkeypatch.setattr(families, "methods", lambda: few)
+    record, sheet = tmp_path / "families.json", tmp_path / "families.md"
+    words = ["--output", str(record), "--page", str(sheet), "--images", "600", "--seeds", "2", "--episodes", "4"]
+    words += ["--model", "MLP(8)"]
+    families.main(words)
+    said = capsys.readouterr().out
+    assert "Broken: all 0: ValueError: planted" in said and "Wide" in json.loads(record.read_text())
+    cells = json.loads(record.read_text())
+    assert set(cells["MAML"]) == {"all 0", "all 1", "tenth 0", "tenth 1", "cost"} and "30" in cells["Wide"]["refused"]
+    assert cells["MAML"]["all 0"]["iterations"] == 600 // 30 and "10-way 1-shot" not in cells["MAML"]["all 0"]
+    assert cells["ProtoNet"]["all 0"]["5-way 1-shot"] > 0.9  # every image of a class is the same
+    assert cells["ProtoNet"]["cost"]["memory"] == 1.0 and 0.2 < cells["ProtoNet"]["cost"]["time"] < 5
+    protocol = families.Protocol(model="MLP(8)")
+    assert families.cost(MAML(steps=5), "", protocol)["memory"] > cells["MAML"]["cost"]["memory"]
+    page = sheet.read_text()
+    assert page.count("| `MAML` |") == 2 and page.count("| `ProtoNet` |") == 2 and "- `Wide`: " in page
+    record.write_text(json.dumps({**cells, "Broken": {"refused": "as planted"}}))
+    families.main(words)  # resumed: there is nothing left to run
+    assert capsys.readouterr().out == "" and sheet.read_text().count("| `MAML` |") == 2
+    with pytest.raises(SystemExit, match="another protocol"):
+        families.main([*words, "--images", "700"])
+
+
+def test_the_families_are_asked_small_images(benchmark):
+    import torch
+
+    families = benchmark("families")
+    x = torch.arange(28 * 28).view(1, 28, 28) % 200
+    small = families.halved(x.to(torch.uint8))
+    assert small.shape == (1, 14, 14) and float(small[0, 0, 0]) == round(float((0 + 1 + 28 + 29) / 4))
+    assert families.halved(torch.full((2, 8, 8), 7, dtype=torch.uint8)).unique().tolist() == [7]
+    assert families.shown([]) == "–" and families.shown([50.0, 52.0]).startswith("51.0 ± 12.7")
