@@ -54,7 +54,7 @@ REPEATS = 7
 class Protocol:
     """How much is run: images passed by a start, its seeds, episodes of a test; model: of all methods."""
 
-    images: int = 150_000
+    images: int = 60_000
     seeds: int = 3
     episodes: int = 100
     model: str = "Conv4(16, 3, halving='stride')"

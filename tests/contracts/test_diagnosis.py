@@ -173,6 +173,33 @@ def test_a_gradient_of_0_1_per_cent_too_much_is_measured():
     assert diagnosis.gradient_error(case_of(ProtoNet()))[0] < 1e-7
 
 
+@dataclass(frozen=True)
+class Kinked(ProtoNet):
+    """Its loss has a kink just where it stands, whose slope to either side is a right one; `slope`: what it says."""
+
+    slope: float = 1.0
+
+    def init(self, distribution, generator):
+        kink = torch.zeros(2, dtype=distribution.dtype, device=distribution.device)
+        return {**super().init(distribution, generator), "kink": {"x": kink}}
+
+    def loss(self, distribution, meta, drawn, progress):
+        return super().loss(distribution, meta, drawn, progress) + meta["kink"]["x"].abs().sum()
+
+    def gradient(self, distribution, meta, drawn, progress):
+        loss, gradient = super().gradient(distribution, meta, drawn, progress)
+        return loss, {**gradient, "kink": {"x": torch.full_like(meta["kink"]["x"], self.slope)}}
+
+    def project(self, meta):
+        return {**meta, "kink": {"x": torch.zeros_like(meta["kink"]["x"])}}
+
+
+def test_at_a_kink_the_slope_of_either_side_is_right_and_one_beyond_is_not():
+    assert all(diagnosis.gradient_error(case_of(Kinked(slope=slope)))[0] < 1e-6 for slope in (-1.0, 0.3, 1.0))
+    gap, place = diagnosis.gradient_error(case_of(Kinked(slope=1.001)))
+    assert gap == pytest.approx(0.001 / 1.001, rel=1e-3) and place == "kink.x"
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_second_order_is_that_of_plain_loops(steps):
     """|g - g_first| / |g| by two loops of autograd, the one with its graph and the other without."""
