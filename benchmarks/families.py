@@ -253,8 +253,8 @@ def page(cells: dict[str, Any]) -> str:
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     for name in order:
         here = ran[name]
-        one, ten = (over_seeds(here, "all", column) for column in (FIRST, MANY))
-        more = shown([b - a for a, b in zip(one, ten, strict=True)]) if ten else "–"
+        single, many = (over_seeds(here, "all", column) for column in (FIRST, MANY))
+        more = shown([b - a for a, b in zip(single, many, strict=True)]) if many else "–"
         more = more if more.startswith(("-", "–")) else f"+{more}"
         price = here.get("cost", {})
         figures = [str(price.get(key, "–")) for key in ("time", "memory")]

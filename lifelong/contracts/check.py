@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lifelong.contracts.diagnosis import Finding, diagnose
+from lifelong.contracts.case import Finding
+from lifelong.contracts.diagnosis import diagnose
 from lifelong.contracts.initialisations import check_initialisation
 from lifelong.contracts.learners import check_learner, classes_of, first_setting, on_small_network, states, stream_for
 from lifelong.contracts.models import check_model, is_model

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from lifelong.contracts.diagnosis import Finding
+from lifelong.contracts.case import Finding
 
 
 def diagnosis(name: str, found: list[Finding]) -> list[Table | Text]:

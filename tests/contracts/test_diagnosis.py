@@ -12,9 +12,11 @@ from rich.console import Console
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lifelong.contracts import diagnosis
+from lifelong.contracts import diagnosis, gradients, leaks
+from lifelong.contracts.case import Finding, case_of
 from lifelong.contracts.check import findings, subjects_of
-from lifelong.contracts.diagnosis import Finding, case_of, diagnose, inner_gradients_as_constants
+from lifelong.contracts.diagnosis import diagnose
+from lifelong.contracts.gradients import inner_gradients_as_constants
 from lifelong.contracts.peak_memory import peak_bytes
 from lifelong.core.inner_loop import FirstOrder
 from lifelong.core.problem import scaled
@@ -114,7 +116,7 @@ class ByRote(ProtoNet):
         return {**super().init(distribution, generator), "place": place}
 
     def draw(self, distribution, generator):
-        return diagnosis.class_by_class(super().draw(distribution, generator))
+        return leaks.class_by_class(super().draw(distribution, generator))
 
     def query_scores(self, distribution, meta, support, query, way):
         scores = super().query_scores(distribution, meta, support, query, way)
@@ -152,9 +154,9 @@ def test_what_a_learner_was_made_sick_with_is_named_and_nothing_else(sick, named
 
 def test_labels_learned_by_place_from_its_own_episodes_are_seen():
     assert ORDER in wrong(ByRote(way=3)) and "as it draws them" in found(ByRote(way=3))[ORDER].seen
-    chances = diagnosis.right_by_order(case_of(ByRote(way=3)))
+    chances = leaks.right_by_order(case_of(ByRote(way=3)))
     assert chances["as it draws them"][0] > chances["as it draws them"][1]
-    assert all(accuracy < limit for accuracy, limit in diagnosis.right_by_order(case_of(MAML())).values())
+    assert all(accuracy < limit for accuracy, limit in leaks.right_by_order(case_of(MAML())).values())
 
 
 def test_what_is_named_says_which():
@@ -164,13 +166,13 @@ def test_what_is_named_says_which():
     assert "states no loss" in found(Reptile())[GRADIENT].seen and "declares" in found(MAML(order=1))[GRADIENT].seen
     assert "no inner gradients" in found(ProtoNet())[SHARE].seen
     assert (
-        diagnosis.unreached(case_of(R2D2()))[-1] == "ridge.shift"
+        gradients.unreached(case_of(R2D2()))[-1] == "ridge.shift"
     )  # the same for every class, it drops out of the loss
 
 
 def test_a_gradient_of_0_1_per_cent_too_much_is_measured():
-    assert diagnosis.gradient_error(case_of(Louder()))[0] == pytest.approx(1e-3, rel=0.01)
-    assert diagnosis.gradient_error(case_of(ProtoNet()))[0] < 1e-7
+    assert gradients.gradient_error(case_of(Louder()))[0] == pytest.approx(1e-3, rel=0.01)
+    assert gradients.gradient_error(case_of(ProtoNet()))[0] < 1e-7
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,8 @@ class Kinked(ProtoNet):
 
 
 def test_at_a_kink_the_slope_of_either_side_is_right_and_one_beyond_is_not():
-    assert all(diagnosis.gradient_error(case_of(Kinked(slope=slope)))[0] < 1e-6 for slope in (-1.0, 0.3, 1.0))
-    gap, place = diagnosis.gradient_error(case_of(Kinked(slope=1.001)))
+    assert all(gradients.gradient_error(case_of(Kinked(slope=slope)))[0] < 1e-6 for slope in (-1.0, 0.3, 1.0))
+    gap, place = gradients.gradient_error(case_of(Kinked(slope=1.001)))
     assert gap == pytest.approx(0.001 / 1.001, rel=1e-3) and place == "kink.x"
 
 
@@ -205,7 +207,7 @@ def test_the_second_order_is_that_of_plain_loops(steps):
     """|g - g_first| / |g| by two loops of autograd, the one with its graph and the other without."""
     case = case_of(MAML(steps=steps))
     full, first = (plain_maml(case.meta, case.drawn, 0.4, steps, first_order=cut)[1] for cut in (False, True))
-    shares = diagnosis.second_order_shares(case)
+    shares = gradients.second_order_shares(case)
     for layer in ("layer0", "head"):
         names = [f"{layer}.weight", f"{layer}.bias"]
         gap = sum((full[name] - first[name]).square().sum() for name in names)
@@ -225,7 +227,7 @@ def test_inner_gradients_that_are_cut_give_the_first_order(method):
 
 
 def test_a_users_loop_has_the_share_of_the_librarys():
-    shares = [diagnosis.second_order_shares(case_of(method)) for method in (OwnLoop(), MAML())]
+    shares = [gradients.second_order_shares(case_of(method)) for method in (OwnLoop(), MAML())]
     assert shares[0] == pytest.approx(shares[1], rel=1e-9) and min(shares[0].values()) > 0.05
 
 
@@ -255,10 +257,27 @@ def test_the_peak_is_counted():
 
 def test_an_inner_step_costs_the_same_whichever_it_is():
     case = case_of(MAML(steps=2))
-    size = diagnosis.bytes_of_inner_step(case)
+    size = gradients.bytes_of_inner_step(case)
     weights = sum(leaf.nbytes for leaf in tree_leaves(case.meta))
     assert size > 2 * weights  # the step's weights and gradients at least
-    assert diagnosis.bytes_of_inner_step(case_of(MAML(steps=2, order=1))) == 0
+    assert gradients.bytes_of_inner_step(case_of(MAML(steps=2, order=1))) == 0
+
+
+def test_what_breaks_says_where_and_the_rest_is_looked_at():
+    class Mute(ProtoNet):
+        def query_scores(self, *given):
+            raise ValueError("no scores")
+
+    class Few(ProtoNet):
+        def draw(self, distribution, generator):
+            if self.tasks == leaks.NOISE:
+                raise ValueError("too many")
+            return super().draw(distribution, generator)
+
+    (finding,) = diagnose(Mute())
+    assert finding.name == "it learns at all" and "no scores" in finding.seen and finding.mend
+    assert wrong(Few()) == {ORDER} and found(Few())[ORDER].seen == "ValueError: too many"
+    assert len(found(Few())) == len(diagnosis.DIAGNOSES)
 
 
 def test_it_fits_a_page_of_eighty_columns():
