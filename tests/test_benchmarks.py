@@ -157,6 +157,19 @@ def test_the_families_are_found_measured_once_and_put_on_a_page(benchmark, tmp_p
         families.main([*words, "--images", "700"])
 
 
+def test_a_start_that_diverged_leaves_the_others_their_row(benchmark):
+    families = benchmark("families")
+    cell = {"iterations": 1234, "answered by": "5 steps of Adam(rate=0.1)", families.FIRST: 0.5, families.MANY: 0.6}
+    cells = {
+        "protocol": vars(families.Protocol()),
+        "Some": {"all 0": {"diverged": "its loss"}, "all 1": cell, "all 2": {**cell, families.MANY: 0.4}},
+        "None": {"all 0": {"diverged": "its loss"}},
+    }
+    rows = [line for line in families.page(cells).splitlines() if line.startswith(("| `Some`", "- `None`"))]
+    assert rows[0] == "| `Some` | 50.0 ± 0.0 | – | 50.0 ± 127.1 | – | – | 5 steps of Adam |"
+    assert rows[1] == "| `Some` | – | – | +0.0 ± 127.1 | – | – | 1,234 |" and len(rows) == 3
+
+
 def test_the_families_are_asked_small_images(benchmark):
     import torch
 
