@@ -146,3 +146,72 @@ def test_every_episodic_method_is_timed_beside_maml(benchmark, monkeypatch):
     monkeypatch.setattr(meta_speed, "episodic_methods", lambda: few)
     figures = meta_speed.beside_maml(class_pool(dataset), MLP(4), repeats=1)
     assert list(figures) == ["MAML, ms", "ProtoNet"] and all(value > 0 for value in figures.values())
+
+
+def test_the_families_are_found_measured_once_and_put_on_a_page(benchmark, tmp_path, monkeypatch, capsys):
+    import torch
+
+    from lifelong.meta.maml import MAML
+    from lifelong.meta.protonet import ProtoNet
+    from scenarios.episodes import class_pool
+    from scenarios.stream import Dataset
+
+    families = benchmark("families")
+    found = families.methods()
+    assert {"MAML", "ProtoNet", "R2D2", "Reptile", families.NOTHING, "Pretrained"} <= set(found)
+    assert not {"OML", "ANML", "MultiTask", "Random"} & set(found)  # no episodes, or no start at all
+    x = torch.rand(24, 1, 14, 14, generator=torch.Generator().manual_seed(0)).repeat_interleave(20, 1).flatten(0, 1)
+    dataset = Dataset("patterns", (255 * x).to(torch.uint8), torch.arange(480) // 20, 480, 24)
+    places = dict.fromkeys(("all", "unseen", families.OTHER), class_pool(dataset))
+    monkeypatch.setattr(families, "pools", lambda root: {**places, "tenth": class_pool(dataset, tuple(range(20)))})
+
+    class Broken(ProtoNet):
+        def query_scores(self, *given):
+            raise ValueError("planted")
+
+    few = {"ProtoNet": ProtoNet(), "MAML": MAML(tasks=2), "Wide": ProtoNet(way=30), "Broken": Broken()}
+    monkeypatch.setattr(families, "methods", lambda: few)
+    record, sheet = tmp_path / "families.json", tmp_path / "families.md"
+    words = ["--output", str(record), "--page", str(sheet), "--images", "600", "--seeds", "2", "--episodes", "4"]
+    words += ["--model", "MLP(8)"]
+    families.main(words)
+    said = capsys.readouterr().out
+    assert "Broken: all 0: ValueError: planted" in said and "Wide" in json.loads(record.read_text())
+    cells = json.loads(record.read_text())
+    assert set(cells["MAML"]) == {"all 0", "all 1", "tenth 0", "tenth 1", "cost"} and "30" in cells["Wide"]["refused"]
+    assert cells["MAML"]["all 0"]["iterations"] == 600 // 30 and "10-way 1-shot" not in cells["MAML"]["all 0"]
+    assert cells["ProtoNet"]["all 0"]["5-way 1-shot"] > 0.9  # every image of a class is the same
+    assert cells["ProtoNet"]["cost"]["memory"] == 1.0 and 0.2 < cells["ProtoNet"]["cost"]["time"] < 5
+    protocol = families.Protocol(model="MLP(8)")
+    assert families.cost(MAML(steps=5), "", protocol)["memory"] > cells["MAML"]["cost"]["memory"]
+    page = sheet.read_text()
+    assert page.count("| `MAML` |") == 2 and page.count("| `ProtoNet` |") == 2 and "- `Wide`: " in page
+    record.write_text(json.dumps({**cells, "Broken": {"refused": "as planted"}}))
+    families.main(words)  # resumed: there is nothing left to run
+    assert capsys.readouterr().out == "" and sheet.read_text().count("| `MAML` |") == 2
+    with pytest.raises(SystemExit, match="another protocol"):
+        families.main([*words, "--images", "700"])
+
+
+def test_a_start_that_diverged_leaves_the_others_their_row(benchmark):
+    families = benchmark("families")
+    cell = {"iterations": 1234, "answered by": "5 steps of Adam(rate=0.1)", families.FIRST: 0.5, families.MANY: 0.6}
+    cells = {
+        "protocol": vars(families.Protocol()),
+        "Some": {"all 0": {"diverged": "its loss"}, "all 1": cell, "all 2": {**cell, families.MANY: 0.4}},
+        "None": {"all 0": {"diverged": "its loss"}},
+    }
+    rows = [line for line in families.page(cells).splitlines() if line.startswith(("| `Some`", "- `None`"))]
+    assert rows[0] == "| `Some` | 50.0 ± 0.0 | – | 50.0 ± 127.1 | – | – | 5 steps of Adam |"
+    assert rows[1] == "| `Some` | – | – | +0.0 ± 127.1 | – | – | 1,234 |" and len(rows) == 3
+
+
+def test_the_families_are_asked_small_images(benchmark):
+    import torch
+
+    families = benchmark("families")
+    x = torch.arange(28 * 28).view(1, 28, 28) % 200
+    small = families.halved(x.to(torch.uint8))
+    assert small.shape == (1, 14, 14) and float(small[0, 0, 0]) == round(float((0 + 1 + 28 + 29) / 4))
+    assert families.halved(torch.full((2, 8, 8), 7, dtype=torch.uint8)).unique().tolist() == [7]
+    assert families.shown([]) == "–" and families.shown([50.0, 52.0]).startswith("51.0 ± 12.7")

@@ -147,7 +147,7 @@ BAD = {
     "no such run to show": (["show", "runs/none"], "not a run"),
     "unknown kind": (["list", "strategis"], "strategies"),
     "unknown row": (["reproduce", "split-mnist-class-erx"], "split-mnist-class-er"),
-    "new of what": (["new", "stratgy", "a.py"], "strategy, scenario or model"),
+    "new of what": (["new", "stratgy", "a.py"], "strategy, scenario, model, learner or meta"),
     "check of nothing": (["check", "none.py"], "cannot be read"),
 }
 

@@ -319,8 +319,9 @@ def test_what_a_check_says_is_shown_as_it_is(monkeypatch, capsys):
     """Brackets and colons in a user's own words are no markup and no pictures."""
     from lifelong.contracts import check
 
-    rows = [("its name", "Idea", "", ""), ("its loss", "Idea", "[/x] :smile: no", "[bold]Mend it")]
-    monkeypatch.setattr(check, "check_target", lambda target: rows)
+    rows = [("its name", "", ""), ("its loss", "[/x] :smile: no", "[bold]Mend it")]
+    monkeypatch.setattr(check, "subjects_of", lambda target: [("Idea", None)])
+    monkeypatch.setattr(check, "check_subject", lambda subject: rows)
     assert loaded("check").main(["idea.py"], standalone_mode=False) == 2
     out, errors = capsys.readouterr()
     assert out.splitlines() == ["holds  Idea: its name", "fails  Idea: its loss: [/x] :smile: no. [bold]Mend it"]

@@ -6,30 +6,45 @@ from typing import Annotated
 
 import typer
 
+from lifelong.commands.completion import complete
+
 
 def check(
-    target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="your file, or one thing in it")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py[:NAME]|EXPR",
+            help="your file, a thing in it, or one of ours, as in 'MAML(steps=5)'",
+            autocompletion=complete("initialisations"),
+        ),
+    ],
 ) -> None:
     """Run the contract on your own file, one line for each check.
 
-    On each strategy, learner, model, initialisation and registered scenario that it defines.
+    On each strategy, learner, model, initialisation and registered scenario that it defines; on one of ours, too, as in
+    "MAML(steps=5)". Of an initialisation a diagnosis follows: where its gradient comes from, and what leaks. The contract
+    alone decides the exit code.
 
     Example: lifelong check my_idea.py
     """
     import torch
     from rich.text import Text
 
-    from lifelong.contracts.check import check_target
+    from lifelong.contracts.check import check_subject, findings, subjects_of
     from lifelong.display.console import output, refuse
+    from lifelong.display.diagnosis import diagnosis
 
     torch.set_num_threads(1)
     failures = 0
-    for name, subject, problem, hint in check_target(target):
-        failures += bool(problem)
-        verdict = ("fails", "red") if problem else ("holds", "green")
-        output.print(
-            Text.assemble(verdict, f"  {subject}: {name}", f": {problem}. {hint}" if problem else ""), soft_wrap=True
-        )
+    for key, subject in subjects_of(target):
+        for name, problem, hint in check_subject(subject):
+            failures += bool(problem)
+            verdict = ("fails", "red") if problem else ("holds", "green")
+            output.print(
+                Text.assemble(verdict, f"  {key}: {name}", f": {problem}. {hint}" if problem else ""), soft_wrap=True
+            )
+        for part in diagnosis(key, findings(subject)):
+            output.print(part)
     if failures:
         refuse(f"{failures} of the contract's checks failed")
         raise typer.Exit(2)

@@ -18,7 +18,7 @@ ENTRY = re.compile(r'\bEntry\(\s*"([\w-]+)"')
 WORDS = {
     "settings": ("task", "domain", "class"),
     "devices": ("auto", "cpu", "cuda", "mps"),
-    "files": ("strategy", "scenario", "model"),
+    "files": ("strategy", "scenario", "model", "learner", "meta"),
     "kinds": (
         "scenarios", "strategies", "learners", "models", "memories", "optimisers", "initialisations", "adaptations", "metrics",
         "data",

@@ -12,7 +12,10 @@ from lifelong.commands.completion import complete
 
 def new(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="strategy, scenario or model", autocompletion=complete("files"))
+        str,
+        typer.Argument(
+            metavar="KIND", help="strategy, scenario, model, learner or meta", autocompletion=complete("files")
+        ),
     ],
     path: Annotated[Path, typer.Argument(metavar="FILE.py", help="the file to write")],
 ) -> None:

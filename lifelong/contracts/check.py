@@ -1,12 +1,15 @@
-"""The contract on what a user's file defines: strategies, learners, models, initialisations, scenarios."""
+"""The contract on what a user's file defines, or a text names: strategies, learners, models, initialisations, scenarios."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from lifelong.contracts.case import Finding
+from lifelong.contracts.diagnosis import diagnose
 from lifelong.contracts.initialisations import check_initialisation
 from lifelong.contracts.learners import check_learner, classes_of, first_setting, on_small_network, states, stream_for
 from lifelong.contracts.models import check_model, is_model
@@ -15,7 +18,8 @@ from lifelong.core.learner import AnyLearner, Learner
 from lifelong.core.strategy import VERBS, Strategy
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.notation import expression
-from lifelong.notation.user_code import file_of, misspelt_verbs, user_line, words_of
+from lifelong.notation.registry import KINDS
+from lifelong.notation.user_code import CODE, file_of, misspelt_verbs, user_line, words_of
 from scenarios.catalogue import CATALOGUE, build
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Budget, Stream
@@ -39,26 +43,65 @@ def try_out(learner: AnyLearner, tasks: int = 2) -> None:
         raise ConfigurationError(f"{words}; `lifelong check {path or 'FILE.py'}` says how to mend it") from None
 
 
-def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
-    """The contract on what a user's file defines: (check, subject, what was seen or "", how to mend it)."""
-    path, _, name = target.partition(".py:")
-    path = path if path.endswith(".py") else f"{path}.py"
+def check_subject(subject: Any) -> Iterator[tuple[str, str, str]]:
+    """The contract on one thing: (check, what was seen or "", how to mend it), one after another."""
+    mend = "A method that no verb is called after is never called."
+    yield "its methods are verbs", misspelt(type(subject)), mend
+    contracts = {Stream: check_stream, InitialisationLearner: check_initialisation}
+    model = check_model if "features" in dir(subject) and "head" in dir(subject) else check_learner
+    yield from next((check for kind, check in contracts.items() if isinstance(subject, kind)), model)(subject)
+
+
+def findings(subject: Any) -> list[Finding]:
+    """What a diagnosis finds in an initialisation, beside its contract; nothing of anything else."""
+    return list(diagnose(subject)) if isinstance(subject, InitialisationLearner) else []
+
+
+def subjects_of(target: str) -> list[tuple[str, Any]]:
+    """What is to be checked, by name: FILE.py, FILE.py:NAME, FILE.py:NAME(...), or a text such as EWC() + Replay(200)."""
+    path, colon, name = target.partition(".py:")
+    if (colon and name.isidentifier()) or target.endswith(".py") or Path(f"{target}.py").is_file():
+        return _defined(path if path.endswith(".py") else f"{path}.py", name)
+    return [(target, _named(target))]
+
+
+CHECKED = ("initialisations", "strategies", "learners", "models")  # the kinds that have a contract, besides scenarios
+
+
+def _named(text: str) -> Any:
+    """What a text names of the kinds that have a contract. Raises ExpressionError where it names nothing of them."""
+    file = CODE.match(text.strip())
+    if file:
+        maker = expression.from_file(file[1], file[2], named_by_user=True)
+        return expression.parse(text, next((kind for kind in CHECKED if KINDS[kind].fits(maker)), "models"))
+    name = text.partition("(")[0].strip()
+    kind = next((kind for kind in CHECKED if name in expression.vocabulary(kind)), "")
+    if kind:
+        return expression.parse(text, kind)
+    if name in CATALOGUE:
+        word, options = expression.read_call(text)
+        return build(word, **options)
+    known = [*CATALOGUE, *(name for kind in CHECKED for name in expression.vocabulary(kind))]
+    near = expression.suggest(name, known).partition("there are")[0] or "write FILE.py, or a name with its numbers"
+    raise expression.ExpressionError(f"nothing that has a contract is called {name[:100]!r}: {near}")
+
+
+def _defined(path: str, name: str) -> list[tuple[str, Any]]:
+    """What a user's file defines, all of it or what bears a name."""
     known = set(CATALOGUE)
     module = expression.load_file(path, named_by_user=True)
     found: list[tuple[str, Any]] = []
     defined = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     if name and name not in defined:
         raise ConfigurationError(f"{path}: has no {name!r}: {expression.suggest(name, defined)}")
-    for key in defined:
+    for key in defined if not name else [name]:
         value = getattr(module, key)
-        method = inspect.isclass(value) and (issubclass(value, Strategy | AnyLearner | InitialisationLearner))
-        if (not name or key == name) and method and dataclasses.is_dataclass(value):
+        kinds = Strategy | AnyLearner | InitialisationLearner
+        if inspect.isclass(value) and issubclass(value, kinds) and dataclasses.is_dataclass(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {})))
-        elif (not name or key == name) and is_model(value):
+        elif is_model(value):
             found.append((key, expression.make(expression.from_file(path, key), f"{path}:{key}", [], {}, "models")))
-        elif (
-            (not name or key == name) and inspect.isclass(value) and issubclass(value, Strategy | InitialisationLearner)
-        ):
+        elif inspect.isclass(value) and issubclass(value, Strategy | InitialisationLearner):
             raise ConfigurationError(
                 f"{path}: {key} must be a frozen dataclass: write @dataclass(frozen=True) above it"
             )
@@ -68,18 +111,7 @@ def check_target(target: str) -> Iterator[tuple[str, str, str, str]]:
         raise ConfigurationError(
             f"{path}: defines no strategy, learner, model, initialisation or registered scenario to check"
         )
-    for key, subject in found:
-        yield (
-            "its methods are verbs",
-            key,
-            misspelt(type(subject)),
-            "A method that no verb is called after is never called.",
-        )
-        contracts = {Stream: check_stream, InitialisationLearner: check_initialisation}
-        model = check_model if "features" in dir(subject) and "head" in dir(subject) else check_learner
-        rows = next((check for kind, check in contracts.items() if isinstance(subject, kind)), model)(subject)
-        for check, seen, mend in rows:
-            yield check, key, seen, mend
+    return found
 
 
 def misspelt(kind: type) -> str:

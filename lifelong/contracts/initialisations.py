@@ -16,7 +16,6 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
-from lifelong.models.perceptron import MLP
 from lifelong.notation import expression
 from scenarios.descriptors import described_blobs
 from scenarios.episodes import Episode, Sines, TaskSource, class_pool
@@ -32,12 +31,14 @@ POINTS = 6  # coordinates that are differentiated
 def tasks_for(subject: InitialisationLearner) -> TaskDistribution:
     """A distribution of milliseconds that the subject takes: Gaussian clouds to tell apart, or sine waves."""
     if "classes" not in subject.kinds:
-        return TaskDistribution(MLP(7), Sines(), Sines(), DOUBLE)
+        return TaskDistribution(subject.checked_with, Sines(), Sines(), DOUBLE)
     if subject.described:
         pool = described_blobs(18, 6, 4)
-        return TaskDistribution(MLP(7), pool.some(0, 12), pool.some(12, 18), DOUBLE)
+        return TaskDistribution(subject.checked_with, pool.some(0, 12), pool.some(12, 18), DOUBLE)
     dataset = blobs(12, 6, 30)
-    return TaskDistribution(MLP(7), class_pool(dataset, part="train"), class_pool(dataset, part="test"), DOUBLE)
+    return TaskDistribution(
+        subject.checked_with, class_pool(dataset, part="train"), class_pool(dataset, part="test"), DOUBLE
+    )
 
 
 def _started(subject: InitialisationLearner) -> tuple[InitialisationLearner, TaskDistribution, Meta]:

@@ -11,6 +11,7 @@ from scenarios.public import offered
 if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which line is missing
     from lifelong.core.initialisation import Initialisation as Initialisation
     from lifelong.core.initialisation import Random as Random
+    from lifelong.meta.anml import ANML as ANML
     from lifelong.meta.cavia import CAVIA as CAVIA
     from lifelong.meta.descriptor_net import DescriptorNet as DescriptorNet
     from lifelong.meta.distribution import TaskDistribution as TaskDistribution

@@ -16,7 +16,8 @@ from torch import Tensor
 from lifelong.core.inner_loop import nearest_means
 from lifelong.core.problem import Params, scaled
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.models.base import Net
+from lifelong.models.base import Model, Net
+from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from scenarios.episodes import Support, TaskSource, class_pool
@@ -43,6 +44,7 @@ class InitialisationLearner(ABC):
     episodic: whether episodes are all that it learns from; any_way: whether it answers tasks of any number of classes;
     ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries;
     described: whether it needs a descriptor of each class.
+    checked_with: the network that it is checked on.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes", "numbers")
@@ -52,6 +54,7 @@ class InitialisationLearner(ABC):
     ordered: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
     described: ClassVar[bool] = False
+    checked_with: ClassVar[Model] = MLP(7)
 
     iterations: int = 1000
     outer: Optimiser = field(default_factory=Adam)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lifelong.core.inner_loop import OnFeatures, batch_of, loss_of
 from lifelong.core.learner import Learner
-from lifelong.core.problem import Params, scaled
+from lifelong.core.problem import Params, Problem, scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta, params_of
 from lifelong.meta.online_head import online_head
@@ -18,6 +18,7 @@ from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from lifelong.optimisers.sgd import SGD
 from scenarios.brief import in_brief
+from scenarios.episodes import Episode
 
 
 class Trajectory(NamedTuple):
@@ -85,17 +86,12 @@ class OML(InitialisationLearner):
         random = other.draw(self.tasks, self.remember, 1, 1, generator)
         classes = source.numbers(half, count // 2, seen.classes)
         remembered = source.numbers(other, 0, other.labels(random))
-        order = torch.sort(seen.support_y, dim=1, stable=True).indices  # class after class, as they come online
-        place = torch.arange(self.tasks, device=order.device)[:, None]
-        width = distribution.model.init(distribution.shape, 1, torch.Generator())["head.weight"].shape[0]
-        fresh = torch.randn(self.tasks, width, self.way, generator=generator) * (2 / width) ** 0.5
         return Trajectory(
-            seen.support_x[place, order],
-            classes.gather(1, seen.support_y.gather(1, order)),
+            *class_after_class(seen, classes),
             torch.cat([random.support_x, seen.query_x], 1),
             torch.cat([remembered, classes.gather(1, seen.query_y)], 1),
             classes,
-            fresh.to(distribution.device, distribution.dtype),
+            fresh_outputs(distribution, self.tasks, self.way, generator),
         )
 
     def loss(self, distribution: TaskDistribution, meta: Meta, drawn: Trajectory, progress: Tensor) -> Tensor:
@@ -113,11 +109,7 @@ class OML(InitialisationLearner):
             problem = replace(problem, model=OnFeatures(distribution.model))
         else:
             learner = Learner(problem.model, optimiser=SGD(self.rate), trainable="head")
-            state = learner.init(problem, params, torch.Generator())
-            for j in range(len(x)):
-                batch = batch_of(x[j : j + 1], seen.y[j : j + 1], problem.classes, distribution.dtype)
-                state = learner.step(problem, state, batch)
-            params = state.params
+            params = learned_online(learner, problem, params, x, seen.y)
         return loss_of(problem, params, batch_of(test_x, seen.test_y, problem.classes, distribution.dtype))
 
     def images(self, distribution: TaskDistribution) -> int:
@@ -127,6 +119,31 @@ class OML(InitialisationLearner):
     def small(self) -> OML:
         """Short trajectories."""
         return replace(self, iterations=3, way=2, shot=2, query=2, remember=3, tasks=2)
+
+
+def class_after_class(seen: Episode, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The support's rows [T, J, ...] and their labels int64 [T, J] among all classes, in the order in which they come online.
+
+    classes: numbers int64 [T, N] of the episode's classes.
+    """
+    order = torch.sort(seen.support_y, dim=1, stable=True).indices
+    place = torch.arange(len(order), device=order.device)[:, None]
+    return seen.support_x[place, order], classes.gather(1, seen.support_y.gather(1, order))
+
+
+def fresh_outputs(distribution: TaskDistribution, tasks: int, way: int, generator: torch.Generator) -> Tensor:
+    """New weights of the outputs of N classes, [T, F, N], drawn with variance 2 / F."""
+    width = distribution.model.init(distribution.shape, 1, torch.Generator())["head.weight"].shape[0]
+    fresh = torch.randn(tasks, width, way, generator=generator) * (2 / width) ** 0.5
+    return fresh.to(distribution.device, distribution.dtype)
+
+
+def learned_online(learner: Learner, problem: Problem, params: Params, x: Tensor, y: Tensor) -> Params:
+    """Parameters after a learner's step on each row of x [J, ...] in turn, labels y int64 [J]."""
+    state = learner.init(problem, params, torch.Generator())
+    for j in range(len(x)):
+        state = learner.step(problem, state, batch_of(x[j : j + 1], y[j : j + 1], problem.classes, problem.dtype))
+    return state.params
 
 
 def renewed(params: Params, classes: Tensor, fresh: Tensor) -> Params:
