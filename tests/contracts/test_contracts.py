@@ -76,7 +76,7 @@ def test_learner(subject, check):
 STREAMS = [
     build(entry, {"tasks": 3}, setting)
     for entry in CATALOGUE.values()
-    if entry.data in ("digits", "blobs")
+    if entry.data in ("digits", "blobs", "gaussian")
     for setting in SETTINGS
 ]
 

@@ -69,6 +69,13 @@ def members(problem: Problem, batch: Batch) -> Tensor:
     return torch.arange(problem.tasks, device=batch.task.device)[:, None] == batch.task
 
 
+def task_losses(problem: Problem, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """L_i, the mean loss of the rows of task i that the batch shows, 0 where it shows none [T]; and where it does, bool [T]."""
+    of_task = (members(problem, batch) & batch.shown).to(batch.weight.dtype)
+    count = of_task.sum(1)
+    return of_task @ problem.loss_rows(logits, batch) / count.clamp(min=1), count > 0
+
+
 def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params, share: Tensor) -> Net:
     """The gradient of sum_b share_ib w_b l_b for each task i, every leaf [T, ...]: one forward pass, T backward.
 
