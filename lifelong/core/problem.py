@@ -50,7 +50,8 @@ class Problem:
     def shape(self) -> tuple[int, ...]:
         """The shape of a row, as a network's `init` takes it."""
         if "task_embedding" in self.index:
-            return Described(math.prod(self.dataset.shape), self.index["task_embedding"].shape[-1])
+            shape = self.dataset.shape
+            return Described(math.prod(shape), self.index["task_embedding"].shape[-1], shape if len(shape) > 1 else ())
         return self.dataset.shape
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:

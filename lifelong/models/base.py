@@ -24,10 +24,14 @@ class ModelError(ConfigurationError):
 
 
 class Described(NamedTuple):
-    """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task."""
+    """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task.
+
+    image: the shape that the F features have before they are laid out flat; empty where they are no image.
+    """
 
     features: int
     task_embedding: int
+    image: tuple[int, ...] = ()
 
 
 class Model(Protocol):

@@ -14,9 +14,9 @@ from lifelong.core.loop import Session, check_request, run
 from lifelong.core.problem import log_softmax
 from lifelong.core.strategy import FineTuning, StrategyError, Sum
 from lifelong.metrics import NotMeasured, multi_task_gain, multi_task_gains
+from lifelong.models.anml import Gated
 from lifelong.models.base import Described, ModelError, apply_linear
 from lifelong.models.conditioned import PLACES, WAYS, Conditioned, block_gates
-from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
@@ -440,7 +440,7 @@ def test_what_cannot_be_is_refused_in_one_line():
         "go unheard": lambda: UncertaintyWeights() + PCGrad(),
         "replace `objective`": lambda: UncertaintyWeights() + UncertaintyWeights(),
         "at least 1": lambda: MGDA(iterations=0),
-        "hidden layers": lambda: Conditioned(Conv4()),
+        "hidden layers": lambda: Conditioned(Gated()),
         "as in MLP(100, 100)": lambda: Conditioned(MLP()),
         "concatenation, addition": lambda: Conditioned(MLP(4), "magic"),
         "first, last, all": lambda: Conditioned(MLP(4), "film", "middle"),
