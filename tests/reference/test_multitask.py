@@ -470,6 +470,12 @@ def test_multi_task_gain_is_the_relative_difference_to_each_task_alone():
     gains = torch.tensor([[0.5, -0.5, 0.0], [-0.5, 0.0, 1.0]], dtype=DOUBLE)
     torch.testing.assert_close(multi_task_gains(together, alone), gains)
     torch.testing.assert_close(multi_task_gain(together, alone), torch.tensor([0.0, 1 / 6], dtype=DOUBLE))
+    mixed = [dataclasses.replace(r, numbers=(0, 2)) for r in (together, alone)]  # their scores are 1 - error / variance
+    single_errors, errors = torch.tensor([[0.4, 0.0], [0.2, 0.8]]), torch.tensor([[0.1, 0.0], [0.6, 0.6]])
+    lower = ((single_errors - errors) / single_errors).to(DOUBLE)
+    found = multi_task_gains(mixed[0], mixed[1])
+    torch.testing.assert_close(found[:, 0], lower[:, 0])
+    torch.testing.assert_close(found[1], torch.tensor([-2.0, 0.0, 0.25], dtype=DOUBLE))
     for pair in ((alone, alone), (together, together), (together, dataclasses.replace(alone, seeds=(4, 5)))):
         with pytest.raises(NotMeasured):
             multi_task_gain(*pair)
