@@ -19,7 +19,7 @@ from lifelong.notation.user_code import file_of, user_line, words_of
 from scenarios.errors import ConfigurationError
 
 SHAPES = ((8, 8), (20,), (3, 16, 16))  # of a row; a network is checked on the first that it takes
-DESCRIBED = Described(64, 3, (8, 8))
+DESCRIBED = Described(64, 3, 1, 8)
 CLASSES = 4
 
 

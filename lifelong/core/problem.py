@@ -51,7 +51,9 @@ class Problem:
         """The shape of a row, as a network's `init` takes it."""
         if "task_embedding" in self.index:
             shape = self.dataset.shape
-            return Described(math.prod(shape), self.index["task_embedding"].shape[-1], shape if len(shape) > 1 else ())
+            square = len(shape) in (2, 3) and shape[-1] == shape[-2]
+            image = (shape[0] if len(shape) == 3 else 1, shape[-1]) if square else (0, 0)
+            return Described(math.prod(shape), self.index["task_embedding"].shape[-1], *image)
         return self.dataset.shape
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:

@@ -28,10 +28,9 @@ def laid_out(model: Any, trunk: MLP | Conv4, shape: tuple[int, ...]) -> tuple[tu
         raise ModelError(f"{model!r} is told the task of each row, and here nothing tells it: use {trunk!r}")
     if isinstance(trunk, MLP):
         return (shape.features,), shape.task_embedding
-    side = shape.image[-1] if shape.image else 0
-    channels = shape.image[0] if len(shape.image) == 3 else 1
-    if len(shape.image) < 2 or shape.image[-2] != side:
-        raise ModelError(f"{model!r} takes square images, and a row here has shape {shape.image or (shape.features,)}")
+    channels, side = shape.channels, shape.side
+    if not side:
+        raise ModelError(f"{model!r} takes square images, and a row here is none: use an MLP")
     if shape.task_embedding >= channels * (2 * side + 1):
         raise ModelError(f"{model!r}: {shape.task_embedding} tasks are too many to tell by images of {side} x {side}")
     return (channels, side, side), shape.task_embedding

@@ -25,7 +25,7 @@ from scenarios.joint import joint
 from scenarios.stream import Budget
 from tests.reference.plain_joint import DOUBLE, RATE, TASKS, Plain, gap
 
-IMAGE = Described(64, 3, (8, 8))
+IMAGE = Described(64, 3, 1, 8)
 TRUNKS = (MLP(7, 5), Conv4(8, 2))
 
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_is_refused_in_one_line():
         "at least 1": lambda: MMoE(MLP(4), 0),
         "nothing tells it": lambda: MMoE(MLP(4)).init((10,), 2, torch.Generator()),
         "square images": lambda: Session(Learner(CrossStitch(Conv4(8, 2))), plain, [0]).first_state(),
-        "too many to tell": lambda: SharedLayers(Conv4(8, 2)).init(Described(64, 17, (8, 8)), 2, torch.Generator()),
+        "too many to tell": lambda: SharedLayers(Conv4(8, 2)).init(Described(64, 17, 1, 8), 2, torch.Generator()),
         "3 that say which task, not 64": lambda: MMoE(MLP(4)).features(net_of(MMoE(MLP(4)))[0], torch.zeros(2, 64)),
     }
     for words, wrong in refused.items():
