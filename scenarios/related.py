@@ -93,9 +93,9 @@ def unbalanced(
     x, features = _standardised(dataset)
     random = generator("unbalanced", draw)
     base = torch.randn(outputs, features, generator=random, dtype=torch.float64)
-    own = torch.randn(tasks, outputs, features, generator=random, dtype=torch.float64)
+    deviation = torch.randn(tasks, outputs, features, generator=random, dtype=torch.float64)
     scale = ratio ** torch.arange(tasks, dtype=torch.float64)[:, None, None]  # [T, 1, 1]
-    targets = scale * torch.tanh((base + spread * own) @ (x.T / features**0.5))  # [T, outputs, N]
+    targets = scale * torch.tanh((base + spread * deviation) @ (x.T / features**0.5))  # [T, outputs, N]
     columns = targets.flatten(0, 1).T
     return _stream(dataset, columns, tasks, outputs, setting, validation, budget, name or "unbalanced")
 

@@ -42,20 +42,20 @@ class CrossStitch:
         """Fresh parameters. Raises ModelError unless the shape says how much of a row is the task_embedding."""
         rows, told = laid_out(self, self.trunk, shape)
         heads = {k: v for k, v in self.trunk.init(rows, classes, generator).items() if k.startswith("head.")}
-        own = {OWN + name: value for name, value in stacked(self.trunk, rows, told, generator).items()}
+        stack = {OWN + name: value for name, value in stacked(self.trunk, rows, told, generator).items()}
         other = (1 - self.start) / max(told - 1, 1)
         stitch = torch.full((told, told), other).fill_diagonal_(self.start if told > 1 else 1.0)
-        return own | {f"stitch{i}.weight": stitch.clone() for i in range(self.trunk.depth)} | heads
+        return stack | {f"stitch{i}.weight": stitch.clone() for i in range(self.trunk.depth)} | heads
 
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last layer of each row's task [B, F], from rows [B, F + Z]."""
         rows, z = taken_apart(self, self.trunk, net, x)
-        own, each = own_of(net), rows
+        stack, each = own_of(net), rows
         for i in range(self.trunk.depth):
             layer = torch.func.vmap(
                 lambda layers, below, i=i: self.trunk.layer(layers, i, below), (0, 0 if i else None)
             )
-            each = torch.tensordot(net[f"stitch{i}.weight"], layer(own, each), 1)
+            each = torch.tensordot(net[f"stitch{i}.weight"], layer(stack, each), 1)
         return picked(z, each.flatten(2))
 
     def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:

@@ -48,8 +48,8 @@ class SharedLayers:
         rows, told = laid_out(self, self.trunk, shape)
         net = self.trunk.init(rows, classes, generator)
         layers = list(dict.fromkeys(name.partition(".")[0] for name in without_head(net)))
-        own = set(layers[self.depth :]) if self.depth >= 0 else set()
-        names = [name for name in net if name.partition(".")[0] in own]
+        separate = set(layers[self.depth :]) if self.depth >= 0 else set()
+        names = [name for name in net if name.partition(".")[0] in separate]
         if self.alike:
             copies = {name: net[name].expand(told, *net[name].shape).clone() for name in names}
         else:
@@ -60,11 +60,11 @@ class SharedLayers:
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last layer of each row's task [B, F], from rows [B, F + Z]."""
         rows, z = taken_apart(self, self.trunk, net, x)
-        own = own_of(net)
-        if not own:
+        stack = own_of(net)
+        if not stack:
             return self.trunk.features(net, rows)
         # what is shared depends on no task, and so is computed once
-        each = torch.func.vmap(lambda layers: self.trunk.features({**net, **layers}, rows))(own)
+        each = torch.func.vmap(lambda layers: self.trunk.features({**net, **layers}, rows))(stack)
         return picked(z, each)
 
     def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:

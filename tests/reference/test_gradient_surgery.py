@@ -34,16 +34,16 @@ def vaccinated(g, order, target, planted: float = 1.0):
     """The paper's loop, on the vectors; target is a list of lists. Returns the sum and the cosines that were met."""
     total, met = torch.zeros_like(g[0]), [[0.0] * len(g) for _ in g]
     for i in range(len(g)):
-        own = g[i].clone()
+        turned = g[i].clone()
         for j in order[i].tolist():
             if j == i:
                 continue
-            cosine, rho = float(own @ g[j] / own.norm() / g[j].norm()), float(target[i][j])
+            cosine, rho = float(turned @ g[j] / turned.norm() / g[j].norm()), float(target[i][j])
             met[i][j] = cosine
             if cosine < rho:
                 wanted = rho * math.sqrt(1 - cosine**2) - cosine * math.sqrt(1 - rho**2) * planted
-                own = own + own.norm() * wanted / (g[j].norm() * math.sqrt(1 - rho**2)) * g[j]
-        total = total + own
+                turned = turned + turned.norm() * wanted / (g[j].norm() * math.sqrt(1 - rho**2)) * g[j]
+        total = total + turned
     return total, met
 
 

@@ -57,8 +57,8 @@ def test_each_row_goes_through_the_shared_layers_and_its_own_tasks(trunk, depth)
     for b, t in enumerate(task.tolist()):
         plain = of_task(net, t)
         torch.testing.assert_close(ours[b], trunk.head(plain, trunk.features(plain, rows[b : b + 1]))[0], rtol=1e-9, atol=1e-12)  # fmt: skip
-    own = sum(name.startswith("own.") for name in net)
-    assert own == (0 if depth < 0 else (2 - depth) * (len(net) - 2) // 2)
+    stacks = sum(name.startswith("own.") for name in net)
+    assert stacks == (0 if depth < 0 else (2 - depth) * (len(net) - 2) // 2)
 
 
 def test_all_shared_is_the_trunk_to_the_bit_and_learns_like_it():
@@ -101,9 +101,9 @@ def test_none_shared_is_a_network_for_each_task():
 def springs(tie: float):
     def rule(plain: Plain, batch):
         loss = (plain.rows(batch) / len(batch.task)).sum()
-        own = [value for name, value in plain.net.items() if name.startswith("own.")]
+        stacks = [value for name, value in plain.net.items() if name.startswith("own.")]
         pairs = [(s, t) for t in range(TASKS) for s in range(t)]
-        return plain.gradient(loss + tie / 2 * sum((p[s] - p[t]).square().sum() for p in own for s, t in pairs))
+        return plain.gradient(loss + tie / 2 * sum((p[s] - p[t]).square().sum() for p in stacks for s, t in pairs))
 
     return rule
 

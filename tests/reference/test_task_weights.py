@@ -8,8 +8,10 @@ import torch
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, learned, run
 from lifelong.core.strategy import FineTuning, StrategyError
-from lifelong.models.base import ModelError
+from lifelong.models.base import Described, ModelError
+from lifelong.models.mmoe import MMoE
 from lifelong.models.perceptron import MLP
+from lifelong.models.shared_layers import SharedLayers
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.multitask.dwa import DWA
@@ -152,6 +154,15 @@ def test_a_gradnorm_weight_never_falls_below_its_floor():
     state = learned(Session(learner_of(part), stream_of_three(), [0, 1], dtype=DOUBLE))[1]
     weights = state.params["own"]["GradNorm/0"]["weights"]
     assert (weights > 0).all() and torch.allclose(weights.sum(1), torch.full((2,), 3.0, dtype=DOUBLE))
+
+
+def test_the_last_shared_layer_is_none_of_a_tasks_own():
+    shared = SharedLayers(MLP(4, 5, 6), 2).init(Described(7, 3), 4, torch.Generator())
+    assert list(GradNorm().shared(shared)) == ["layer1.weight"]
+    assert list(GradNorm().shared(MMoE(MLP(4, 5)).init(Described(7, 3), 4, torch.Generator()))) == [
+        "expert.layer1.weight"
+    ]
+    assert list(GradNorm(layer="layer0").shared(shared)) == ["layer0.weight", "layer0.bias"]
 
 
 def test_what_cannot_be_is_refused():

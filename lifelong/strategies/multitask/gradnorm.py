@@ -12,9 +12,12 @@ from lifelong.core.batch import Batch, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, StrategyError, require
 from lifelong.models.base import Net, chosen
+from lifelong.models.told import OWN
 from lifelong.optimisers.adam import Adam
 from lifelong.strategies.multitask.gradients import GAINS, gramian, members, task_gradients, task_losses
 from scenarios.stream import Stream
+
+OF_ONE_TASK = (OWN, "gate.", "stitch")  # names of what a network has for each task begin so
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class GradNorm(Strategy):
         """W."""
         if self.layer:
             return chosen(net, self.layer)
-        names = [name for name in net if name.endswith(".weight") and not name.startswith("head.")]
+        names = [name for name in net if name.endswith(".weight") and not name.startswith(("head.", *OF_ONE_TASK))]
         if not names:
             raise StrategyError(f"{self!r}: the network has no layer before its head: there is nothing to share")
         return {names[-1]: net[names[-1]]}

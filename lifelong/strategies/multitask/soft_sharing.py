@@ -56,8 +56,8 @@ class SoftSharing(Strategy):
         """The springs' energy."""
         if self.decoupled:
             return problem.zeros()
-        own = [value for name, value in params["net"].items() if name.startswith(OWN)]  # each [T, ...]
-        return self.tie * problem.tasks / 2 * torch.stack([(p - p.mean(0)).square().sum() for p in own]).sum()
+        stacks = [value for name, value in params["net"].items() if name.startswith(OWN)]  # each [T, ...]
+        return self.tie * problem.tasks / 2 * torch.stack([(p - p.mean(0)).square().sum() for p in stacks]).sum()
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Pull the layers together, where that is not the gradient's business."""

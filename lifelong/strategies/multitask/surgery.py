@@ -53,15 +53,15 @@ def gradvac(gramian: Tensor, order: Tensor, target: Tensor) -> tuple[Tensor, Ten
     met = torch.zeros_like(gramian)
     for place in range(gramian.shape[0]):
         other = order[:, place]  # [T], whom each task visits now
-        own = (each @ gramian * each).sum(1).clamp(min=0).sqrt()  # |g_i'|
+        norm = (each @ gramian * each).sum(1).clamp(min=0).sqrt()  # |g_i'|
         length = square[other].sqrt()
-        there = (own > 0) & (length > 0) & (other != tasks)
-        cosine = (each * gramian[other]).sum(1) / torch.where(there, own * length, 1)
+        there = (norm > 0) & (length > 0) & (other != tasks)
+        cosine = (each * gramian[other]).sum(1) / torch.where(there, norm * length, 1)
         cosine = torch.where(there, cosine.clamp(-1, 1), 0)
         met = met + cosine[:, None] * (other[:, None] == tasks)
         rho = target.gather(1, other[:, None])[:, 0]
         free = (1 - rho * rho).sqrt()
-        turn = own * (rho * (1 - cosine * cosine).sqrt() - cosine * free) / torch.where(there, length * free, 1)
+        turn = norm * (rho * (1 - cosine * cosine).sqrt() - cosine * free) / torch.where(there, length * free, 1)
         each = each + torch.where(there & (cosine < rho), turn, 0)[:, None] * (other[:, None] == tasks)
     return each.sum(0), met
 
@@ -208,6 +208,6 @@ def _cosines(gramian: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, T
     square = gramian.diagonal()
     there = _present(gramian, present) * (square > 0)
     length = torch.where(there > 0, square, 1).sqrt()
-    one = torch.eye(len(square), dtype=gramian.dtype, device=gramian.device)
-    between = gramian / length / length[:, None] * there * there[:, None] * (1 - one)
-    return between + one * (1 + 4 * len(square) * torch.finfo(gramian.dtype).eps), length, there
+    identity = torch.eye(len(square), dtype=gramian.dtype, device=gramian.device)
+    between = gramian / length / length[:, None] * there * there[:, None] * (1 - identity)
+    return between + identity * (1 + 4 * len(square) * torch.finfo(gramian.dtype).eps), length, there
