@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from scenarios.blurry import blurry
+from scenarios.correlated import correlated, unbalanced
 from scenarios.datasets import load_dataset
 from scenarios.few_classes import few_classes
 from scenarios.gradual import gradual
 from scenarios.longtail import longtail
 from scenarios.noise import noisy
 from scenarios.online import online
+from scenarios.overlaid import multi_class
 from scenarios.regression import mixed, regression
 from scenarios.related import related
 from scenarios.split import split
 from scenarios.stream import Budget, ScenarioError, Stream
-from scenarios.synthetic import blobs
+from scenarios.synthetic import MADE
 from scenarios.transformed import permuted, rotated
 
 
@@ -81,6 +83,9 @@ for _entry in (
     Entry("regression-digits", regression, "digits", "task", {"tasks": 5}, **_SMALL, about="the embedded digits, another number in each task: centre of mass, slant, mass, spread"),
     Entry("mixed-digits", mixed, "digits", "task", {"tasks": 4}, **_SMALL, about="the embedded digits, tasks of classes and of numbers in turn"),
     Entry("related-digits", related, "digits", "task", {"tasks": 12}, **_SMALL, about="the embedded digits, turned and permuted in turn: related tasks and unrelated ones"),
+    Entry("multi-digits", multi_class, "digits", "task", {"tasks": 2}, **_SMALL, about="two of the embedded digits in each image, a task for the left and one for the right"),
+    Entry("correlated", correlated, "gaussian", "task", {"tasks": 2}, model="MLP(32)", budget=Budget(iterations=500, batch=64), about="two numbers asked of the same features, as alike as correlation=0.5 says (Ma et al., 2018)"),
+    Entry("unbalanced", unbalanced, "gaussian", "task", {"tasks": 3}, model="MLP(100, 100)", budget=Budget(iterations=500, batch=64), about="tasks of one kind on scales 1, 10, 100 (Chen et al., 2018)"),
     Entry("split-blobs", split, "blobs", "class", {"tasks": 5}, model="MLP(50)", budget=Budget(iterations=50, batch=16), about="Gaussian clouds, 5 x 2 classes; milliseconds"),
     Entry("split-mnist", split, "mnist", "class", {"tasks": 5}, **_MNIST, about="MNIST, 5 x 2 digits (van de Ven et al., 2022)"),
     Entry("permuted-mnist", permuted, "mnist", "domain", {"tasks": 10}, model="MLP(1000, 1000)", optimiser="Adam(0.0001)", budget=Budget(iterations=5000, batch=256), about="MNIST, pixels in a new order in each of 10 tasks"),
@@ -92,6 +97,7 @@ for _entry in (
     Entry("online-mnist", online, "mnist", "class", {"tasks": 5}, **_ONCE, about="MNIST in one pass, batches of 10; steps on each: online-mnist(repeats=3)"),
     Entry("regression-mnist", regression, "mnist", "task", {"tasks": 5}, **_MNIST, about="MNIST, another number in each task: centre of mass, slant, mass, spread"),
     Entry("mixed-mnist", mixed, "mnist", "task", {"tasks": 4}, **_MNIST, about="MNIST, tasks of classes and of numbers in turn"),
+    Entry("multi-mnist", multi_class, "mnist", "task", {"tasks": 2}, **_MNIST, about="MultiMNIST: two digits in each image, a task for the left and one for the right (Sener and Koltun, 2018)"),
     Entry("split-fashion-mnist", split, "fashion-mnist", "class", {"tasks": 5}, **_MNIST, about="Fashion-MNIST, 5 x 2 classes"),
     Entry("split-omniglot", split, "omniglot", "task", {"tasks": 50}, model="Conv4(32)", budget=Budget(iterations=200, batch=32), about="Omniglot, 50 x 13 characters", background="omniglot-background"),
     Entry("few-omniglot", few_classes, "omniglot", "task", {"tasks": 54, "way": 5, "size": 14}, model="MLP(256, 64)", budget=Budget(iterations=50, batch=20), about="Omniglot, 54 tasks of 5 characters, 14 x 14 pixels", background="omniglot-background"),
@@ -147,7 +153,7 @@ def build(
         )
     setting = setting or chosen.pop("setting", None) or entry.setting
     chosen.pop("setting", None)
-    dataset = blobs() if data == "blobs" else load_dataset(str(data), root)
+    dataset = MADE[data]() if data in MADE else load_dataset(str(data), root)
     try:
         stream = entry.make(dataset, setting=setting, budget=budget or entry.budget, **chosen)
     except TypeError as error:

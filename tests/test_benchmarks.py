@@ -215,3 +215,41 @@ def test_the_families_are_asked_small_images(benchmark):
     assert small.shape == (1, 14, 14) and float(small[0, 0, 0]) == round(float((0 + 1 + 28 + 29) / 4))
     assert families.halved(torch.full((2, 8, 8), 7, dtype=torch.uint8)).unique().tolist() == [7]
     assert families.shown([]) == "–" and families.shown([50.0, 52.0]).startswith("51.0 ± 12.7")
+
+
+def test_the_study_of_tasks_learned_together_resumes_and_says_where_there_is_no_gain(benchmark, tmp_path, monkeypatch):
+    study = benchmark("multitask")
+    monkeypatch.setattr(study, "methods", lambda: ["RLW()", "PCGrad()"])
+    monkeypatch.setattr(study, "COSTS", (study.EQUAL, "RLW()"))
+    monkeypatch.setattr(study, "SHARING", dict(list(study.SHARING.items())[:2]))
+    place = study.Place("Digits", "multi-digits", "MLP(4)", "Adam(0.01)", 2, sharing=("SoftSharing(0.1) on SharedLayers(MLP(4), 0)",))  # fmt: skip
+    words = ["--tiny", "--output", str(tmp_path / "multitask.json"), "--seeds", "2", "--draws", "2"]
+    study.main(words, (place,))
+    record, page = tmp_path / "multitask.json", tmp_path / "multitask.md"
+    cells, text = json.loads(record.read_text()), page.read_text()
+    assert set(cells["Digits"]) == {study.ALONE, study.EQUAL, "RLW()", "PCGrad()", *place.sharing}
+    assert len(cells["correlation"]) == 2 * len(study.CORRELATIONS) and len(cells["cost"]) == 2 * 2
+    for words_ in ("## Digits", "How much is shared", "no measurable gain", "mixture of experts", "What a step costs"):
+        assert words_ in text, words_
+    monkeypatch.setattr(study, "run", None)  # whatever is there is not run again
+    study.main(words, (place,))
+    assert page.read_text() == text
+
+
+def test_the_study_calls_better_only_what_is_better_after_holm(benchmark):
+    study = benchmark("multitask")
+
+    def cell(*scores):
+        return {"by_task": [[s, s] for s in scores], "gain": [], "seconds": 1.0}
+
+    here = {
+        study.ALONE: cell(0.5, 0.5, 0.5, 0.5),
+        study.EQUAL: cell(0.50, 0.51, 0.52, 0.53),
+        "Up()": cell(0.60, 0.61, 0.62, 0.631),
+        "Down()": cell(0.40, 0.41, 0.42, 0.431),
+        "Luck()": cell(0.55, 0.50, 0.53, 0.52),
+        "Same()": cell(0.50, 0.51, 0.52, 0.53),
+    }
+    lines = study.section("Weights", here, ["Up()", "Down()", "Luck()", "Same()"])
+    assert lines[-2].startswith("Measurably better than equal weights: `Up()`; measurably worse: `Down()`. All others")
+    assert "`Up()`" in lines[4], "best first"

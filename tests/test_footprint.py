@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from lifelong.contracts.learners import tiny
+from lifelong.contracts.learners import first_setting, tiny
 from lifelong.core import footprint as weighing
 from lifelong.core.footprint import MOST_MEMBERS, MOST_TASKS, ResourceError, estimate_memory, use_threads
 from lifelong.core.learner import Learner
@@ -88,8 +88,9 @@ def test_a_fleet_that_fits_is_not_refused(nine):
 @pytest.mark.parametrize("text", [*(repr(make()) for make in vocabulary("strategies").values())])
 def test_every_strategy_is_weighed_as_it_is(text):
     """What is found without values is what there is with values."""
-    stream = tiny()
-    subject = learner(text, "MLP(8)")
+    strategy = parse(text, "strategies")
+    stream = tiny(first_setting(strategy))
+    subject = learner(text, repr(strategy.parts[0].checked_with) if strategy.parts else "MLP(8)")
     found = estimate_memory(subject, stream, [0, 1, 2])
     state = Session(subject, stream, [0, 1, 2]).first_state()
     parts = {

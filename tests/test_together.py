@@ -101,7 +101,7 @@ BAD = {
     "a broken list": (["compare", "split-blobs", "--baselines", "joint(,isolate"], "cannot be read"),
     "told in another setting": (["run", "split-blobs", "--model", "Conditioned(MLP(9))"], "--setting task"),
     "an unknown way": (["run", "split-blobs", "--model", "Conditioned(MLP(9), by='flim')"], "film"),
-    "told images": (["run", "split-digits", "--model", "Conditioned(Conv4())"], "MLP"),
+    "told no layer": (["run", "split-digits", "--model", "Conditioned(MLP())"], "MLP(100, 100)"),
     "told no network": (["run", "split-blobs", "--model", "Conditioned()"], "trunk"),
 }
 

@@ -97,6 +97,9 @@ def test_a_sound_network_keeps_the_contract(net, text):
 
 OURS = ("MLP()", "MLP(8, 5)", "Conv4(8, 2)", "Conv4(8, 2, halving='stride')", "Conv4(8, 2, norm='batch')",
         "Conditioned(MLP(8))", "Conditioned(MLP(8, 4), by='concatenation', place='all')", "Conditioned(MLP(8), by='gates')",
+        "Conditioned(Conv4(8, 2), place='all')", "Conditioned(Conv4(8, 2, halving='stride'), by='concatenation')",
+        "SharedLayers(MLP(8, 5))", "SharedLayers(MLP(8, 5), depth=-1)", "SharedLayers(Conv4(8, 2), depth=0, alike=False)",
+        "CrossStitch(MLP(8, 5))", "CrossStitch(Conv4(8, 2))", "MMoE(MLP(8), 3)", "MMoE(Conv4(8, 2), 2)",
         "Gated(MLP(8), MLP(3))")  # fmt: skip
 
 

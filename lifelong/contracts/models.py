@@ -19,7 +19,7 @@ from lifelong.notation.user_code import file_of, user_line, words_of
 from scenarios.errors import ConfigurationError
 
 SHAPES = ((8, 8), (20,), (3, 16, 16))  # of a row; a network is checked on the first that it takes
-DESCRIBED = Described(20, 3)
+DESCRIBED = Described(64, 3, 1, 8)
 CLASSES = 4
 
 
@@ -50,7 +50,7 @@ def shape_of(model: Any) -> tuple[int, ...]:
 
 
 def _rows(shape: tuple[int, ...], count: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    size = (count, sum(shape)) if isinstance(shape, Described) else (count, *shape)
+    size = (count, sum(shape[:2])) if isinstance(shape, Described) else (count, *shape)
     return torch.rand(size, generator=_generator(seed), dtype=torch.float64).to(dtype)
 
 

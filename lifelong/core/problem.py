@@ -50,7 +50,10 @@ class Problem:
     def shape(self) -> tuple[int, ...]:
         """The shape of a row, as a network's `init` takes it."""
         if "task_embedding" in self.index:
-            return Described(math.prod(self.dataset.shape), self.index["task_embedding"].shape[-1])
+            shape = self.dataset.shape
+            square = len(shape) in (2, 3) and shape[-1] == shape[-2]
+            image = (shape[0] if len(shape) == 3 else 1, shape[-1]) if square else (0, 0)
+            return Described(math.prod(shape), self.index["task_embedding"].shape[-1], *image)
         return self.dataset.shape
 
     def x(self, row: Tensor, task: Tensor) -> Tensor:

@@ -24,10 +24,15 @@ class ModelError(ConfigurationError):
 
 
 class Described(NamedTuple):
-    """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task."""
+    """The shape of a row for a network that is told the task: F features, then Z numbers that describe the task.
+
+    channels, side: of the square images that the F features are, laid out flat; 0 where they are none.
+    """
 
     features: int
     task_embedding: int
+    channels: int = 0
+    side: int = 0
 
 
 class Model(Protocol):

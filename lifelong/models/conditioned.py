@@ -1,14 +1,18 @@
-"""Networks that are told the task: four ways in which a task's task_embedding z acts on a hidden layer."""
+"""Networks that are told the task: four ways in which a task's task_embedding z acts on a layer."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from lifelong.models.base import Described, Hook, ModelError, Net, apply_linear, linear
+from lifelong.models.base import Hook, ModelError, Net, linear
+from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
+from lifelong.models.told import check_trunk, laid_out, taken_apart
 
 WAYS = ("concatenation", "addition", "gates", "film")
 PLACES = ("first", "last", "all")
@@ -27,79 +31,107 @@ def block_gates(tasks: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A perceptron whose hidden layers are told a row's task, by a task_embedding z [Z] at the row's end: one-hot, Z = T.
+    """A trunk whose layers are told a row's task, by a task_embedding z [Z] at the row's end: one-hot, Z = T.
 
-    The chosen hidden layers, before their rectified linear unit, h [B, H_i] being the layer below:
+    The chosen layers of an MLP, before their rectified linear unit, h [B, H_i] being the layer below:
     addition: h W + b + z V. concatenation: [h; z] W' + b, which is addition with the last Z rows of W' as V; it is kept
     as that, and differs in its first draw alone: V like the rest of W'. gates: (1 + z D) * (h W + b). film, feature-wise
     linear modulation: (1 + z D) * (h W + b) + z V. Else V and D [Z, H] are 0 at first, so that the network starts as its
-    trunk does alone. Parameters: the trunk's, `condition<i>.shift` V and `condition<i>.scale` D. place: "first", "last"
-    or "all" of the hidden layers. For task-incremental streams alone. Raises ModelError unless the trunk is an MLP with
-    hidden layers. (FiLM: Perez et al., 2018.)
+    trunk does alone. Of a Conv4 the same acts on the channels after the norm, before the unit; concatenation is there
+    of Z constant planes with the block's input, V [H, Z, 3, 3]. Parameters: the trunk's, `condition<i>.shift` V and
+    `condition<i>.scale` D. place: "first", "last" or "all" of the layers. For task-incremental streams alone. Raises
+    ModelError unless the trunk is an MLP with hidden layers or a Conv4. (FiLM: Perez et al., 2018.)
     """
 
-    trunk: MLP
+    trunk: MLP | Conv4
     by: str = "film"
     place: str = "first"
     task_embedding = True
-    mixes_rows = False
     shows_layers = True
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.trunk, MLP) and self.trunk.widths):
-            raise ModelError(
-                f"Conditioned({self.trunk!r}): its trunk is an MLP with hidden layers, as in MLP(100, 100)"
-            )
+        check_trunk(self, self.trunk)
         for name, known in (("by", WAYS), ("place", PLACES)):
             if getattr(self, name) not in known:
                 raise ModelError(f"Conditioned({name}={getattr(self, name)!r}): it is one of {', '.join(known)}")
 
-    def _told(self, layer: int) -> bool:
-        """Whether z acts on this hidden layer."""
-        last = len(self.trunk.widths) - 1
-        return self.place == "all" or layer == (0 if self.place == "first" else last)
+    @property
+    def mixes_rows(self) -> bool:
+        """Where the trunk does."""
+        return self.trunk.mixes_rows
+
+    def _told(self) -> list[int]:
+        """The layers that z acts on."""
+        layers = list(range(self.trunk.depth))
+        return {"first": layers[:1], "last": layers[-1:], "all": layers}[self.place]
 
     def init(self, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> Net:
         """Fresh parameters. Raises ModelError unless the shape says how much of a row is the task_embedding."""
-        if not isinstance(shape, Described):
-            raise ModelError(f"{self!r} is told the task of each row, and here nothing tells it: use {self.trunk!r}")
+        rows, told = laid_out(self, self.trunk, shape)
+        joined = self._told() if self.by == "concatenation" else []
+        if isinstance(self.trunk, Conv4):
+            net = self.trunk.init(rows, classes, generator)
+            for i in joined:
+                weight = net[f"block{i}.weight"]
+                bound = 1 / math.sqrt((weight.shape[1] + told) * 9)
+                for name, planes in ((f"block{i}.weight", weight.shape[1]), (f"condition{i}.shift", told)):
+                    drawn = torch.empty(len(weight), planes, 3, 3)
+                    net[name] = drawn.uniform_(-bound, bound, generator=generator)
+        else:
+            net = self._perceptron(rows[0], told, classes, joined, generator)
+        names = {"addition": ("shift",), "gates": ("scale",), "film": ("scale", "shift")}.get(self.by, ())
+        for i in self._told():
+            width = self.trunk.channels if isinstance(self.trunk, Conv4) else self.trunk.widths[i]
+            net |= {f"condition{i}.{name}": torch.zeros(told, width) for name in names}
+        return net
+
+    def _perceptron(self, inputs: int, told: int, classes: int, joined: list[int], generator: torch.Generator) -> Net:
+        """The perceptron's parameters, a layer that z is concatenated to drawn as one over both."""
+        assert isinstance(self.trunk, MLP)
         net: Net = {}
-        inputs, told = shape
         for i, width in enumerate(self.trunk.widths):
-            joined = self.by == "concatenation" and self._told(i)
-            linear(net, f"layer{i}", inputs + told * joined, width, generator)
-            if joined:
+            linear(net, f"layer{i}", inputs + told * (i in joined), width, generator)
+            if i in joined:
                 weight, shift = net[f"layer{i}.weight"].split([inputs, told])
                 net[f"layer{i}.weight"], net[f"condition{i}.shift"] = weight.clone(), shift.clone()
             inputs = width
         linear(net, "head", inputs, classes, generator)
-        names = {"addition": ("shift",), "gates": ("scale",), "film": ("scale", "shift")}.get(self.by, ())
-        for i, width in enumerate(self.trunk.widths):
-            if self._told(i):
-                net |= {f"condition{i}.{name}": torch.zeros(told, width) for name in names}
         return net
 
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
-        """The last hidden layer [B, H], from rows [B, F + Z]. Raises ModelError for rows without task_embedding."""
-        pixels = net["layer0.weight"].shape[0]
-        h, z = x[:, :pixels], x[:, pixels:]
-        told = next(value.shape[0] for name, value in net.items() if name.startswith("condition"))
-        if z.shape[1] != told:
-            raise ModelError(
-                f"{self!r} takes rows of {pixels} numbers and {told} that say which task, not {x.shape[1]}"
-            )
-        for i in range(len(self.trunk.widths)):
-            h = apply_linear(net, f"layer{i}", h, at)
-            scale, shift = net.get(f"condition{i}.scale"), net.get(f"condition{i}.shift")
-            h = h if scale is None else torch.addcmul(h, z @ scale, h)  # (1 + z D) * h
-            h = h if shift is None else h + z @ shift
-            h = h.relu()
-        return h
+        """The trunk's features [B, F], from rows [B, F + Z]. Raises ModelError for rows without task_embedding."""
+        count = next(len(v) if v.ndim == 2 else v.shape[1] for name, v in net.items() if name.startswith("condition"))
+        rows, z = taken_apart(self, self.trunk, net, x, count)
+
+        def within(name: str, entering: Tensor, leaving: Tensor) -> Tensor:
+            output = leaving if at is None else at(name, entering, leaving)
+            return self._conditioned(net, z, name, entering, output)
+
+        return self.trunk.features(net, rows, within)
+
+    def _conditioned(self, net: Net, z: Tensor, name: str, entering: Tensor, output: Tensor) -> Tensor:
+        """A layer's output [B, H] or [B, H, H', W'] as z changes it."""
+        layer = name.removesuffix(".norm")
+        i = layer.removeprefix("layer").removeprefix("block")
+        scale, shift = net.get(f"condition{i}.scale"), net.get(f"condition{i}.shift")
+        if output.ndim == 2:
+            output = output if scale is None else torch.addcmul(output, z @ scale, output)  # (1 + z D) * h
+            return output if shift is None else output + z @ shift
+        if shift is not None and shift.ndim == 4:
+            if name != layer:
+                return output
+            stride = -(-entering.shape[-1] // output.shape[-1])
+            planes = z[:, :, None, None].expand(-1, -1, *entering.shape[-2:])
+            return output + F.conv2d(planes, shift, padding=1, stride=stride)
+        if name == layer:  # the others act after the norm, which would undo them
+            return output
+        output = output if scale is None else torch.addcmul(output, (z @ scale)[:, :, None, None], output)
+        return output if shift is None else output + (z @ shift)[:, :, None, None]
 
     def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """Scores [B, C]."""
-        return apply_linear(net, "head", features, at)
+        return self.trunk.head(net, features, at)
 
     def head_rows(self, net: Net) -> Tensor:
         """The head's weights, one row for each class [C, F]."""
-        return net["head.weight"].T
+        return self.trunk.head_rows(net)

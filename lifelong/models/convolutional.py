@@ -95,16 +95,23 @@ class Conv4:
         """The last block, flattened [B, F]."""
         x = x if x.ndim == 4 else x[:, None]
         for i in range(self.blocks):
-            weight, scale, shift = (net[f"block{i}.{name}"] for name in ("weight", "scale", "shift"))
-            if (self.norm, self.halving) == ("batch", "pool") and at is None:
-                x = pooled_batch_norm(x, weight, scale, shift).relu()
-                continue
-            output = F.conv2d(x, weight, padding=1, stride=2 if self.halving == "stride" else 1)
-            x = self._normed(output, scale, shift) if at is None else self._seen(f"block{i}", x, output, net, at)
-            x = x.relu()
-            if self.halving == "pool" and min(x.shape[-2:]) > 1:
-                x = F.max_pool2d(x, 2)
+            x = self.layer(net, i, x, at)
         return x.flatten(1)
+
+    @property
+    def depth(self) -> int:
+        """How many blocks there are."""
+        return self.blocks
+
+    def layer(self, net: Net, i: int, x: Tensor, at: Hook | None = None) -> Tensor:
+        """Block i of what lies below it, images [B, K, H, W]."""
+        weight, scale, shift = (net[f"block{i}.{name}"] for name in ("weight", "scale", "shift"))
+        if (self.norm, self.halving) == ("batch", "pool") and at is None:
+            return pooled_batch_norm(x, weight, scale, shift).relu()
+        output = F.conv2d(x, weight, padding=1, stride=2 if self.halving == "stride" else 1)
+        x = self._normed(output, scale, shift) if at is None else self._seen(f"block{i}", x, output, net, at)
+        x = x.relu()
+        return F.max_pool2d(x, 2) if self.halving == "pool" and min(x.shape[-2:]) > 1 else x
 
     def _normed(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if self.norm == "group":

@@ -351,7 +351,7 @@ def _shown(at: Hook, name: str, layer: nn.Module, inputs: tuple[Any, ...], outpu
 
 def _rows(shape: tuple[int, ...], like: Tensor, count: int = ROWS) -> Tensor:
     """Random rows of a shape, between 0 and 1."""
-    size = (count, sum(shape)) if isinstance(shape, Described) else (count, *shape)
+    size = (count, sum(shape[:2])) if isinstance(shape, Described) else (count, *shape)
     random = torch.Generator().manual_seed(0)
     return torch.rand(size, generator=random, device="cpu").to(like.device, like.dtype)
 

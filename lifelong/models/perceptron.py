@@ -42,9 +42,18 @@ class MLP:
     def features(self, net: Net, x: Tensor, at: Hook | None = None) -> Tensor:
         """The last hidden layer [B, F]."""
         x = x.flatten(1)
-        for i in range(len(self.widths)):
-            x = apply_linear(net, f"layer{i}", x, at).relu()
+        for i in range(self.depth):
+            x = self.layer(net, i, x, at)
         return x
+
+    @property
+    def depth(self) -> int:
+        """How many hidden layers there are."""
+        return len(self.widths)
+
+    def layer(self, net: Net, i: int, x: Tensor, at: Hook | None = None) -> Tensor:
+        """Hidden layer i [B, H_i] of what lies below it [B, H_(i-1)]."""
+        return apply_linear(net, f"layer{i}", x, at).relu()
 
     def head(self, net: Net, features: Tensor, at: Hook | None = None) -> Tensor:
         """Scores [B, C]."""

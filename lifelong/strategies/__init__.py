@@ -24,8 +24,18 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.strategies.lookahead.lamaml import LaMAML as LaMAML
     from lifelong.strategies.lookahead.lamaml import SyncLaMAML as SyncLaMAML
     from lifelong.strategies.lookahead.mer import MER as MER
+    from lifelong.strategies.multitask.aligned import AlignedMTL as AlignedMTL
+    from lifelong.strategies.multitask.cagrad import CAGrad as CAGrad
+    from lifelong.strategies.multitask.dwa import DWA as DWA
+    from lifelong.strategies.multitask.famo import FAMO as FAMO
+    from lifelong.strategies.multitask.gradnorm import GradNorm as GradNorm
+    from lifelong.strategies.multitask.gradvac import GradVac as GradVac
+    from lifelong.strategies.multitask.imtl import IMTLG as IMTLG
     from lifelong.strategies.multitask.mgda import MGDA as MGDA
+    from lifelong.strategies.multitask.nash import NashMTL as NashMTL
     from lifelong.strategies.multitask.pcgrad import PCGrad as PCGrad
+    from lifelong.strategies.multitask.rlw import RLW as RLW
+    from lifelong.strategies.multitask.soft_sharing import SoftSharing as SoftSharing
     from lifelong.strategies.multitask.weights import TaskWeights as TaskWeights
     from lifelong.strategies.multitask.weights import UncertaintyWeights as UncertaintyWeights
     from lifelong.strategies.plasticity.continual_backprop import ContinualBackprop as ContinualBackprop

@@ -113,7 +113,7 @@ def test_every_line_has_seen_something_broken():
 STREAMS = [
     build(entry, {"tasks": 3}, setting)
     for entry in CATALOGUE.values()
-    if entry.data in ("digits", "blobs")
+    if entry.data in ("digits", "blobs", "gaussian")
     for setting in SETTINGS
 ]
 

@@ -14,9 +14,9 @@ from lifelong.core.loop import Session, check_request, run
 from lifelong.core.problem import log_softmax
 from lifelong.core.strategy import FineTuning, StrategyError, Sum
 from lifelong.metrics import NotMeasured, multi_task_gain, multi_task_gains
+from lifelong.models.anml import Gated
 from lifelong.models.base import Described, ModelError, apply_linear
 from lifelong.models.conditioned import PLACES, WAYS, Conditioned, block_gates
-from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
@@ -440,7 +440,7 @@ def test_what_cannot_be_is_refused_in_one_line():
         "go unheard": lambda: UncertaintyWeights() + PCGrad(),
         "replace `objective`": lambda: UncertaintyWeights() + UncertaintyWeights(),
         "at least 1": lambda: MGDA(iterations=0),
-        "hidden layers": lambda: Conditioned(Conv4()),
+        "hidden layers": lambda: Conditioned(Gated()),
         "as in MLP(100, 100)": lambda: Conditioned(MLP()),
         "concatenation, addition": lambda: Conditioned(MLP(4), "magic"),
         "first, last, all": lambda: Conditioned(MLP(4), "film", "middle"),
@@ -470,6 +470,12 @@ def test_multi_task_gain_is_the_relative_difference_to_each_task_alone():
     gains = torch.tensor([[0.5, -0.5, 0.0], [-0.5, 0.0, 1.0]], dtype=DOUBLE)
     torch.testing.assert_close(multi_task_gains(together, alone), gains)
     torch.testing.assert_close(multi_task_gain(together, alone), torch.tensor([0.0, 1 / 6], dtype=DOUBLE))
+    mixed = [dataclasses.replace(r, numbers=(0, 2)) for r in (together, alone)]  # their scores are 1 - error / variance
+    single_errors, errors = torch.tensor([[0.4, 0.0], [0.2, 0.8]]), torch.tensor([[0.1, 0.0], [0.6, 0.6]])
+    lower = ((single_errors - errors) / single_errors).to(DOUBLE)
+    found = multi_task_gains(mixed[0], mixed[1])
+    torch.testing.assert_close(found[:, 0], lower[:, 0])
+    torch.testing.assert_close(found[1], torch.tensor([-2.0, 0.0, 0.25], dtype=DOUBLE))
     for pair in ((alone, alone), (together, together), (together, dataclasses.replace(alone, seeds=(4, 5)))):
         with pytest.raises(NotMeasured):
             multi_task_gain(*pair)

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lifelong.core.batch import Batch, Memory, Params
-from lifelong.core.problem import Problem
-from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.multitask.gradients import GAINS, PASSES, combined, gramian, members, task_gradients
+from lifelong.core.batch import Batch, Memory
+from lifelong.core.strategy import require
+from lifelong.strategies.multitask.gradients import GradientSurgery
 from lifelong.strategies.multitask.surgery import mgda
-from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
-class MGDA(Strategy):
+class MGDA(GradientSurgery):
     """Step along the shortest weighted mean of the tasks' gradients; see `surgery.mgda`.
 
     g_i = gradient of L_i, the mean loss of task i's rows in the batch, times what another part scaled their weights by,
@@ -30,31 +29,14 @@ class MGDA(Strategy):
 
     normalised: bool = False
     iterations: int = 25
-    keeps = "nothing"
     witness = "a solver, on autograd's gradients: tests/reference/test_multitask.py"
-    requires = Requirements(paradigm="joint")
-    own_gradient = True
 
     def __post_init__(self) -> None:
         require(self, self.iterations >= 1, "iterations must be at least 1")
 
-    def notes(self, stream: Stream) -> list[str]:
-        """What it costs and what to expect."""
-        return [GAINS.format("MGDA"), PASSES]
-
-    def grads(
-        self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
-    ) -> tuple[Params, Any]:
-        """The shortest weighted mean; penalties' gradients stay as they came."""
-        of_task = members(problem, batch)
-        count = of_task.sum(1, keepdim=True)
-        share = (
-            of_task.to(batch.weight.dtype) * batch.weight.shape[0] / count.clamp(min=1)
-        )  # [T, B], B / rows of the task
-        each = task_gradients(problem, params, batch, grads, share)
-        present = (of_task & (batch.weight > 0)).any(1)
-        products = gramian(each)
+    def combination(self, gramian: Tensor, present: Tensor, memory: Memory, batch: Batch) -> tuple[Tensor, Any]:
+        """The weights of the shortest mean."""
         if self.normalised:
-            length = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)
-            products = products / length / length[:, None]
-        return combined(grads, each, mgda(products, self.iterations, present)), {}
+            length = gramian.diagonal().sqrt().clamp(min=torch.finfo(gramian.dtype).tiny)
+            gramian = gramian / length / length[:, None]
+        return mgda(gramian, self.iterations, present), {}
