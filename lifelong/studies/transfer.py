@@ -16,24 +16,44 @@ from lifelong.runs.folder import load
 from lifelong.runs.request import Request, RequestError
 from lifelong.transfer.distillation import Distillation, distil_run
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
+from scenarios.split import with_validation
+from scenarios.stream import Stream
 
 METHODS = ("Scratch()", "FullFineTuning()", "LinearProbe()")
+ALL, VALIDATION = "all", 0.1  # where all rows are shown, a share of them is held out to choose rates on
 
 
 def transfer(
-    request: Request, methods: list[str], optimiser: str, steps: int, tell: Callable[[str], None]
+    request: Request, methods: list[str], shots: str, optimiser: str, steps: int, tell: Callable[[str], None]
 ) -> list[TransferMatrix]:
-    """The matrices of a request's scenario, one for each method. optimiser: that of the adaptation, as text."""
-    shots = read_shots(request.few_shot)
-    if not shots:
-        raise TransferError("--shots names no number of rows: write them like 1,5,10")
+    """The matrices of a request's scenario, one for each method. shots, optimiser: of the adaptation, as text."""
     made = [parse(text, "adaptations") for text in methods or METHODS]
-    protocol = FewShot(shots, optimiser=parse(optimiser, "optimisers"), steps=steps)
+    rule = parse(optimiser, "optimisers")
     learner, stream, _ = request.build()
     if not isinstance(learner, Learner):
         raise TransferError(f"{learner!r} descends no gradient, and a source is a network that did: name a strategy")
+    stream, numbers = shots_of(shots, replace(stream, seed=max(request.order_seed, 0)))
     use_threads(request.threads)
-    return transfer_matrices(learner, stream, request.seeds, made, protocol, request.device, tell=tell)
+    protocol = FewShot(numbers, optimiser=rule, steps=steps)
+    return transfer_matrices(learner, stream, request.members, made, protocol, request.device, tell=tell)
+
+
+def shots_of(text: str, stream: Stream) -> tuple[Stream, tuple[int, ...]]:
+    """`1,5,all` as numbers of rows of each class, and the stream that they are taken from.
+
+    all: as many as the smallest class of any task has, once a tenth of the training rows is held out to choose learning
+    rates on. Raises TransferError for anything else, and where all are fewer than was asked for besides.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    numbers = read_shots(",".join(word for word in words if word != ALL))
+    if ALL in words:
+        stream = with_validation(stream, VALIDATION)
+        y = stream.dataset.y.cpu()
+        held = [(task.label[y[task.train]] == c).sum() for task in stream for c in task.classes]
+        numbers = tuple(dict.fromkeys((*numbers, int(min(held)))))
+    if not numbers:
+        raise TransferError("--shots names no number of rows: write them like 1,5,10, or 1,5,all")
+    return stream, FewShot(numbers).shots
 
 
 def distil(
