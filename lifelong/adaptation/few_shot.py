@@ -237,7 +237,7 @@ class FewShotEvaluator:
             problem = replace(self.problem, index=index)
             batch = self._batch(problem, shown, task, weight, allowed)
             learner = Learner(problem.model, FineTuning(), replace(protocol.optimiser, rate=rate))
-            net = adapted_net(protocol.method.phases(learner, protocol.steps), problem, net, batch)
+            net = adapted_net(protocol.method, learner, protocol.steps, problem, net, batch)
             asked = task.expand(rows.shape[0])
             scores = problem.logits({"net": net}, problem.x(rows, asked)).masked_fill(~allowed, -torch.inf)
             right = (scores.argmax(1) == problem.y(rows, asked)) & valid

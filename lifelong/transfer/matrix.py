@@ -124,7 +124,7 @@ def transfer_matrices(
     session = Session(learner, stream, members, dtype=dtype)
     evaluator = evaluator_of(session, protocol)
     for method in methods:  # a block that the network lacks is refused before anything is learned
-        for phase, _ in method.phases(learner, protocol.steps):
+        for phase, _ in method.phases(learner, protocol.steps, evaluator.random):
             phase.trained({"net": evaluator.random})
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, members, dtype=dtype)
