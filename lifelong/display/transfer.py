@@ -134,9 +134,9 @@ def transfer_json(matrices: list[TransferMatrix]) -> dict[str, Any]:
     return {
         matrix.method: {
             str(shot): {
-                "accuracy": _plain(matrix.curve()[k]),
-                "gain": _plain(matrix.gain_curve()[k]),
-                "matrix": [[_plain(matrix.cell(s, t, shot)) for t in tasks] for s in tasks],
+                "accuracy": estimate_json(matrix.curve()[k]),
+                "gain": estimate_json(matrix.gain_curve()[k]),
+                "matrix": [[estimate_json(matrix.cell(s, t, shot)) for t in tasks] for s in tasks],
                 "verdicts": [
                     {"from": s, "to": t, "sign": verdict.sign, "p_holm": verdict.p}
                     for (s, t), verdict in matrix.verdicts(shot).items()
@@ -150,14 +150,14 @@ def transfer_json(matrices: list[TransferMatrix]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Estimate) -> dict[str, Any]:
+def estimate_json(value: Estimate) -> dict[str, Any]:
     """An estimate as JSON knows it, which has no NaN."""
     return asdict(value) | {"mean": None if value.mean != value.mean else value.mean}
 
 
 def distilled_json(results: dict[str, Result]) -> dict[str, Any]:
     """`distilled` as plain values, fractions of 1."""
-    return {name: _plain(value) for name, value in distilled(results).items()}
+    return {name: estimate_json(value) for name, value in distilled(results).items()}
 
 
 def distilled(results: dict[str, Result]) -> dict[str, Estimate]:

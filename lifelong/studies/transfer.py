@@ -1,4 +1,4 @@
-"""What the commands `transfer` and `distil` do, from words to measurements."""
+"""What the commands `transfer`, `similarity` and `distil` do, from words to measurements."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lifelong.core.result import Result
 from lifelong.notation.expression import parse
 from lifelong.runs.folder import load
 from lifelong.runs.request import Request, RequestError
+from lifelong.studies.similarity import SimilarityStudy, similarity_study
 from lifelong.transfer.distillation import Distillation, distil_run
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
 from scenarios.split import with_validation
@@ -36,6 +37,32 @@ def transfer(
     use_threads(request.threads)
     protocol = FewShot(numbers, optimiser=rule, steps=steps)
     return transfer_matrices(learner, stream, request.members, made, protocol, request.device, tell=tell)
+
+
+def similarity(
+    request: Request,
+    methods: list[str],
+    shot: int,
+    optimiser: str,
+    steps: int,
+    rows: int,
+    target: int,
+    tell: Callable[[str], None],
+) -> tuple[SimilarityStudy, int]:
+    """Scores and measured transfer of a request's scenario, and the place of the task that is asked about, from 0."""
+    made = [parse(text, "adaptations") for text in methods or METHODS[1:]]
+    if rows < 2:
+        raise TransferError(f"scores need at least 2 rows of each class, not {rows}")
+    protocol = FewShot((shot,), optimiser=parse(optimiser, "optimisers"), steps=steps)
+    learner, stream, _ = request.build()
+    if not isinstance(learner, Learner):
+        raise TransferError(f"{learner!r} descends no gradient, and a source is a network that did: name a strategy")
+    if target and not 3 <= target <= len(stream):
+        raise TransferError(f"--target {target}: it is a task from 3, which has two earlier ones, to {len(stream)}")
+    use_threads(request.threads)
+    stream = replace(stream, seed=max(request.order_seed, 0))
+    study = similarity_study(learner, stream, request.members, made, protocol, rows, request.device, tell=tell)
+    return study, (target or len(stream)) - 1
 
 
 def shots_of(text: str, stream: Stream) -> tuple[Stream, tuple[int, ...]]:
