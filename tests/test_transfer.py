@@ -433,8 +433,11 @@ def test_the_command_distil(cli):
     assert cli("run", "split-blobs", "--seeds", "3", "--iterations", "5", "--fleet", "2", "--name", "a")[0] == 0
     code, out, errors = cli("distil", "runs/a", "--model", "MLP(5)", "--share", "0.5")
     assert code == 0 and "taught - alone" in out, errors
-    code, out, errors = cli("distil", "runs/a", "--json")
-    assert code == 0 and len(json.loads(out)["taught"]["per_seed"]) == 3 and errors == ""
+    code, out, errors = cli("distil", "runs/a", "--json", "--features", "1", "--relations", "5")
+    held = json.loads(out)
+    assert code == 0 and len(held["taught"]["per_seed"]) == 3 and errors == ""
+    assert "one task after another by FineTuning()" in held["teacher"]["learner"]
+    assert "all tasks at once" in held["alone"]["learner"]
 
 
 BAD = {

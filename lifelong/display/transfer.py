@@ -155,9 +155,10 @@ def estimate_json(value: Estimate) -> dict[str, Any]:
     return asdict(value) | {"mean": None if value.mean != value.mean else value.mean}
 
 
-def distilled_json(results: dict[str, Result]) -> dict[str, Any]:
-    """`distilled` as plain values, fractions of 1."""
-    return {name: estimate_json(value) for name, value in distilled(results).items()}
+def distilled_json(results: dict[str, Result], words: dict[str, str]) -> dict[str, Any]:
+    """`distilled` as plain values, fractions of 1; and how each of them learned."""
+    found = {name: estimate_json(value) for name, value in distilled(results).items()}
+    return {name: value | ({"learner": words[name]} if name in words else {}) for name, value in found.items()}
 
 
 def distilled(results: dict[str, Result]) -> dict[str, Estimate]:

@@ -9,13 +9,15 @@ from pathlib import Path
 from lifelong.adaptation.few_shot import FewShot, read_shots
 from lifelong.adaptation.methods import TransferError
 from lifelong.core.footprint import use_threads
-from lifelong.core.learner import Learner
+from lifelong.core.learner import AnyLearner, Learner
 from lifelong.core.result import Result
+from lifelong.core.strategy import Strategy, Sum
 from lifelong.notation.expression import parse
 from lifelong.runs.folder import load
 from lifelong.runs.request import Request, RequestError
 from lifelong.studies.similarity import SimilarityStudy, similarity_study
 from lifelong.transfer.distillation import Distillation, distil_run
+from lifelong.transfer.feature_distillation import FeatureHints, RelationalDistillation
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
 from scenarios.split import with_validation
 from scenarios.stream import Stream
@@ -83,15 +85,32 @@ def shots_of(text: str, stream: Stream) -> tuple[Stream, tuple[int, ...]]:
     return stream, FewShot(numbers).shots
 
 
+def way_of_teaching(alpha: float, temperature: float, features: float, relations: float) -> Strategy:
+    """By scores, and where their weights are above 0 by features and by relations between rows."""
+    parts: list[Strategy] = [Distillation(alpha, temperature)]
+    if features:
+        parts.append(FeatureHints(features))
+    if relations:  # angles count twice as much as distances, as in the paper
+        parts.append(RelationalDistillation(relations, 2 * relations))
+    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def paradigm_of(learner: AnyLearner, stream: Stream) -> str:
+    """How something learned, in words: "one task after another by EWC(...)", "all tasks at once by FineTuning()"."""
+    paradigms = {"continual": "one task after another", "joint": "all tasks at once", "isolate": "each task alone"}
+    method = learner.strategy if isinstance(learner, Learner) else learner
+    return f"{paradigms.get(stream.paradigm, stream.paradigm)} by {method!r}"
+
+
 def distil(
-    run: Path, model: str, share: float, how: Distillation, optimiser: str, iterations: int
+    run: Path, model: str, share: float, how: Strategy, optimiser: str, iterations: int
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """Teacher and students of a finished run, and a word on each."""
     if iterations < 0:
         raise RequestError("iterations cannot be negative")
     loaded = load(run)
     use_threads(loaded.request.threads)
-    learner, _, _ = loaded.request.build()
+    learner, stream, _ = loaded.request.build()
     usual = replace(loaded.request, strategy="", learner="", baseline="")._learner()
     student = Learner(
         parse(model, "models"), optimiser=parse(optimiser, "optimisers") if optimiser else usual.optimiser
@@ -99,8 +118,8 @@ def distil(
     results = distil_run(loaded, student, how, share, iterations)
     rows = f"on {100 * share:g} % of the rows"
     words = {
-        "teacher": f"{learner.model!r} by {loaded.request.method}",
-        "alone": f"{student.model!r} {rows}",
-        "taught": f"the same by {how!r}",
+        "teacher": f"{learner.model!r}, {paradigm_of(learner, stream)}",
+        "alone": f"{student.model!r}, all tasks at once {rows}",
+        "taught": f"the same, by {how!r}",
     }
     return results, words
