@@ -1,6 +1,6 @@
 """Surgical fine-tuning put to the test: which block to tune under which shift, on MNIST with a four-block perceptron.
 
-A network learns 10,000 images; then a block of it, or all, is tuned on 200 images of the shifted task, 20 of each class,
+A network learns 10,000 images; then a block of it, or all, is tuned on 100 images of the shifted task, ten of each class,
 with the head that it has. The rate of each way of tuning is chosen by 500 further images of the shifted task, as in the
 paper; 2,000 test images are answered. Lee et al. (2023) expect the first block to be best under a shift of the input and
 the last one under a shift of the labels.
@@ -30,8 +30,8 @@ from scenarios.stream import Budget, Dataset, generator
 
 MODEL = MLP(100, 100, 100)
 BLOCKS = ("layer0", "layer1", "layer2", "head")
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-SOURCE, SHOT, STEPS, VALIDATION, TEST = 10_000, 20, 150, 500, 2_000
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+SOURCE, SHOT, STEPS, VALIDATION, TEST = 10_000, 10, 100, 500, 2_000
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def shifted(dataset: Dataset, shift: str, seeds: list[int]) -> Shifted:
             x = dataset.x[rows].float() / 255
             labels = 9 - dataset.y[rows] if permuted else dataset.y[rows]
             parts[name].append((change(x, random) if change else x, labels))
-    stacked = {name: tuple(map(torch.stack, zip(*pairs, strict=True))) for name, pairs in parts.items()}
-    return Shifted(**stacked)  # pyright: ignore[reportArgumentType]
+    x, y = ({name: torch.stack([pair[i] for pair in pairs]) for name, pairs in parts.items()} for i in (0, 1))
+    return Shifted((x["shown"], y["shown"]), (x["validation"], y["validation"]), (x["test"], y["test"]))
 
 
 def accuracies(nets: Net, rows: Shifted, way: AdaptationMethod) -> tuple[Tensor, Tensor]:
@@ -121,7 +121,7 @@ def accuracies(nets: Net, rows: Shifted, way: AdaptationMethod) -> tuple[Tensor,
 
     def right(net: Net, rate: Tensor, shown: Any, validation: Any, test: Any) -> tuple[Tensor, Tensor]:
         learner = Learner(MODEL, optimiser=replace(Adam(), rate=rate))
-        net = adapted_net(way, learner, STEPS, problem, net, batch_of(*shown, 10))
+        net = adapted_net(way, learner, STEPS, problem, net, batch_of(shown[0], shown[1], 10))
         found = [(problem.logits({"net": net}, x).argmax(1) == y).double().mean() for x, y in (validation, test)]
         return found[0], found[1]
 

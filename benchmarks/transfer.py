@@ -22,18 +22,30 @@ from lifelong.adaptation.few_shot import FewShot
 from lifelong.adaptation.methods import FullFineTuning, LinearProbe, Scratch
 from lifelong.core.learner import Learner
 from lifelong.core.linear_probe import LinearProbeAccuracy
-from lifelong.core.loop import run
+from lifelong.core.loop import Session, learned, run
+from lifelong.core.strategy import Sum
 from lifelong.display.similarity import similarity_json
 from lifelong.display.transfer import transfer_json
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.maml import MAML
+from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.supervised import Pretrained
 from lifelong.metrics import Estimate
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
+from lifelong.studies.crossover import RANDOM, CrossoverProtocol, crossover_study
 from lifelong.studies.similarity import similarity_study
 from lifelong.studies.transfer import shots_of
+from lifelong.transfer.distillation import Distillation, distil
+from lifelong.transfer.established import verdicts
+from lifelong.transfer.feature_distillation import FeatureHints, RelationalDistillation
 from lifelong.transfer.matrix import transfer_matrices
 from scenarios.catalogue import build
 from scenarios.datasets import load_dataset
+from scenarios.episodes import class_pool, split_classes
+from scenarios.joint import joint
+from scenarios.stream import Dataset, generator
 
 SEEDS = list(range(5))
 DIGITS = Learner(MLP(100, 100), optimiser=Adam(0.001))
@@ -164,19 +176,120 @@ def by_shift(shift: str) -> Any:
     return surgical.measured(dataset, surgical.source_nets(dataset, SEEDS), shift, SEEDS)
 
 
+# --- distillation ----------------------------------------------------------------------------------------------------
+
+TEACHERS = {"joint": "FineTuning()", "Replay(size=200)": "Replay(size=200)"}
+WAYS = {
+    "scores": Distillation(0.1, 4.0),
+    "scores and features": Sum((Distillation(0.1, 4.0), FeatureHints(1.0))),
+    "scores and relations": Sum((Distillation(0.1, 4.0), RelationalDistillation())),
+    "labels and features": Sum((Distillation(1.0), FeatureHints(1.0))),
+    "labels and relations": Sum((Distillation(1.0), RelationalDistillation())),
+}
+
+
+def taught(name: str) -> Any:
+    """A small student of one teacher on a share of the rows, alone and taught in every way."""
+    teacher, _, words = name.partition(", ")
+    share = float(words.removesuffix(" % of the rows")) / 100
+    stream = build("split-digits", setting="class")
+    shown = joint(stream) if teacher == "joint" else stream
+    session = Session(Learner(MLP(200, 200), parse(TEACHERS[teacher], "strategies"), Adam(0.001)), shown, SEEDS)
+    result, state = learned(session)
+    student, found = Learner(MLP(20), optimiser=Adam(0.003)), {"teacher": metrics.average_accuracy(result).tolist()}
+    for way, how in WAYS.items():
+        results = distil(session, state, shown, SEEDS, student, how, share)
+        found["alone"] = metrics.average_accuracy(results["alone"]).tolist()
+        found[way] = metrics.average_accuracy(results["taught"]).tolist()
+    return found
+
+
+def taught_lines(record: dict[str, Any]) -> list[str]:
+    names = list(record)
+    out = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for row in ("teacher", "alone"):
+        out.append(
+            f"| {row} | " + " | ".join(metrics.estimate(torch.tensor(record[n][row])).text() for n in names) + " |"
+        )
+    gaps = {(n, way): torch.tensor(record[n][way]) - torch.tensor(record[n]["alone"]) for way in WAYS for n in names}
+    found = dict(zip(gaps, verdicts(list(gaps.values())), strict=True))
+    for way in WAYS:
+        cells = [
+            f"{'+' * (found[n, way].difference.mean >= 0)}{found[n, way].difference.text()} ({found[n, way].sign})"
+            for n in names
+        ]
+        out.append(f"| taught by {way} − alone | " + " | ".join(cells) + " |")
+    return out
+
+
+# --- fine-tuning against meta-learning -------------------------------------------------------------------------------
+
+CROSSED = 3  # seeds
+STARTS = (
+    Pretrained(batch=64),
+    MAML(way=5, shot=5, query=5, tasks=4, steps=2, rate=0.1, test_steps=10),
+    ProtoNet(way=20, shot=5, query=5),
+)
+AGAINST = [
+    (arm, other)
+    for arm in (RANDOM, "Pretrained, fine-tuned")
+    for other in ("MAML, its own way", "ProtoNet, its own way")
+]
+
+
+def halved(dataset: Dataset) -> Dataset:
+    """Images of half the height and width, means of four pixels."""
+    x = dataset.x.float() / 255
+    return replace(dataset, name=f"{dataset.name}-14", x=torch.nn.functional.avg_pool2d(x[:, None], 2)[:, 0])
+
+
+def crossing(name: str) -> Any:
+    """Starts learned from Omniglot's background classes, adapted to its evaluation classes, 14 x 14 pixels."""
+    background, evaluation = (halved(load_dataset(word)) for word in ("omniglot-background", "omniglot"))
+    train, held = split_classes(background, 100, generator("validation classes"))
+    distribution = TaskDistribution(MLP(128, 64), class_pool(background, train), class_pool(background, held))
+    protocol = CrossoverProtocol(examples=200_000, episodes=60, choosing=16, query=5)
+    study = crossover_study(distribution, class_pool(evaluation), STARTS, range(CROSSED), protocol)
+    arms = {arm: [vars(value) for value in study.curve(arm)] for arm in study.accuracy}
+    crossed = {f"{a} over {b}": study.crossover(a, b).text for a, b in AGAINST}
+    gaps = {f"{a} − {b}": [vars(value) for value in study.difference(a, b)] for a, b in AGAINST}
+    return {"shots": study.shots, "arms": arms, "rates": study.rates, "crossed": crossed, "gaps": gaps}
+
+
+def crossing_lines(record: dict[str, Any]) -> list[str]:
+    out = []
+    for name, found in record.items():
+        head = " | ".join(f"k = {k}" for k in found["shots"])
+        out += [f"{name}, {CROSSED} seeds:", "", f"| arm | {head} |", "|---|" + "---:|" * len(found["shots"])]
+        out += [f"| {arm} | " + " | ".join(map(shown, curve)) + " |" for arm, curve in found["arms"].items()]
+        out += ["", f"| difference, points, paired | {head} |", "|---|" + "---:|" * len(found["shots"])]
+        out += [f"| {pair} | " + " | ".join(map(shown, gaps)) + " |" for pair, gaps in found["gaps"].items()]
+        out += ["", *(f"- {pair}: {text}" for pair, text in found["crossed"].items()), ""]
+    return out
+
+
 PARTS: dict[str, Part] = {
     "surgical": Part("Which block to tune under which shift", tuple(surgical.SHIFTS), by_shift, surgical.lines),
-    "similarity": Part(
-        "Which earlier task fits", ("rotated-digits(tasks=7, largest=90.0)", "split-digits"), similar, similar_lines
-    ),
-    "curves": Part("From one row of each class to all", ("split-digits", "rotated-digits"), curves, curve_lines),
+    "similarity": Part("Which earlier task fits", ("rotated-digits(tasks=6, largest=90.0)",), similar, similar_lines),
+    "curves": Part("From one row of each class to all", ("split-digits",), curves, curve_lines),
     "drift": Part("Where forgetting went: head or trunk", ("task", "class", "domain"), drifting, drifting_lines),
+    "distillation": Part(
+        "Does a taught student beat the plain one",
+        ("joint, 10 % of the rows", "joint, 100 % of the rows", "Replay(size=200), 10 % of the rows"),
+        taught,
+        taught_lines,
+    ),
+    "crossover": Part(
+        "Fine-tuning against meta-learning as examples grow", ("omniglot at 14 x 14, 5-way",), crossing, crossing_lines
+    ),
 }
 NOTES: dict[str, str] = {
     "surgical": surgical.__doc__ or "",
     "similarity": "Rank correlation (Spearman) of a score with the accuracy measured afterwards, over the sources of a target, mean over targets, for each seed; lost: points of accuracy between the best source and the one that the score puts first.",
     "curves": "`lifelong transfer`: all seeds have the same tasks, rates are chosen on the other tasks.",
     "drift": "`lifelong run split-digits --linear-probe`: what was lost of a task since it was learned = head drift + trunk drift, mean over all tasks but the last, after the last.",
+    "distillation": "split-digits, ten classes. Teacher: `MLP(200, 200)`, all tasks at once or one after another. Student: `MLP(20)`, always all tasks at once, alone or taught (temperature 4, a tenth of the weight on the labels; or labels alone and features or relations): the same draw, rows and batches.",
+    "crossover": "`MLP(128, 64)`; every learned start has seen 200,000 examples of 864 background classes, forward and backward; 60 episodes of each seed, 5 queries of each class; fine-tuning takes 50 steps of Adam on all weights from a fresh head, its rate chosen on 16 episodes of 100 other background classes. Random fine-tuning is the floor. The interval of a crossing: where the paired difference is below 0, and from where on it is above.",
 }
 
 
