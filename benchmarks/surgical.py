@@ -31,7 +31,7 @@ from scenarios.stream import Budget, Dataset, generator
 MODEL = MLP(100, 100, 100)
 BLOCKS = ("layer0", "layer1", "layer2", "head")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-SOURCE, SHOT, STEPS, VALIDATION, TEST = 10_000, 10, 100, 500, 2_000
+SOURCE, ITERATIONS, SHOT, STEPS, VALIDATION, TEST = 10_000, 1_500, 10, 100, 500, 2_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def source_nets(dataset: Dataset, seeds: list[int]) -> Net:
     """Networks [S, ...] that learned the first 10,000 images, 1,500 batches of 64."""
     part = replace(dataset, x=torch.cat([dataset.x[:SOURCE], dataset.x[dataset.train_rows :]]))
     part = replace(part, y=torch.cat([dataset.y[:SOURCE], dataset.y[dataset.train_rows :]]), train_rows=SOURCE)
-    stream = split(part, 1, "class", tuple(range(10)), budget=Budget(iterations=1500, batch=64))
+    stream = split(part, 1, "class", tuple(range(10)), budget=Budget(iterations=ITERATIONS, batch=64))
     return learned(Learner(MODEL, optimiser=Adam(0.001)), stream, seeds)[1].params["net"]
 
 

@@ -310,6 +310,7 @@ def test_transfer_is_established_as_scipy_and_holm_say():
     assert [verdict.sign for verdict in found] == ["open", "positive", "negative"]
     assert found[1].p == pytest.approx(3 * min(expected))
     assert p_of_no_difference(torch.tensor([0.3])) == 1.0 and p_of_no_difference(torch.zeros(4)) == 1.0
+    assert p_of_no_difference(torch.full((5,), 0.2)) == pytest.approx(stats.binomtest(5, 5).pvalue)  # no spread
     lost = torch.tensor([True] * 5 + [False])
     assert p_of_no_difference(values[1], lost) == p_of_no_difference(values[1][:5])
 

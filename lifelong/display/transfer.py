@@ -17,6 +17,7 @@ from lifelong.metrics import Estimate
 from lifelong.transfer.matrix import TransferMatrix
 
 SHOWN = 12  # tasks of a matrix that fit a page
+FOLDED = 24  # letters that a method's name is folded to where numbers need the room
 NAME = 24  # letters of a task's name in a table
 
 
@@ -39,7 +40,8 @@ def curves_table(matrices: list[TransferMatrix], width: int) -> Table:
     table = _grid(
         ["method", *shots, last], [[*row] for row in zip(names, *zip(*cells, strict=True), gains, strict=True)]
     )
-    if not _fits(table, width):
+    longest = max(map(len, names))
+    if not _fits(table, width + longest - min(longest, FOLDED)):  # a long name may be folded
         columns = [
             [*row] for row in zip([*shots, last], *([*c, g] for c, g in zip(cells, gains, strict=True)), strict=True)
         ]

@@ -31,7 +31,8 @@ class Verdict:
 def p_of_no_difference(values: Tensor, kept: Tensor | None = None) -> float:
     """Two-sided p of mean 0 for differences [S], t = mean sqrt(S) / s with S - 1 degrees of freedom (Student, 1908).
 
-    Differences without any spread differ certainly, or not at all; one seed says nothing, and p is 1.
+    Differences without any spread have no t: theirs is the p of the sign test, 2^(1 - S), or 1 where they are 0. On few
+    test rows a few seeds may agree by chance. One seed says nothing, and p is 1.
     """
     kept = torch.ones(len(values), dtype=torch.bool) if kept is None else kept
     used = values[kept].to(torch.float64)
@@ -42,7 +43,7 @@ def p_of_no_difference(values: Tensor, kept: Tensor | None = None) -> float:
 
     mean, spread = float(used.mean()), float(used.std(unbiased=True))
     if spread <= 1e-12 * max(1.0, abs(mean)):
-        return float(abs(mean) <= 1e-12)
+        return 1.0 if abs(mean) <= 1e-12 else 2.0 ** (1 - n)
     return float(2 * stdtr(n - 1, -abs(mean) * n**0.5 / spread))
 
 
