@@ -25,7 +25,7 @@ class LinearProbeAccuracy:
     """P[i, j]: accuracy on task j of a head that is fitted to it on the trunk after task i, [S, T] at each task's end.
 
     The head tells the task's own classes apart, whatever the setting. It is fitted to at most `rows` of its training rows
-    by `fitted_head`, and answers all of its test rows; NaN for tasks that are still to come. `lifelong.metrics.drift`
+    by `fitted_head`, and answers all of its test rows; NaN for tasks that are still to come. T tasks take T (T + 1) / 2 heads. `lifelong.metrics.drift`
     divides forgetting by it. (After Davari et al., 2022, who measure forgetting of a representation so.)
     """
 

@@ -17,6 +17,8 @@ from lifelong.core.result import Result
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
+from lifelong.runs.execute import probes_of
+from lifelong.runs.request import Request
 from lifelong.transfer.pairs import learned
 from scenarios.errors import ConfigurationError
 from scenarios.joint import joint
@@ -116,3 +118,9 @@ def test_what_cannot_be_probed_is_refused():
         run(NearestClassMean(model=MLP(8)), tiny(), [0], probes=[PROBE])
     with pytest.raises(ConfigurationError, match="at least 2 rows"):
         run(LEARNER, tiny(), [0], probes=[LinearProbeAccuracy(rows=0)])
+
+
+def test_a_request_asks_for_it():
+    assert probes_of(Request("split-blobs", linear_probe=True)) == (LinearProbeAccuracy(),)
+    assert probes_of(Request("split-blobs")) == ()
+    assert "--linear-probe" in Request("split-blobs", linear_probe=True).command
