@@ -253,3 +253,49 @@ def test_the_study_calls_better_only_what_is_better_after_holm(benchmark):
     lines = study.section("Weights", here, ["Up()", "Down()", "Luck()", "Same()"])
     assert lines[-2].startswith("Measurably better than equal weights: `Up()`; measurably worse: `Down()`. All others")
     assert "`Up()`" in lines[4], "best first"
+
+
+def test_surgery_is_measured_on_rows_that_the_source_never_saw(benchmark, monkeypatch):
+    import torch
+
+    from scenarios.stream import Dataset
+
+    surgical = benchmark("surgical")
+    for name, value in {
+        "SOURCE": 60,
+        "ITERATIONS": 3,
+        "SHOT": 2,
+        "STEPS": 2,
+        "VALIDATION": 10,
+        "TEST": 15,
+        "RATES": (1e-3, 1e-2),
+    }.items():
+        monkeypatch.setattr(surgical, name, value)
+    y = torch.arange(240) % 10
+    x = torch.randint(0, 256, (240, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x[:, 0, 0] = torch.arange(240)  # each row says which it is
+    data = Dataset("noise", x, y, 200, 10)
+    rows = surgical.shifted(data, "labels: y becomes 9 - y", [0, 1])
+    for seed in (0, 1):
+        shown, held, test = (
+            (x[seed][:, 0, 0] * 255).round().long() for x, _ in (rows.shown, rows.validation, rows.test)
+        )
+        assert set(shown.tolist()) | set(held.tolist()) <= set(range(60, 200)) and not set(shown.tolist()) & set(
+            held.tolist()
+        )
+        assert set(test.tolist()) <= set(range(200, 240))
+        assert torch.equal(rows.shown[1][seed], 9 - y[shown]) and rows.shown[1][seed].bincount().tolist() == [2] * 10
+    nets = surgical.source_nets(data, [0, 1])
+    found = surgical.measured(data, nets, "input: inverted", [0, 1])
+    assert set(found) == {"untuned", *surgical.WAYS} and all(len(value["accuracy"]) == 2 for value in found.values())
+    assert any("layer0 − head" in line for line in surgical.lines({"input: inverted": found}))
+
+
+def test_the_page_of_transfer_shows_what_was_measured(benchmark):
+    transfer = benchmark("transfer")
+    value = {"mean": 0.123, "half_width": 0.04, "per_seed": [0.1]}
+    record = {"drift": {"task": {"FineTuning()": {"lost": value, "head_drift": value, "trunk_drift": value}}}}
+    assert ("drift", "class") in list(transfer.missing(record, ["drift"]))
+    assert ("drift", "task") not in list(transfer.missing(record, ["drift"]))
+    page = transfer.page(record)
+    assert "| task | `FineTuning()` | 12.3 ± 4.0 | 12.3 ± 4.0 | 12.3 ± 4.0 |" in page and "Which block" not in page

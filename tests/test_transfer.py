@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,12 +28,17 @@ from lifelong.optimisers.adam import Adam
 from lifelong.runs.folder import load
 from lifelong.strategies.regularisation.ewc import EWC
 from lifelong.strategies.replay.replay import Replay
+from lifelong.studies.transfer import shots_of
 from lifelong.transfer.distillation import Distillation, distil, fewer
-from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
+from lifelong.transfer.established import p_of_no_difference, verdicts
+from lifelong.transfer.matrix import TransferMatrix, evaluator_of, one_order, transfer_matrices
 from lifelong.transfer.pairs import joint_upto, learned, transfer_pair
 from lifelong.transfer.rate_choice import choose_rate
+from lifelong.transfer.task_names import task_names
+from scenarios.catalogue import build
 from scenarios.errors import ConfigurationError
 from scenarios.joint import isolate, joint
+from scenarios.stream import Seed
 
 LEARNER = Learner(MLP(8), EWC(1.0) + Replay(10), Adam(0.01))
 
@@ -252,13 +258,14 @@ def test_a_rate_is_chosen_on_the_other_tasks_and_the_grid_grows_to_hold_it():
 
 
 def test_a_matrix_is_made_of_adaptations():
-    stream, learner, seeds = tiny("task"), Learner(MLP(8), optimiser=Adam(0.01)), [0, 4]
+    stream, learner = tiny("task"), Learner(MLP(8), optimiser=Adam(0.01))
+    seeds = [Seed(0, 0, 0), Seed(0, 4, 4)]
     protocol = FewShot((1, 3), optimiser=Adam(0.03), steps=5)
-    scratch, full = transfer_matrices(learner, stream, seeds, [Scratch(), FullFineTuning()], protocol)
+    scratch, full = transfer_matrices(learner, stream, [0, 4], [Scratch(), FullFineTuning()], protocol)
     assert full.accuracy.shape == (2, 3, 3, 2) and not scratch.gain.any()
     _, state = learned(learner, stream[1:2], seeds)
     session = Session(learner, stream, seeds)
-    bench = FewShotEvaluator(stream, seeds, session.fleet.problem, protocol)
+    bench = evaluator_of(session, protocol)
     for k in range(2):
         rate = Adam(float(full.rates[2, k]))
         accuracy = few_shot_accuracy(bench, state.params["net"], dataclasses.replace(protocol, optimiser=rate))
@@ -267,6 +274,54 @@ def test_a_matrix_is_made_of_adaptations():
     assert cell.mean == pytest.approx(float((full.accuracy[:, 0, 2, 1] - full.scratch[:, 2, 1]).mean()))
     pairs = [full.accuracy[:, s, t, 0] for s in range(3) for t in range(3) if s != t]
     assert full.curve()[0].mean == pytest.approx(float(torch.stack(pairs).mean()))
+
+
+def test_all_seeds_of_a_matrix_have_the_same_tasks_and_rows_of_their_own():
+    stream, protocol = replace(build("split-digits"), seed=3, setting="task"), FewShot((2,), steps=1)
+    session = Session(Learner(MLP(4)), stream, one_order(stream, [0, 1]))
+    assert [seed.order for seed in session.seeds] == [3, 3] and [seed.data for seed in session.seeds] == [0, 1]
+    bench = evaluator_of(session, protocol)
+    y, rows = stream.dataset.y, bench.support
+    assert torch.equal(y[rows[0]], y[rows[1]]) and not torch.equal(rows[0], rows[1])
+    names = task_names(stream, 3)
+    for t, name in enumerate(names):
+        assert name == ", ".join(str(int(y[rows[0, t, w, 0]])) for w in range(2))
+    with pytest.raises(TransferError, match="orders 0, 1"):
+        transfer_matrices(session.fleet.learner, stream, [Seed(0, 0, 0), Seed(1, 1, 1)], [Scratch()], protocol)
+
+
+def test_tasks_are_named_by_what_tells_them_apart():
+    assert task_names(build("rotated-digits", tasks=3), 0) == ("0°", "90°", "180°")
+    assert task_names(build("permuted-digits", tasks=2), 0) == ("pixels 1", "pixels 2")
+    many = task_names(build("split-digits", tasks=1), 0)[0]
+    assert many.endswith("... (10)") and many.count(",") == 3
+
+
+def test_transfer_is_established_as_scipy_and_holm_say():
+    """Student's t by scipy, the correction by hand; one seed says nothing; a planted shift of a tenth is seen."""
+    from scipy import stats
+
+    random = torch.Generator().manual_seed(1)
+    values = [shift + 0.02 * torch.randn(6, generator=random, dtype=torch.float64) for shift in (0.0, 0.08, -0.05)]
+    expected = [float(stats.ttest_1samp(value.numpy(), 0).pvalue) for value in values]
+    assert [p_of_no_difference(value) for value in values] == pytest.approx(expected, rel=1e-9)
+    assert p_of_no_difference(1.001 * values[1] + 0.001) != pytest.approx(expected[1], rel=1e-4)
+    found = verdicts(values)
+    assert [verdict.sign for verdict in found] == ["open", "positive", "negative"]
+    assert found[1].p == pytest.approx(3 * min(expected))
+    assert p_of_no_difference(torch.tensor([0.3])) == 1.0 and p_of_no_difference(torch.zeros(4)) == 1.0
+    assert p_of_no_difference(torch.full((5,), 0.2)) == pytest.approx(stats.binomtest(5, 5).pvalue)  # no spread
+    lost = torch.tensor([True] * 5 + [False])
+    assert p_of_no_difference(values[1], lost) == p_of_no_difference(values[1][:5])
+
+
+def test_all_is_what_every_class_has():
+    stream, shots = shots_of("1,5,all", build("split-digits"))
+    least = min(int((task.label[stream.dataset.y[task.train]] == c).sum()) for task in stream for c in task.classes)
+    assert shots == (1, 5, least) and all(len(task.validation) for task in stream)
+    assert shots_of("2", stream)[1] == (2,)
+    with pytest.raises(TransferError, match="1,5,all"):
+        shots_of("", stream)
 
 
 def test_what_has_no_matrix_is_refused():
@@ -379,8 +434,11 @@ def test_the_command_distil(cli):
     assert cli("run", "split-blobs", "--seeds", "3", "--iterations", "5", "--fleet", "2", "--name", "a")[0] == 0
     code, out, errors = cli("distil", "runs/a", "--model", "MLP(5)", "--share", "0.5")
     assert code == 0 and "taught - alone" in out, errors
-    code, out, errors = cli("distil", "runs/a", "--json")
-    assert code == 0 and len(json.loads(out)["taught"]["per_seed"]) == 3 and errors == ""
+    code, out, errors = cli("distil", "runs/a", "--json", "--features", "1", "--relations", "5")
+    held = json.loads(out)
+    assert code == 0 and len(held["taught"]["per_seed"]) == 3 and errors == ""
+    assert "one task after another by FineTuning()" in held["teacher"]["learner"]
+    assert "all tasks at once" in held["alone"]["learner"]
 
 
 BAD = {

@@ -11,7 +11,11 @@ from scenarios.public import offered
 if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which line is missing
     from lifelong.adaptation.few_shot import FewShot as FewShot
     from lifelong.adaptation.few_shot import FewShotProbe as FewShotProbe
+    from lifelong.adaptation.layerwise import AutoRGN as AutoRGN
+    from lifelong.adaptation.layerwise import GradualUnfreezing as GradualUnfreezing
+    from lifelong.adaptation.layerwise import LayerwiseRates as LayerwiseRates
     from lifelong.adaptation.methods import AdaptationMethod as AdaptationMethod
+    from lifelong.adaptation.methods import BiasTuning as BiasTuning
     from lifelong.adaptation.methods import FullFineTuning as FullFineTuning
     from lifelong.adaptation.methods import LinearProbe as LinearProbe
     from lifelong.adaptation.methods import ProbeThenFineTune as ProbeThenFineTune

@@ -27,7 +27,7 @@ from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from scenarios.brief import in_brief
-from scenarios.stream import Seed, Stream, Task, generator
+from scenarios.stream import Seed, Stream, Task, generator, seed_of
 
 SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
 FLOATS = 2**26  # numbers that the adaptations of one piece may hold together
@@ -72,7 +72,7 @@ class FewShotProbe:
         if stream.asks_numbers:
             raise TransferError("few-shot accuracy is of classes, and a task of this stream asks for numbers")
         if stream.paradigm == "continual":
-            support(stream, [seed.order for seed in seeds], self.protocol.shots[-1])
+            support(stream, seeds, self.protocol.shots[-1])
 
     def begin(self, session: Session) -> Measure:
         """Measures before each task; nothing of other paradigms, which learn no task after another."""
@@ -102,16 +102,17 @@ def read_shots(text: str) -> tuple[int, ...]:
     return FewShot(shots).shots if text.strip() else ()
 
 
-def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Tensor]:
+def support(stream: Stream, seeds: Sequence[int | Seed], most: int) -> tuple[Tensor, Tensor]:
     """The first rows of an order of each class's training rows, [S, T, W, most], and which places hold a class [S, T, W].
 
-    W: the most classes of any task. Raises TransferError where a class has fewer rows.
+    W: the most classes of any task. A seed's `order` says which tasks there are, its `data` which of their rows come
+    first. Raises TransferError where a class has fewer rows.
     """
     if most > stream.dataset.train_rows:  # before room is made for them
         raise TransferError(
             f"{most} shots were asked for, and there are {stream.dataset.train_rows} training rows: ask for fewer"
         )
-    drawn = [stream.tasks_of(seed) for seed in seeds]
+    drawn = [stream.tasks_of(seed_of(seed).order) for seed in seeds]
     width = max(len(task.classes) for tasks in drawn for task in tasks)
     rows = torch.zeros(len(seeds), len(stream), width, most, dtype=torch.int64)
     filled = torch.zeros(rows.shape[:3], dtype=torch.bool)
@@ -125,7 +126,8 @@ def support(stream: Stream, seeds: Sequence[int], most: int) -> tuple[Tensor, Te
                 if len(candidates) < most:
                     where = f"class {c} of task {t + 1} has {len(candidates)} training rows (seed {seed})"
                     raise TransferError(f"{most} shots were asked for, and {where}: ask for fewer")
-                order = torch.randperm(len(candidates), generator=generator(seed, "few-shot rows", task.number, c))
+                words = (seed_of(seed).data, "few-shot rows", task.number, c)
+                order = torch.randperm(len(candidates), generator=generator(*words))
                 rows[s, t, w], filled[s, t, w] = candidates[order[:most]], True
     return rows, filled
 
@@ -156,10 +158,11 @@ class FewShotEvaluator:
         starts: Sequence[int] = (),
     ) -> None:
         self.stream, self.seeds, self.problem, self.protocol = stream, seeds, problem, protocol
-        orders = orders or seeds
+        self.orders = orders = list(orders or seeds)
         self.drawn = [stream.tasks_of(order) for order in orders]
         self.tasks, self.device = len(self.drawn[0]), stream.dataset.x.device
-        self.support, self.filled = (value.to(self.device) for value in support(stream, orders, protocol.shots[-1]))
+        members = [Seed(order, order, seed) for order, seed in zip(orders, seeds, strict=True)]
+        self.support, self.filled = (value.to(self.device) for value in support(stream, members, protocol.shots[-1]))
         heads = self._draws("few-shot head", seeds)
         self.heads = {name: value for name, value in heads.items() if name.startswith("head.")}
         self.random = self._draws("model", starts or seeds)  # the very draw that a run of this seed starts from
@@ -234,7 +237,7 @@ class FewShotEvaluator:
             problem = replace(self.problem, index=index)
             batch = self._batch(problem, shown, task, weight, allowed)
             learner = Learner(problem.model, FineTuning(), replace(protocol.optimiser, rate=rate))
-            net = adapted_net(protocol.method.phases(learner, protocol.steps), problem, net, batch)
+            net = adapted_net(protocol.method, learner, protocol.steps, problem, net, batch)
             asked = task.expand(rows.shape[0])
             scores = problem.logits({"net": net}, problem.x(rows, asked)).masked_fill(~allowed, -torch.inf)
             right = (scores.argmax(1) == problem.y(rows, asked)) & valid

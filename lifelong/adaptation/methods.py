@@ -1,7 +1,7 @@
 """Rules of adaptation: what of a network is trained on a new task, in which order, and what holds it back.
 
 A method is a frozen record that divides some steps over learners that it makes of a plain one; `adapted_net` takes them.
-`L2SP`, a strategy, is a method as well. The head is always fresh, since the new task has classes of its own.
+`L2SP`, a strategy, is a method as well; those that unfreeze or weigh layers are in `layerwise.py`. The head is always fresh, since the new task has classes of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from lifelong.core.inner_loop import OnFeatures, adapted
 from lifelong.core.learner import Learner
 from lifelong.core.problem import Problem
 from lifelong.models.base import Net
-from lifelong.strategies.regularisation.l2sp import L2SP
 from scenarios.errors import ConfigurationError
 
 Phases = tuple[tuple[Learner, int], ...]
@@ -29,8 +28,8 @@ class TransferError(ConfigurationError):
 class AdaptationMethod(Protocol):
     """What an adaptation needs of a method."""
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
-        """The learners that take the steps, one after another, and how many each; made from a plain one."""
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
+        """The learners that take the steps, one after another, and how many each; made from a plain one for a network."""
         ...
 
 
@@ -38,7 +37,7 @@ class AdaptationMethod(Protocol):
 class Scratch:
     """Train everything from a random draw: what every transfer is measured against."""
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """One learner; whoever adapts starts it from the random draw."""
         return ((learner, steps),)
 
@@ -47,7 +46,7 @@ class Scratch:
 class FullFineTuning:
     """Train everything from the given network."""
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """One learner that trains all."""
         return ((learner, steps),)
 
@@ -56,9 +55,21 @@ class FullFineTuning:
 class LinearProbe:
     """Train the head alone; the trunk stays, and its features are computed once."""
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """One learner that trains the head."""
         return ((replace(learner, trainable="head"), steps),)
+
+
+@dataclass(frozen=True)
+class BiasTuning:
+    """Train the biases of all layers and the head: BitFit (Ben Zaken, Ravfogel and Goldberg, 2022).
+
+    b <- b - rate dL/db for biases and the shifts of norms; every other weight of the trunk stays.
+    """
+
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
+        """One learner that trains the biases and the head."""
+        return ((replace(learner, trainable="biases,head"), steps),)
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class ProbeThenFineTune:
         if not 0 <= self.share <= 1:
             raise TransferError(f"{self!r}: the share of the steps that train the head lies in 0 ... 1")
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """The head, then everything."""
         first = round(self.share * steps)
         return ((replace(learner, trainable="head"), first), (learner, steps - first))
@@ -90,27 +101,26 @@ class SurgicalFineTuning:
 
     block: str = "layer0"
 
-    def phases(self, learner: Learner, steps: int) -> Phases:
+    def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """One learner that trains the block and the head. Raises ModelError where the network has no such block."""
         return ((replace(learner, trainable=f"{self.block},head"), steps),)
 
 
-METHODS = (Scratch, FullFineTuning, LinearProbe, ProbeThenFineTune, L2SP, SurgicalFineTuning)
-
-
-def adapted_net(phases: Phases, problem: Problem, net: Net, batch: Batch) -> Net:
+def adapted_net(
+    method: AdaptationMethod, learner: Learner, steps: int, problem: Problem, net: Net, batch: Batch
+) -> Net:
     """The network after a method's steps on one batch, each a full-batch step of `Learner`.
 
     One network, no seeds: map it. Where the head alone is trained, the rows pass through the trunk once.
     """
     nothing = torch.Generator()  # no part of a method draws
-    for learner, steps in phases:
-        if not steps:
+    for phase, count in method.phases(learner, steps, net):
+        if not count:
             continue
         where, seen = problem, batch
-        if learner.trainable == "head":
+        if phase.trainable == "head":
             where = replace(problem, model=OnFeatures(problem.model))
             seen = batch.replace(x=problem.features({"net": net}, batch.x))
-        state = learner.init(where, {"net": net}, nothing)
-        net = adapted(learner, where, state, seen, steps).params["net"]
+        state = phase.init(where, {"net": net}, nothing)
+        net = adapted(phase, where, state, seen, count).params["net"]
     return net

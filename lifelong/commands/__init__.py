@@ -14,6 +14,7 @@ COMMANDS = {  # name: its group, and the first sentence of its help
     "pretrain": (STARTS, "Learn a start on a scenario's background classes, for --init."),
     "meta-test": (STARTS, "Test starts on classes that they never saw."),
     "transfer": (STARTS, "Learn each task, adapt to each other one, compare with scratch."),
+    "similarity": (STARTS, "Say which earlier task fits, and whether such scores hold."),
     "distil": (STARTS, "Teach a fresh network by a finished run, on fewer rows."),
     "show": (RESULTS, "Show finished runs: one in full, several like with like."),
     "report": (RESULTS, "Write one HTML page about finished runs."),

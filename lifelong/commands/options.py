@@ -81,6 +81,10 @@ class Options:
     few_shot: str = shared(
         "", option(EVALUATION, "before each task, adapt with so many rows of each class, as in 1,5,10", "SHOTS")
     )
+    linear_probe: bool = shared(
+        False,
+        option(EVALUATION, "after each task fit a head anew: was it head or trunk that forgot?", "", "--linear-probe"),
+    )
     device: str = shared("auto", option(MACHINE, "auto, cpu, cuda, cuda:1 or mps", names="devices"))
     fleet: int = shared(0, option(MACHINE, "seeds that run together", "N", usual="all"))
     compile: bool = shared(False, option(MACHINE, "compile the step: a minute once, then faster", "", "--compile"))

@@ -11,8 +11,8 @@ ADAPTED = "How targets are learned"
 
 
 @takes(
-    "scenario", "setting", "model", "optimiser", "seeds", "iterations", "epochs", "batch", "device", "threads",
-    "data_root", setting="task",
+    "scenario", "setting", "model", "optimiser", "seeds", "order_seed", "iterations", "epochs", "batch", "device",
+    "threads", "data_root", setting="task", order_seed=0,
 )  # fmt: skip
 def transfer(
     *,
@@ -20,7 +20,9 @@ def transfer(
         list[str] | None,
         option(ADAPTED, "as in 'LinearProbe()', once for each method; `lifelong list adaptations`", "EXPR"),
     ] = None,
-    shots: Annotated[str, option(ADAPTED, "rows of each class of a target", "SHOTS")] = "1,5,10",
+    shots: Annotated[
+        str, option(ADAPTED, "rows of each class of a target; all: as many as each has", "SHOTS")
+    ] = "1,5,10",
     steps: Annotated[int, option(ADAPTED, "full-batch steps of an adaptation", "N")] = 50,
     adapt: Annotated[str, option(ADAPTED, "its optimiser; the rate is the middle of the grid", "EXPR")] = "Adam(0.003)",
     options: Options,
@@ -28,9 +30,10 @@ def transfer(
 ) -> None:
     """Learn each task, adapt to each other one, compare with scratch.
 
-    A task is learned as a source, and each target from k rows of each of its classes.
+    A task is learned as a source, and each target from k rows of each of its classes. All seeds have the same tasks, so
+    that a cell is of one pair of them; seeds differ in first weights and rows.
 
-    Example: lifelong transfer split-digits --adaptation "LinearProbe()" --shots 1,5,10
+    Example: lifelong transfer split-digits --adaptation "LinearProbe()" --shots 1,5,all
     """
     from lifelong.display.console import output, say, waiting
 
@@ -38,8 +41,8 @@ def transfer(
         from lifelong.display import transfer as tables
         from lifelong.studies.transfer import transfer as measured
 
-        request = options.request(few_shot=shots)
-    matrices = measured(request, adaptation or [], adapt, steps, say if not as_json else lambda line: None)
+        request = options.request()
+    matrices = measured(request, adaptation or [], shots, adapt, steps, say if not as_json else lambda line: None)
     if as_json:
         print(json.dumps(tables.transfer_json(matrices)))
     else:

@@ -157,7 +157,7 @@ def merged(params: Params, moving: Params) -> Params:
 class Learner(AnyLearner):
     """Gradient descent on a model with a strategy.
 
-    trainable: which of the network's parameters move: "all", "head", "trunk" (all but the head), or names with * and
+    trainable: which of the network's parameters move: "all", "head", "trunk" (all but the head), "biases", or names with * and
     commas, as in "layer1*,head". The others get no gradient and no optimiser state. A part's own parameters always
     move, by the part's optimiser where it has one.
     """

@@ -10,6 +10,7 @@ from lifelong.metrics.accuracy import (
     worst_case_accuracy,
 )
 from lifelong.metrics.base import METRICS, NEEDS, Metric, NotMeasured, available, metric
+from lifelong.metrics.drift import Drift, drift, head_drift, trunk_drift
 from lifelong.metrics.forgetting import (
     backward_transfer,
     forgetting,
@@ -32,6 +33,7 @@ from lifelong.metrics.transfer import (
 __all__ = [
     "METRICS",
     "NEEDS",
+    "Drift",
     "Estimate",
     "Metric",
     "NotMeasured",
@@ -40,6 +42,7 @@ __all__ = [
     "average_anytime_accuracy",
     "average_incremental_accuracy",
     "backward_transfer",
+    "drift",
     "estimate",
     "few_shot_curve",
     "few_shot_forward_transfer",
@@ -48,6 +51,7 @@ __all__ = [
     "forgetting_mammoth",
     "forgetting_pycil",
     "forward_transfer",
+    "head_drift",
     "holm",
     "intransigence",
     "learning_accuracy",
@@ -62,6 +66,7 @@ __all__ = [
     "paired_p",
     "summary",
     "transfer_gain",
+    "trunk_drift",
     "variance_shares",
     "windowed_forgetting",
     "worst_case_accuracy",

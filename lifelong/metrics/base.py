@@ -27,7 +27,7 @@ class NotMeasured(ConfigurationError):
 
 def metric(needs: str = "") -> Callable[[Metric], Metric]:
     """Register a metric. needs: "order" for one that compares task ends, "curve" for one that reads evaluations between,
-    "few_shot" for one that reads adaptations to coming tasks."""
+    "few_shot" for one that reads adaptations to coming tasks, "probe" for one that reads heads fitted anew."""
 
     def register(function: Metric) -> Metric:
         METRICS[function.__name__] = function

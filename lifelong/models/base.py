@@ -74,8 +74,16 @@ class Model(Protocol):
         ...
 
 
+def blocks(net: Net) -> list[str]:
+    """The names of a network's blocks in their order, the head last: "layer0" of layer0.weight and layer0.bias."""
+    names = dict.fromkeys(name.partition(".")[0] for name in net)
+    return [name for name in names if name != "head"] + ["head"] * ("head" in names)
+
+
 def chosen(net: Net, words: str) -> Net:
-    """The parameters that words select: "all", "head", "trunk" (all but the head), or names with * and commas.
+    """The parameters that words select: "all", "head", "trunk" (all but the head), "biases", or names with * and commas.
+
+    The biases are what is added: those of linear layers and convolutions, and the shifts of norms.
 
     Raises ModelError where a word selects none.
     """
@@ -83,10 +91,12 @@ def chosen(net: Net, words: str) -> Net:
     for word in (word.strip() for word in words.split(",")):
         if word in ("all", "trunk"):
             found = {name for name in net if word == "all" or not name.startswith("head.")}
+        elif word == "biases":
+            found = {name for name in net if name.endswith((".bias", ".shift"))}
         else:
             found = {name for name in net if fnmatch.fnmatch(name, word) or name.startswith(word + ".")}
         if not found:
-            known = ["all", "trunk", *dict.fromkeys(name.partition(".")[0] for name in net)]
+            known = ["all", "trunk", "biases", *dict.fromkeys(name.partition(".")[0] for name in net)]
             raise ModelError(f"no parameter of the network is called {word!r}: there are {', '.join(known)}")
         names |= found
     return {name: value for name, value in net.items() if name in names}

@@ -56,7 +56,9 @@ KINDS = {
         "strategy", ("lifelong.core.strategy", "lifelong.strategies"), ("penalty", "extend"), ("Strategy", "Sum")
     ),
     "models": Kind("model", ("lifelong.models",), ("init", "features", "head"), ("Module",), maker="lifelong.models.module:described"),
-    "optimisers": Kind("optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("PerParameterSGD", "PerStepSGD", "Grouped")),
+    "optimisers": Kind(
+        "optimiser", ("lifelong.optimisers",), ("init", "update", "update_"), ("PerParameterSGD", "PerStepSGD", "Grouped", "Multiplied"),
+    ),
     "memories": Kind("memory", ("lifelong.memory",), ("insert", "insert_task", "pick"), ("RowMemory",)),
     "learners": Kind("learner", ("lifelong.learners",), ("init", "step", "predict")),
     "initialisations": Kind(

@@ -16,7 +16,9 @@ import torch
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
 from lifelong.core.files import RunError, held_alone, remove_partials
 from lifelong.core.footprint import use_threads
+from lifelong.core.linear_probe import LinearProbeAccuracy
 from lifelong.core.loop import Progress, check_request, cost, run
+from lifelong.core.probes import Probe
 from lifelong.core.result import Result
 from lifelong.core.stopped import Stopped
 from lifelong.notation.user_code import name_files
@@ -78,7 +80,7 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
         start,
         eval_every=request.eval_every,
         eval_rows=request.eval_rows,
-        probes=few_shot_probes(read_shots(request.few_shot)),
+        probes=probes_of(request),
         device=request.device,
         fleet=request.fleet,
         compiled=request.compile,
@@ -87,11 +89,16 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
     )
 
 
+def probes_of(request: Request) -> tuple[Probe, ...]:
+    """What a request asks to be measured besides accuracy."""
+    heads = (LinearProbeAccuracy(),) if request.linear_probe else ()
+    return (*few_shot_probes(read_shots(request.few_shot)), *heads)
+
+
 def check(request: Request) -> None:
     """Raise a ConfigurationError for what cannot be run."""
     learner, stream, _ = request.build()
-    probes = few_shot_probes(read_shots(request.few_shot))
-    check_request(learner, stream, request.members, request.device, probes, request.fleet)
+    check_request(learner, stream, request.members, request.device, probes_of(request), request.fleet)
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.contracts.check import try_out
 

@@ -95,6 +95,7 @@ _DETAILS = {
     "start_seed": lambda request: f"start {request.start_seed}" if request.start_seed >= 0 else "",
     "data_seed": lambda request: f"data order {request.data_seed}" if request.data_seed >= 0 else "",
     "few_shot": lambda request: f"{request.few_shot or 'no'} shots",
+    "linear_probe": lambda request: "heads fitted anew" if request.linear_probe else "no linear probe",
     "eval_every": lambda request: (
         f"evaluated every {request.eval_every}" if request.eval_every else "evaluated at ends"
     ),

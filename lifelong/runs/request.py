@@ -63,6 +63,7 @@ class Request:
     eval_every: int = 0
     eval_rows: int = 1000
     few_shot: str = ""
+    linear_probe: bool = False
     memory: str = ""
     device: str = "auto"
     fleet: int = 0

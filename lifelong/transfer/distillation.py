@@ -108,18 +108,39 @@ def scores_of_rows(teacher: Session, state: Any, index: dict[str, Tensor], setti
     return torch.cat(scores, 1).view(seeds, tasks, count, -1).clamp(min=LOWEST)
 
 
+def features_of_rows(teacher: Session, state: Any, index: dict[str, Tensor]) -> Tensor:
+    """A fleet's features of all training rows of some index, [S, T, N, F]. Raises TransferError where it has none of its own."""
+    if not teacher.fleet.learner.adapts_by_rule:
+        raise TransferError(
+            f"{teacher.fleet.learner!r} has no features that it learned: it can teach by its scores alone"
+        )
+    rows, problem = index["rows_train"], teacher.fleet.problem
+    seeds, tasks, count = rows.shape
+    number = torch.arange(tasks, device=rows.device)[:, None].expand(seeds, tasks, count).flatten(1)
+
+    def of_member(places: dict[str, Tensor], net: Any, row: Tensor, task: Tensor) -> Tensor:
+        seen = replace(problem, index=places)
+        return seen.features({"net": net}, seen.x(row, task))
+
+    with torch.no_grad():
+        pieces = zip(rows.flatten(1).split(ROWS, 1), number.split(ROWS, 1), strict=True)
+        each = [torch.func.vmap(of_member)(problem.index, state.params["net"], *piece) for piece in pieces]
+    return torch.cat(each, 1).view(seeds, tasks, count, -1)
+
+
 def distil(
     teacher: Session,
     state: Any,
     stream: Stream,
     seeds: Sequence[int | Seed],
     student: Learner,
-    how: Distillation,
+    how: Strategy,
     share: float,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Result]:
     """Two students of each seed, "alone" and "taught": same draw, same rows, same batches, without and with the teacher.
 
+    how: `Distillation`, and what is added to it of `lifelong.transfer.feature_distillation`.
     teacher, state: a finished fleet, each seed the teacher of its own student. The students learn a share of the
     training rows of all tasks, jointly. Raises TransferError for what cannot be taught.
     """
@@ -135,6 +156,8 @@ def distil(
         if name == "taught":
             index = session.fleet.problem.index
             index["teacher"] = scores_of_rows(teacher, state, index, stream.setting).to(dtype)
+            if any(not isinstance(part, Distillation) for part in how.parts):  # the others teach by features
+                index["teacher_features"] = features_of_rows(teacher, state, index).to(dtype)
             index["teacher_place"] = _places(index["rows_train"], len(stream.dataset.y))
         results[name], _ = learned(session)
     return results
@@ -147,7 +170,7 @@ def _places(rows: Tensor, count: int) -> Tensor:
     return last.scatter_reduce_(2, rows, order, "amin")  # padding repeats a row: its first place counts
 
 
-def distil_run(run: Any, student: Learner, how: Distillation, share: float, iterations: int = 0) -> dict[str, Result]:
+def distil_run(run: Any, student: Learner, how: Strategy, share: float, iterations: int = 0) -> dict[str, Result]:
     """`distil` of a run's folder (`lifelong.load`), all its chunks of seeds; "teacher" is the run's own result."""
     _, stream, _ = run.request.build()
     if iterations:

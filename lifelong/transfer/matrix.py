@@ -16,10 +16,12 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request, device_of
 from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
+from lifelong.transfer.established import Verdict, verdicts
 from lifelong.transfer.pairs import learned
 from lifelong.transfer.rate_choice import GRID, choose_rate
+from lifelong.transfer.task_names import task_names
 from scenarios.brief import in_brief
-from scenarios.stream import Stream
+from scenarios.stream import Seed, Stream
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class TransferMatrix:
 
     accuracy [S, T, T, K]: of a network that learned task s, adapted to task t with k rows of each class; scratch
     [S, T, K]: of a random draw with the same rows, head and steps. rates [T, K]: the learning rate, chosen on the other
-    tasks; inside: whether no winner lay at an end of its grid. kept [S]: seeds of which no source diverged.
+    tasks; inside: whether no winner lay at an end of its grid. kept [S]: seeds of which no source diverged. tasks: what
+    they are called; all seeds have the same ones.
     """
 
     method: str
@@ -38,6 +41,7 @@ class TransferMatrix:
     rates: Tensor
     inside: bool
     kept: Tensor
+    tasks: tuple[str, ...] = ()
     __repr__ = in_brief
 
     @property
@@ -48,6 +52,13 @@ class TransferMatrix:
     def cell(self, source: int, target: int, shot: int) -> Estimate:
         """The gain of one pair at the number of rows `shot`, with its 95 % interval over seeds."""
         return estimate(self.gain[:, source, target, self.shots.index(shot)], self.kept)
+
+    def verdicts(self, shot: int) -> dict[tuple[int, int], Verdict]:
+        """For each pair of different tasks whether its gain is established, corrected for the number of pairs."""
+        count, k = self.gain.shape[1], self.shots.index(shot)
+        pairs = [(s, t) for s in range(count) for t in range(count) if s != t]
+        found = verdicts([self.gain[:, s, t, k] for s, t in pairs], self.kept)
+        return dict(zip(pairs, found, strict=True))
 
     def curve(self) -> list[Estimate]:
         """Accuracy after k rows, mean over the pairs of different tasks, for each k."""
@@ -62,7 +73,20 @@ class TransferMatrix:
         return values[:, apart].mean(1)  # [S, K]
 
 
-def sources(learner: Learner, stream: Stream, seeds: Sequence[int], **options: Any) -> tuple[Net, Tensor]:
+def one_order(stream: Stream, seeds: Sequence[int | Seed]) -> list[Seed]:
+    """The seeds with one order of classes and tasks: a plain number takes the stream's, and so differs in start and data.
+
+    Raises TransferError where orders differ: a cell would be a mean over pairs of other classes.
+    """
+    members = [seed if isinstance(seed, Seed) else Seed(stream.seed, seed, seed) for seed in seeds]
+    orders = sorted({member.order for member in members})
+    if len(orders) > 1:
+        words = ", ".join(map(str, orders))
+        raise TransferError(f"a transfer matrix has the same tasks for all seeds, and these have the orders {words}")
+    return members
+
+
+def sources(learner: Learner, stream: Stream, seeds: Sequence[int | Seed], **options: Any) -> tuple[Net, Tensor]:
     """Networks that learned one task each, by the loop of every run: [T x S, ...], tasks outside; which seeds to keep [S]."""
     nets, kept = [], torch.ones(len(seeds), dtype=torch.bool)
     for s in range(len(stream)):
@@ -77,7 +101,7 @@ def sources(learner: Learner, stream: Stream, seeds: Sequence[int], **options: A
 def transfer_matrices(
     learner: Learner,
     stream: Stream,
-    seeds: Sequence[int],
+    seeds: Sequence[int | Seed],
     methods: Sequence[AdaptationMethod],
     protocol: FewShot,
     device: str = "cpu",
@@ -86,22 +110,43 @@ def transfer_matrices(
 ) -> list[TransferMatrix]:
     """One matrix for each method; scratch and every method take their own best learning rate (`choose_rate`).
 
+    seeds: a number is first weights and data; classes and tasks come in the order of `stream.seed` for all of them.
     protocol: shots, steps and the optimiser whose rate the grid is laid around; its method is not used. Raises TransferError
     where there are not two tasks, or where the network is told which task a row belongs to.
     """
-    check_request(learner, stream, list(seeds), device, [FewShotProbe(protocol)])
+    members = one_order(stream, seeds)
+    check_request(learner, stream, members, device, [FewShotProbe(protocol)])
     if len(stream) < 2 or stream.paradigm != "continual":
         raise TransferError(f"a transfer matrix needs at least 2 tasks one after another, and this has {len(stream)}")
     if learner.model.task_embedding:
         raise TransferError(f"{learner.model!r} is told the task of each row: a source would not know its target")
     stream = stream.to(device_of(device))
-    session = Session(learner, stream, list(seeds), dtype=dtype)
-    evaluator = FewShotEvaluator(stream, list(seeds), session.fleet.problem, protocol)
+    session = Session(learner, stream, members, dtype=dtype)
+    evaluator = evaluator_of(session, protocol)
     for method in methods:  # a block that the network lacks is refused before anything is learned
-        for phase, _ in method.phases(learner, protocol.steps):
+        for phase, _ in method.phases(learner, protocol.steps, evaluator.random):
             phase.trained({"net": evaluator.random})
     tell(f"learning {len(stream)} sources")
-    nets, kept = sources(learner, stream, seeds, dtype=dtype)
+    nets, kept = sources(learner, stream, members, dtype=dtype)
+    return matrices_of(evaluator, nets, kept, methods, protocol, tell)
+
+
+def evaluator_of(session: Session, protocol: FewShot) -> FewShotEvaluator:
+    """The rows, heads and draws of a session's seeds."""
+    data, orders, starts = ([seed[i] for seed in session.seeds] for i in (2, 0, 1))
+    return FewShotEvaluator(session.stream, data, session.fleet.problem, protocol, orders, starts)
+
+
+def matrices_of(
+    evaluator: FewShotEvaluator,
+    nets: Net,
+    kept: Tensor,
+    methods: Sequence[AdaptationMethod],
+    protocol: FewShot,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[TransferMatrix]:
+    """The matrices of sources that are there: nets [T x S, ...], tasks outside; kept [S], as `sources` gives them."""
+    names = task_names(evaluator.stream, evaluator.orders[0])
     scratch, scratch_rates = _measured(evaluator, evaluator.random, replace(protocol, method=Scratch()))
     made = []
     for method in methods:
@@ -112,7 +157,7 @@ def transfer_matrices(
         )
         accuracy = accuracy.expand(-1, evaluator.tasks, -1, -1)
         apart = (accuracy.cpu(), scratch[:, 0].cpu(), protocol.shots, chosen.rates, chosen.inside, kept)
-        made.append(TransferMatrix(repr(method), *apart))
+        made.append(TransferMatrix(repr(method), *apart, names))
     return made
 
 

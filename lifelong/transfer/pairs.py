@@ -12,11 +12,15 @@ from lifelong.core.learner import AnyLearner, State
 from lifelong.core.loop import Session, check_request, run
 from lifelong.core.result import Result
 from scenarios.joint import joint
-from scenarios.stream import Stream
+from scenarios.stream import Seed, Stream
 
 
 def learned(
-    learner: AnyLearner, stream: Stream, seeds: Sequence[int], start: Initialisation | None = None, **options: Any
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    start: Initialisation | None = None,
+    **options: Any,
 ) -> tuple[Result, State]:
     """A run of one chunk of seeds, and its final state [S, ...]. options: as of `Session`."""
     check_request(learner, stream, seeds, str(stream.dataset.x.device))
@@ -24,7 +28,11 @@ def learned(
 
 
 def transfer_pair(
-    learner: AnyLearner, stream: Stream, seeds: Sequence[int], start: Initialisation | None = None, **options: Any
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    start: Initialisation | None = None,
+    **options: Any,
 ) -> tuple[Result, State]:
     """A stream of two tasks read as transfer: a source is learned on its own, then a target from what it left.
 
@@ -44,7 +52,11 @@ def transfer_pair(
 
 
 def joint_upto(
-    learner: AnyLearner, stream: Stream, seeds: Sequence[int], start: Initialisation | None = None, **options: Any
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    start: Initialisation | None = None,
+    **options: Any,
 ) -> list[Result]:
     """The joint runs on tasks 1 ... k, for k = 1 ... T, that `lifelong.metrics.intransigence` compares with."""
     results = []

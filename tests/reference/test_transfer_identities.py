@@ -62,7 +62,7 @@ def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
 def test_l2sp_is_its_formula():
     """strength / 2 |trunk - start|^2 + decay / 2 |head|^2, by autograd, along ten steps."""
     net, problem, batch = episode()
-    ours = adapted_net(L2SP(0.3, 0.2).phases(Learner(problem.model, optimiser=SGD(0.1)), 10), problem, net, batch)
+    ours = adapted_net(L2SP(0.3, 0.2), Learner(problem.model, optimiser=SGD(0.1)), 10, problem, net, batch)
     live = {k: v.clone().requires_grad_() for k, v in net.items()}
     optimiser = torch.optim.SGD(live.values(), lr=0.1)
     for _ in range(10):
@@ -86,7 +86,7 @@ def episode(way: int = 3, rows: int = 12):
 
 def test_a_probe_is_training_the_head_on_cached_features():
     net, problem, batch = episode()
-    ours = adapted_net(LinearProbe().phases(Learner(problem.model, optimiser=Adam(0.02)), 25), problem, net, batch)
+    ours = adapted_net(LinearProbe(), Learner(problem.model, optimiser=Adam(0.02)), 25, problem, net, batch)
     features = problem.model.features(net, batch.x)
     head = {k: v.clone().requires_grad_() for k, v in net.items() if k.startswith("head.")}
     optimiser = torch.optim.Adam(head.values(), lr=0.02)
@@ -106,7 +106,7 @@ def test_probe_then_tune_has_the_probe_and_full_tuning_for_its_ends():
     learner = Learner(problem.model, optimiser=Adam(0.02))
 
     def end(rule):
-        return adapted_net(rule.phases(learner, 9), problem, net, batch)
+        return adapted_net(rule, learner, 9, problem, net, batch)
 
     for share, rule in ((0.0, FullFineTuning()), (1.0, LinearProbe())):
         both = end(ProbeThenFineTune(share)), end(rule)
@@ -117,9 +117,7 @@ def test_probe_then_tune_has_the_probe_and_full_tuning_for_its_ends():
 
 def test_a_block_moves_with_the_head_and_nothing_else():
     net, problem, batch = episode()
-    end = adapted_net(
-        SurgicalFineTuning("layer1").phases(Learner(problem.model, optimiser=SGD(0.1)), 3), problem, net, batch
-    )
+    end = adapted_net(SurgicalFineTuning("layer1"), Learner(problem.model, optimiser=SGD(0.1)), 3, problem, net, batch)
     moved = {k for k in net if not torch.equal(net[k], end[k])}
     assert moved == {"layer1.weight", "layer1.bias", "head.weight", "head.bias"}
 

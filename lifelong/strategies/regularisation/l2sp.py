@@ -11,6 +11,7 @@ from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.learner import Learner
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Strategy, require
+from lifelong.models.base import Net
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,6 @@ class L2SP(Strategy):
                 quadratic_gradient[name] = gradient + self.decay * net[name]
         return {**grads, "net": quadratic_gradient}, {}
 
-    def phases(self, learner: Learner, steps: int) -> tuple[tuple[Learner, int], ...]:
+    def phases(self, learner: Learner, steps: int, net: Net) -> tuple[tuple[Learner, int], ...]:
         """As a rule of transfer, see `lifelong.adaptation.methods`: all weights train, under this pull."""
         return ((replace(learner, strategy=learner.strategy + self), steps),)

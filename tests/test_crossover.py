@@ -1,0 +1,117 @@
+"""Fine-tuning against meta-learning: the crossing by hand, nested shots, arms against plain loops, the figure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lifelong.display.crossover import crossover_figure
+from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.maml import MAML
+from lifelong.meta.pretraining import pretrain
+from lifelong.meta.protonet import ProtoNet
+from lifelong.meta.supervised import Pretrained
+from lifelong.metrics import Estimate
+from lifelong.models.perceptron import MLP
+from lifelong.studies.crossover import (
+    RANDOM,
+    CrossoverProtocol,
+    CrossoverStudy,
+    crossover,
+    crossover_study,
+    first_of_each,
+)
+from scenarios.episodes import class_pool
+from scenarios.errors import ConfigurationError
+from scenarios.stream import generator
+from scenarios.synthetic import blobs
+
+SMALL = CrossoverProtocol((1, 3), 3, 4, episodes=6, choosing=3, steps=4, rates=(0.01, 0.1), examples=400)
+
+
+def test_the_crossing_by_hand():
+    """-0.2, -0.1, 0.3 at 1, 2, 8: zero a quarter of the way from 2 to 8 on a logarithmic axis."""
+    values = [Estimate(-0.2, 0.05, ()), Estimate(-0.1, 0.15, ()), Estimate(0.3, 0.1, ())]
+    found = crossover((1, 2, 8), values)
+    assert found.k == pytest.approx(2 * 4**0.25) and (found.low, found.high) == (1, 8)
+    assert found.text == "k = 2.8; below 0 up to 1 and above 0 from 8"
+    assert crossover((1, 2, 8), [values[0], values[1], Estimate(0.3003, 0.1, ())]).k != pytest.approx(found.k, rel=1e-5)
+    never = crossover((1, 2), [Estimate(-0.2, 0.3, ()), Estimate(-0.1, 0.05, ())])
+    assert (never.k, never.low, never.high) == (None, None, None) and "none" in never.text
+    back = crossover((1, 2, 4, 8), [Estimate(m, None, ()) for m in (-0.1, 0.1, -0.1, 0.1)])
+    assert back.k == pytest.approx(4 * math.sqrt(2))
+    assert crossover((1, 2, 4), [Estimate(m, None, ()) for m in (-0.1, 0.1, -0.1)]).k is None
+
+
+def pools():
+    data = blobs(15, 5, 20, seed=3)
+    return [class_pool(data, tuple(range(first, first + 5))) for first in (0, 5, 10)]
+
+
+def test_shots_are_the_first_of_each_class():
+    drawn = pools()[0].draw(3, 3, 5, 2, generator("episodes"))
+    x, y = first_of_each(drawn, 3, 2)
+    assert y.shape == (3, 6) and x.shape == (3, 6, 5)
+    for t in range(3):
+        for c in range(3):
+            assert torch.equal(x[t][y[t] == c], drawn.support_x[t][drawn.support_y[t] == c][:2])
+    whole = first_of_each(drawn, 3, 5)
+    assert torch.equal(whole[0], drawn.support_x) and torch.equal(whole[1], drawn.support_y)
+
+
+def study():
+    train, held, test = pools()
+    distribution = TaskDistribution(MLP(8), train, held)
+    starts = [Pretrained(batch=8), ProtoNet(way=3, shot=1, query=2), MAML(way=3, shot=1, query=2, tasks=2, steps=1)]
+    return distribution, test, crossover_study(distribution, test, starts, [0, 1], SMALL)
+
+
+def test_arms_are_plain_loops_on_the_same_episodes():
+    distribution, test, found = study()
+    assert set(found.accuracy) == {
+        RANDOM, "Pretrained, fine-tuned", "ProtoNet, fine-tuned", "MAML, fine-tuned", "ProtoNet, its own way",
+        "MAML, its own way",
+    }  # fmt: skip
+    assert all(value.shape == (2, 2) for value in found.accuracy.values())
+    seed, k = 1, 1
+    episode = test.draw(6, 3, 3, 4, generator(seed, "crossover", "test"))
+    right, near = [], []
+    start = ProtoNet(way=3, shot=1, query=2)
+    iterations = SMALL.examples // start.images(distribution)
+    net = pretrain(ProtoNet(way=3, shot=1, query=2, iterations=iterations), distribution, [0, 1]).of(seed)["net"]
+    for t in range(6):
+        head = MLP(8).init((5,), 3, generator(seed, "crossover head"))
+        live = {name: value.clone().requires_grad_() for name, value in head.items()}
+        optimiser = torch.optim.Adam(live.values(), lr=found.rates[RANDOM][k])
+
+        def scores(x, live=live):
+            hidden = (x @ live["layer0.weight"] + live["layer0.bias"]).relu()
+            return hidden @ live["head.weight"] + live["head.bias"]
+
+        for _ in range(4):
+            optimiser.zero_grad()
+            F.cross_entropy(scores(episode.support_x[t]), episode.support_y[t]).backward()
+            optimiser.step()
+        right.append((scores(episode.query_x[t]).argmax(1) == episode.query_y[t]).double().mean())
+        shown, asked = (
+            (x @ net["layer0.weight"] + net["layer0.bias"]).relu() for x in (episode.support_x[t], episode.query_x[t])
+        )
+        means = torch.stack([shown[episode.support_y[t] == c].mean(0) for c in range(3)])
+        near.append((torch.cdist(asked, means).argmin(1) == episode.query_y[t]).double().mean())
+    assert float(found.accuracy[RANDOM][seed, k]) == pytest.approx(float(torch.stack(right).mean()))
+    assert float(found.accuracy["ProtoNet, its own way"][seed, k]) == pytest.approx(float(torch.stack(near).mean()))
+
+
+def test_the_figure_has_every_arm_and_the_crossing():
+    accuracy = {"a": torch.tensor([[0.1, 0.9], [0.2, 0.8]]), "b": torch.tensor([[0.5, 0.5], [0.5, 0.6]])}
+    figure = crossover_figure(CrossoverStudy((1, 4), accuracy, {}), [("a", "b"), ("b", "a")])
+    assert [trace.name for trace in figure.data] == ["a", "b"] and len(figure.layout.shapes) == 1
+
+
+def test_what_is_no_curve_is_refused():
+    for shots in ((5,), (5, 1), (0, 1)):
+        with pytest.raises(ConfigurationError, match="smallest first"):
+            CrossoverProtocol(shots)
