@@ -13,6 +13,7 @@ from lifelong.adaptation.few_shot import AdaptationJobs, FewShotEvaluator
 from lifelong.adaptation.rate_selection import select_rate
 from lifelong.core.inner_loop import nearest_means
 from lifelong.models.base import Net
+from scenarios.brief import in_brief
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 WIDENINGS = 3
@@ -26,6 +27,7 @@ class Adapted(NamedTuple):
     accuracy: Tensor
     rates: list[float]
     inside: bool
+    __repr__ = in_brief
 
 
 class HeldOutTasks:
