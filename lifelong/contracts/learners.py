@@ -368,7 +368,7 @@ def _varied_together(subject: Any, pairs: dict[str, tuple[Any, Any]]) -> None:
         setting = with_values(learner, {(*where, name): pair[place] for name, pair in pairs.items()})
         words = ", ".join(f"{name}={pair[place]!r}" for name, pair in pairs.items())
         result, state = learned(Session(setting, stream, [3]))
-        alone = _member(state, 0).params if isinstance(state, State) else None
+        alone = _member(state, 0).params if isinstance(state, State) else ()
         measured, fleet = together[words, 3]
         equal(measured.losses[0], result.losses[0], f"{words}: losses alone and in a varied fleet")
         equal(measured.accuracy[0], result.accuracy[0], f"{words}: accuracies alone and varied")
@@ -382,7 +382,7 @@ def _by_member(learner: AnyLearner, stream: Stream) -> dict[tuple[str, int], tup
         result, state = learned(Session.of_members(members, stream, Options()))
         for s, member in enumerate(members):
             # parameters alone: what is remembered may be rounded once more, as 1 - decay is where decay is a tensor
-            mine = _member(state, s).params if isinstance(state, State) else None
+            mine = _member(state, s).params if isinstance(state, State) else ()
             found[member.setting.words, member.seed.order] = (result.members([s]), mine)
     return found
 
