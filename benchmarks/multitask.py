@@ -65,7 +65,7 @@ PLACES = (
         besides=("TaskWeights((1.0, 0.01, 0.0001))",),
     ),
 )  # fmt: skip
-CORRELATIONS = (1.0, 0.5, 0.0)
+CORRELATIONS = (1.0, 0.0)
 SHARING = {"shared bottom": "MLP(32)", "MMoE": "MMoE(MLP(8), 4)", "separate networks": "SharedLayers(MLP(16), 0)"}
 COSTS = (EQUAL, "UncertaintyWeights()", "FAMO()", "GradNorm()", "PCGrad()", "CAGrad()", "NashMTL()", "AlignedMTL()")
 
