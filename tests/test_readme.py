@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 STAND_INS = {  # classes, training and test rows of each, side of the images
     "mnist": (10, 12, 4, 28),
-    "omniglot": (50, 4, 2, 28),
+    "omniglot": (280, 12, 4, 28),
     "omniglot-background": (60, 16, 4, 28),
 }
 QUICK = ["--seeds", "2", "--iterations", "3", "--device", "cpu", "--threads", "1"]
@@ -36,10 +36,12 @@ SMALL = {
     "pretrain": ["--init", "MAML(rotations=True, iterations=2, tasks=2, query=2)", "--episodes", "4"],
     "meta-test": [],
     "transfer": [*QUICK, "--steps", "2"],
+    "similarity": [*QUICK, "--rows", "5"],
     "distil": ["--iterations", "3"],
 }
 ALSO = {  # words of a command, and what it needs besides
-    "--paradigms": ["--model", "MLP(8)", "--iterations", "30", "--few-shot", "1,2"],
+    "--paradigms": ["--model", "MLP(8)", "--iterations", "4", "--few-shot", "1,2"],
+    "--ingredients": ["--model", "MLP(8)", "--few-shot", "1", *("--meta", "MAML(iterations=2, tasks=2)")],
     "run split-omniglot": ["--iterations", "1", "--batch", "2"],
     "--shot": ["--episodes", "4"],
     "--online": ["--online", "3", "--runs", "1"],
