@@ -225,6 +225,7 @@ def taught_lines(record: dict[str, Any]) -> list[str]:
 # --- fine-tuning against meta-learning -------------------------------------------------------------------------------
 
 CROSSED = 3  # seeds
+CROSSING = CrossoverProtocol(examples=60_000, episodes=20, choosing=6, steps=30, rates=(0.001, 0.003, 0.01))
 STARTS = (
     Pretrained(batch=64),
     MAML(way=5, shot=5, query=5, tasks=4, steps=2, rate=0.1, test_steps=10),
@@ -248,8 +249,7 @@ def crossing(name: str) -> Any:
     background, evaluation = (halved(load_dataset(word)) for word in ("omniglot-background", "omniglot"))
     train, held = split_classes(background, 100, generator("validation classes"))
     distribution = TaskDistribution(MLP(128, 64), class_pool(background, train), class_pool(background, held))
-    protocol = CrossoverProtocol(examples=200_000, episodes=60, choosing=16, query=5)
-    study = crossover_study(distribution, class_pool(evaluation), STARTS, range(CROSSED), protocol)
+    study = crossover_study(distribution, class_pool(evaluation), STARTS, range(CROSSED), CROSSING)
     arms = {arm: [vars(value) for value in study.curve(arm)] for arm in study.accuracy}
     crossed = {f"{a} over {b}": study.crossover(a, b).text for a, b in AGAINST}
     gaps = {f"{a} − {b}": [vars(value) for value in study.difference(a, b)] for a, b in AGAINST}
@@ -289,7 +289,14 @@ NOTES: dict[str, str] = {
     "curves": "`lifelong transfer`: all seeds have the same tasks, rates are chosen on the other tasks.",
     "drift": "`lifelong run split-digits --linear-probe`: what was lost of a task since it was learned = head drift + trunk drift, mean over all tasks but the last, after the last.",
     "distillation": "split-digits, ten classes. Teacher: `MLP(200, 200)`, all tasks at once or one after another. Student: `MLP(20)`, always all tasks at once, alone or taught (temperature 4, a tenth of the weight on the labels; or labels alone and features or relations): the same draw, rows and batches.",
-    "crossover": "`MLP(128, 64)`; every learned start has seen 200,000 examples of 864 background classes, forward and backward; 60 episodes of each seed, 5 queries of each class; fine-tuning takes 50 steps of Adam on all weights from a fresh head, its rate chosen on 16 episodes of 100 other background classes. Random fine-tuning is the floor. The interval of a crossing: where the paired difference is below 0, and from where on it is above.",
+    "crossover": (
+        f"`MLP(128, 64)`; every learned start has seen {CROSSING.examples:,} examples of 864 background classes, forward and"
+        f" backward; {CROSSING.episodes} episodes of each seed, {CROSSING.query} queries of each class; fine-tuning takes"
+        f" {CROSSING.steps} steps of Adam on all weights from a fresh head, its rate chosen from {len(CROSSING.rates)} on"
+        f" {CROSSING.choosing} episodes of 100 other background classes. Random fine-tuning is the floor. Of a crossing it is"
+        " said up to which k the paired difference is below 0, and from which on it is above. MAML takes"
+        f" {CROSSING.examples // 500} outer steps within that budget and is far from learned: its own way says nothing of MAML."
+    ),
 }
 
 
