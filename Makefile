@@ -7,7 +7,7 @@ DEMO := --strategy "FineTuning()" --strategy "EWC(strength=1000.0)" --strategy "
 	--strategy "LwF()" --strategy "Replay(size=200)" --learner "NearestClassMean()" --baselines joint \
 	--seeds 5 --eval-every 20 --eval-rows 300
 
-.PHONY: install demo test lint reference methods bench gpu clean
+.PHONY: install demo test lint reference methods families multitask transfer bench gpu clean
 
 install: .venv/installed
 
@@ -34,6 +34,15 @@ reference: install
 # four processor-hours; what is there is not run again, and `--long` puts every method on MNIST, too
 methods: install
 	$(BIN)/python benchmarks/methods.py
+
+families: install
+	$(BIN)/python benchmarks/families.py
+
+multitask: install
+	$(BIN)/python benchmarks/multitask.py
+
+transfer: install
+	$(BIN)/python benchmarks/transfer.py
 
 bench: install
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
