@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RECORD = re.compile(r"^@(?:dataclasses\.)?dataclass.*\nclass ([A-Za-z]\w*)(.*):(?:  #.*)?\n((?:\n|    .*\n)*)", re.MULTILINE)
+RECORD = re.compile(
+    r"^@(?:dataclasses\.)?dataclass.*\nclass ([A-Za-z]\w*)(.*):(?:  #.*)?\n((?:\n|    .*\n)*)", re.MULTILINE
+)
 VERB = re.compile(r"^    def (\w+)", re.MULTILINE)
 ENTRY = re.compile(r'\bEntry\(\s*"([\w-]+)"')
 WORDS = {
