@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 STAND_INS = {  # classes, training and test rows of each, side of the images
     "mnist": (10, 12, 4, 28),
-    "omniglot": (280, 12, 4, 28),
+    "omniglot": (280, 16, 4, 28),
     "omniglot-background": (60, 16, 4, 28),
 }
 QUICK = ["--seeds", "2", "--iterations", "3", "--device", "cpu", "--threads", "1"]
