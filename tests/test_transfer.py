@@ -470,3 +470,12 @@ def test_bad_distillation_is_one_line(cli):
     ):
         code, out, errors = cli("distil", "runs/a", *words)
         assert (code, out, errors.count("\n")) == (2, "", 1) and hint in errors, errors
+
+
+def test_rows_that_validate_are_evenly_spaced_and_no_more_than_are_needed():
+    """Of 7 and of 2 held-out rows at most 3: evenly through the first, all of the second; padding is not taken."""
+    from lifelong.adaptation.few_shot import _evenly
+
+    rows = torch.tensor([[[10, 11, 12, 13, 14, 15, 16], [20, 21, 0, 0, 0, 0, 0]]])
+    kept, count = _evenly(rows, torch.tensor([[7, 2]]), 3)
+    assert kept.tolist() == [[[10, 12, 14], [20, 21, 0]]] and count.tolist() == [[3, 2]]

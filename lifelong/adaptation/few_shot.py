@@ -29,7 +29,8 @@ from lifelong.optimisers.base import Optimiser
 from scenarios.brief import in_brief
 from scenarios.stream import Seed, Stream, Task, generator, seed_of
 
-SPARE = 500  # training rows of a task, shown by no shot, that stand in where nothing is held out for validation
+# rows of a task that validate at most; training rows that no shot shows stand in where nothing is held out
+SPARE = 500
 FLOATS = 2**26  # numbers that the adaptations of one piece may hold together
 COPIES = 8  # of a network while it is adapted: itself, gradient, moments, and what lies between
 
@@ -132,6 +133,13 @@ def support(stream: Stream, seeds: Sequence[int | Seed], most: int) -> tuple[Ten
     return rows, filled
 
 
+def _evenly(rows: Tensor, count: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many of the first `count` rows [S, T, N], evenly spaced: rows may come class after class."""
+    place = torch.arange(most, device=rows.device)
+    spaced = torch.where(count[:, :, None] > most, place * count[:, :, None] // most, place)
+    return rows.gather(2, spaced), count.clamp(max=most)
+
+
 class AdaptationJobs(NamedTuple):
     """N adaptations: which network, whose rows and head, which task, at which rate; each [N]."""
 
@@ -181,6 +189,8 @@ class FewShotEvaluator:
             rows, count = index[f"rows_{part}"], index[f"count_{part}"]
             if part == "validation" and int(count.min()) == 0:
                 rows, count = self._with_spare(rows, count)
+            if part == "validation" and rows.shape[2] > SPARE:
+                rows, count = _evenly(rows, count, SPARE)  # rates need no more, and every rate answers them
             if int(count.min()) == 0:
                 raise TransferError(f"some task has no {part} rows left to answer: ask for fewer shots")
             self._answers[part] = rows, torch.arange(rows.shape[2], device=self.device) < count[:, :, None]
