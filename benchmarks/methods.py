@@ -262,7 +262,7 @@ Written by `make methods`. Every strategy is one file in `lifelong/strategies`, 
 `lifelong/learners`; nothing else knows its name. All pass the contract (`tests/contracts`): a seed alone and with others,
 in a varied fleet, beside an empty part, stopped and resumed, on a device without values. A witness is something outside
 the method: a closed form, a float64 loop of its own written from the paper, or a peer's code; it is fed the same batches
-and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows."""
+and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows. T: the number of tasks learned together."""
 
 TABLES = """## What they give
 
