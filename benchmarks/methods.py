@@ -262,7 +262,7 @@ Written by `make methods`. Every strategy is one file in `lifelong/strategies`, 
 `lifelong/learners`; nothing else knows its name. All pass the contract (`tests/contracts`): a seed alone and with others,
 in a varied fleet, beside an empty part, stopped and resumed, on a device without values. A witness is something outside
 the method: a closed form, a float64 loop of its own written from the paper, or a peer's code; it is fed the same batches
-and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows."""
+and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows. T: the number of tasks learned together."""
 
 TABLES = """## What they give
 
@@ -275,7 +275,7 @@ Seconds: of one thread, for one seed of a fleet."""
 
 def page(cells: dict[str, Any]) -> str:
     """docs/methods.md."""
-    from lifelong.display.tables import family_of, settings_of
+    from lifelong.display.tables import family_of, passes_of, settings_of
 
     lines = [INTRODUCTION, "", "| method | family | settings | keeps | passes, forward + backward | held against |", "|---|---|---|---|---:|---|"]  # fmt: skip
     for kind in ("strategies", "learners"):
@@ -283,12 +283,10 @@ def page(cells: dict[str, Any]) -> str:
             n: m for n, m in vocabulary(kind).items() if m.__module__.startswith("lifelong.") and n != "FineTuning"
         }
         for name, method in sorted(known.items(), key=lambda item: (family_of(item[1]), item[0])):
-            forward, backward = method().passes
-            passes = f"{forward:g} + {backward:g}" if forward or backward else "–"
             words, _, file = method.witness.partition(": ")
             held = f"[{words}](../{file})" if file else words
             lines.append(
-                f"| `{name}` | {family_of(method)} | {settings_of(method)} | {method.keeps} | {passes} | {held} |"
+                f"| `{name}` | {family_of(method)} | {settings_of(method)} | {method.keeps} | {passes_of(method)} | {held} |"
             )
     lines += ["", TABLES, ""]
     for name, here in cells.items():

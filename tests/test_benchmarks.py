@@ -299,3 +299,10 @@ def test_the_page_of_transfer_shows_what_was_measured(benchmark):
     assert ("drift", "task") not in list(transfer.missing(record, ["drift"]))
     page = transfer.page(record)
     assert "| task | `FineTuning()` | 12.3 ± 4.0 | 12.3 ± 4.0 | 12.3 ± 4.0 |" in page and "Which block" not in page
+
+
+def test_growth_is_the_methods_own_and_not_the_heads(benchmark, monkeypatch):
+    cost = benchmark("cost")
+    monkeypatch.setattr(cost, "TASKS", (2, 3, 4))
+    found = cost.growth(["SI"])["SI"]
+    assert found["bytes, 3 tasks"] == found["bytes, 4 tasks"] == 1.0

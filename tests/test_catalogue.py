@@ -10,10 +10,12 @@ import pytest
 
 from lifelong.core.learner import Learner
 from lifelong.core.loop import check_learner
+from lifelong.display.tables import passes_of, step_of
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse, vocabulary
 from lifelong.runs.memory_budget import BudgetError, fitted, kept, read_bytes
 from lifelong.runs.request import Request
+from lifelong.strategies.multitask.gradients import GradientSurgery
 from scenarios.catalogue import build
 from scenarios.errors import ConfigurationError
 
@@ -36,6 +38,17 @@ def test_a_method_names_its_witness_and_what_it_keeps(name):
     if name in vocabulary("strategies"):
         forward, backward = method().passes
         assert forward >= 0 and backward >= 0
+        by_task = issubclass(method, GradientSurgery)
+        assert (method.task_passes == (0.0, 1.0)) == by_task
+        if by_task:  # a backward pass for each task: no number says it
+            assert (step_of(method), passes_of(method)) == ("0.3 + 0.7 T", "1 + T")
+
+
+def test_passes_are_told_as_they_are():
+    replay = vocabulary("strategies")["Replay"]
+    assert (step_of(replay), passes_of(replay)) == ("2.0", "2 + 2")
+    gathered = vocabulary("strategies")["GDumb"]
+    assert (step_of(gathered), passes_of(gathered)) == ("–", "–")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from lifelong.studies.similarity import SimilarityStudy, similarity_study
 from lifelong.transfer.matrix import TransferMatrix, transfer_matrices
 from lifelong.transfer.pairs import learned
 from lifelong.transfer.similarity import leep
-from scenarios.stream import Seed
+from scenarios.split import split
+from scenarios.stream import Budget, Seed
+from scenarios.synthetic import blobs
 
 LEARNER, PROTOCOL = Learner(MLP(8), optimiser=Adam(0.01)), FewShot((2,), optimiser=Adam(0.03), steps=5)
 
@@ -86,6 +88,14 @@ def test_two_tasks_leave_no_choice():
         similarity_study(LEARNER, tiny(tasks=2), [0], [FullFineTuning()], PROTOCOL)
 
 
+def test_scores_leave_rows_of_every_class_to_choose_rates_on():
+    stream = split(blobs(6, 6, 24), 3, "task", budget=Budget(iterations=2, batch=4))
+    study = similarity_study(LEARNER, stream, [0], [FullFineTuning()], PROTOCOL, rows=50)
+    y = stream.dataset.y
+    least = min(int((task.label[y[task.train]] == c).sum()) for task in stream for c in task.classes)
+    assert study.rows == least - 1, "all rows of a class were shown, and none stood in for validation"
+
+
 def test_the_command(cli):
     words = ["similarity", "split-blobs", "--seeds", "2", "--iterations", "5", "--steps", "2", "--shot", "2"]
     code, out, errors = cli(*words, "--rows", "5", "--target", "3")
@@ -96,6 +106,7 @@ def test_the_command(cli):
 BAD = {
     "a first task": (["split-blobs", "--target", "2"], "from 3"),
     "no rows": (["split-blobs", "--rows", "0"], "at least 2 rows"),
+    "an order for each seed": (["split-blobs", "--order-seed", "-1"], "name one order"),
 }
 
 

@@ -479,3 +479,28 @@ def test_rows_that_validate_are_evenly_spaced_and_no_more_than_are_needed():
     rows = torch.tensor([[[10, 11, 12, 13, 14, 15, 16], [20, 21, 0, 0, 0, 0, 0]]])
     kept, count = _evenly(rows, torch.tensor([[7, 2]]), 3)
     assert kept.tolist() == [[[10, 12, 14], [20, 21, 0]]] and count.tolist() == [[3, 2]]
+
+
+OLD_METHOD = """
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Old:
+    def phases(self, learner, steps):
+        return ((learner, steps),)
+"""
+
+
+@pytest.mark.parametrize("command", ["transfer", "similarity"])
+def test_a_method_of_other_words_is_refused_before_anything_is_learned(cli, tmp_path, monkeypatch, command):
+    (tmp_path / "old.py").write_text(OLD_METHOD)
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = cli(command, "split-blobs", "--seeds", "1", "--iterations", "2", "--adaptation", "old.py:Old()")
+    assert code == 2 and out == "" and "Traceback" not in errors
+    assert errors == "error: old.py:Old(): write phases(self, learner, steps, net); it takes (learner, steps)\n", errors
+
+
+def test_each_seeds_own_order_is_refused(cli):
+    code, _, errors = cli("transfer", "split-blobs", "--order-seed", "-1")
+    assert code == 2 and errors.count("\n") == 1 and "name one order" in errors, errors

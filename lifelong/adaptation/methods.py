@@ -6,6 +6,8 @@ A method is a frozen record that divides some steps over learners that it makes 
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -104,6 +106,22 @@ class SurgicalFineTuning:
     def phases(self, learner: Learner, steps: int, net: Net) -> Phases:
         """One learner that trains the block and the head. Raises ModelError where the network has no such block."""
         return ((replace(learner, trainable=f"{self.block},head"), steps),)
+
+
+def check_methods(methods: Sequence[AdaptationMethod], learner: Learner, steps: int, net: Net) -> None:
+    """Refuse what cannot adapt a network [...], before anything is learned.
+
+    Raises TransferError for a method of somebody else's whose `phases` is called otherwise, and ModelError for a block that
+    the network lacks.
+    """
+    for method in methods:
+        try:
+            inspect.signature(method.phases).bind(learner, steps, net)
+        except TypeError:
+            takes = ", ".join(inspect.signature(method.phases).parameters)
+            raise TransferError(f"{method!r}: write phases(self, learner, steps, net); it takes ({takes})") from None
+        for phase, _ in method.phases(learner, steps, net):
+            phase.trained({"net": net})
 
 
 def adapted_net(

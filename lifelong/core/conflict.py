@@ -25,7 +25,7 @@ def layers_of(net: Net) -> list[str]:
 class GradientConflict:
     """The share of pairs of tasks whose gradients have a negative cosine, layer by layer: [S, moments, layers].
 
-    g_i: gradient of the mean loss of task i's first `rows` training rows; of each layer in the order of `layers_of`, the
+    g_i: gradient of the mean loss of `rows` of task i's training rows, spread evenly; of each layer in the order of `layers_of`, the
     share of the pairs i < j with g_i . g_j < 0 over its parameters; after every evaluation, so also before learning. A layer that
     no two tasks share has none. A symptom and no proof: hold it beside `multi_task_gains`. (Yu et al., 2020, define the
     conflict; layer by layer Shi et al., 2023, count it.) Costs a pass over T rows at each evaluation.
@@ -77,6 +77,8 @@ class GradientConflict:
         return torch.stack(shares)
 
     def _gradient(self, problem: Problem, params: Params, task: int) -> Net:
-        rows = problem.index["rows_train"][task, : int(problem.index["count_train"][task])][: self.rows]
+        rows = problem.index["rows_train"][task, : int(problem.index["count_train"][task])]
+        if len(rows) > self.rows:  # evenly, since rows may lie class by class
+            rows = rows[torch.linspace(0, len(rows) - 1, self.rows, device=rows.device).long()]
         weight = torch.full(rows.shape, 1 / len(rows), dtype=problem.dtype, device=problem.device)
         return problem.gradient(params, rows, torch.full_like(rows, task), weight)["net"]

@@ -46,8 +46,8 @@ class AnyLearner:
 
     Fill in `init`, `predict`, and `step` or `after_task`. step = finish of what `gradients` made, with `update_` between
     them where a fleet moves its parameters in place. looped: it is no pure function of tensors, see
-    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part. keeps, witness, passes, sized_by:
-    as of a `Strategy`.
+    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part. keeps, witness, passes,
+    task_passes, sized_by: as of a `Strategy`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # for type checkers: every learner is a frozen dataclass
@@ -57,6 +57,7 @@ class AnyLearner:
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
+    task_passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     off: ClassVar[Mapping[str, Any]] = {}
     acts_at_once: ClassVar[bool] = True
     adapts_by_rule: ClassVar[bool] = False  # to a few rows: by a rule of adaptation on its network, or by its own step

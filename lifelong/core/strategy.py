@@ -86,7 +86,7 @@ class Strategy:
 
     For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
-    definition asks for at its defaults; fine-tuning has (1, 1).
+    definition asks for at its defaults; fine-tuning has (1, 1). task_passes: what each task after the first adds to them.
 
     For what is to be expected of a sum: runs_network: it runs the network by itself, beside the batch's own pass. anchors: all
     that it does is hold weights near earlier values.
@@ -108,6 +108,7 @@ class Strategy:
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    task_passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     runs_network: ClassVar[bool] = False
     anchors: ClassVar[bool] = False
     acts_at_once: ClassVar[bool] = False

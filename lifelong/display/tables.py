@@ -106,7 +106,7 @@ def methods_table(title: str, known: dict[str, Any]) -> Table:
     A step: forward and backward passes by the definition, a backward one counting twice, as a multiple of fine-tuning's.
     """
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption = "step: passes by the definition, fine-tuning's being 1"
+    table.caption = "step: passes by the definition, fine-tuning's being 1; T: the number of tasks"
     table.caption_justify = "left"
     table.add_column("name", no_wrap=True)
     for column in ("settings", "keeps"):
@@ -120,11 +120,34 @@ def methods_table(title: str, known: dict[str, Any]) -> Table:
         if family:
             table.add_row(Text(family, style="bold"))
         for name, method in methods.items():
-            forward, backward = method.passes
-            step = f"{(forward + 2 * backward) / 3:.1f}" if forward else "–"
             held = method.witness.partition(":")[0] or "–"
-            table.add_row(f"  {name}", settings_of(method), method.keeps or "–", step, held)
+            table.add_row(f"  {name}", settings_of(method), method.keeps or "–", step_of(method), held)
     return table
+
+
+def step_of(method: Any) -> str:
+    """A step's passes as a multiple of fine-tuning's, as in "1.3"; "0.3 + 0.7 T" where each of T tasks has one of its own."""
+    (forward, backward), (more_forward, more_backward) = method.passes, method.task_passes
+    each = (more_forward + 2 * more_backward) / 3
+    rest = (forward + 2 * backward) / 3 - each
+    if not forward:
+        return "–"
+    return f"{rest:.1f} + {each:.1f} T" if each else f"{rest:.1f}"
+
+
+def passes_of(method: Any) -> str:
+    """A step's forward and backward passes, as in "1 + 1"; "1 + T" where each of T tasks has a backward one of its own."""
+    if not any(method.passes):
+        return "–"
+    return " + ".join(_with_tasks(*pair) for pair in zip(method.passes, method.task_passes, strict=True))
+
+
+def _with_tasks(first: float, each: float) -> str:
+    """`first` with one task and `each` more for each further one."""
+    if not each:
+        return f"{first:g}"
+    tasks = "T" if each == 1 else f"{each:g} T"
+    return tasks if first == each else f"{first - each:g} + {tasks}"
 
 
 def family_of(method: Any) -> str:

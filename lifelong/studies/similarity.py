@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import FewShot, FewShotEvaluator, FewShotProbe
-from lifelong.adaptation.methods import AdaptationMethod, LinearProbe, TransferError, adapted_net
+from lifelong.adaptation.methods import AdaptationMethod, LinearProbe, TransferError, adapted_net, check_methods
 from lifelong.core.batch import Batch
 from lifelong.core.inner_loop import loss_of
 from lifelong.core.learner import Learner
@@ -32,6 +32,7 @@ from scenarios.brief import in_brief
 from scenarios.stream import Seed, Stream
 
 HEAD = Learner(optimiser=Adam(0.01)), 50  # how a head is fitted before a Fisher information or a gradient is taken
+SPARE = 10  # one of so many rows of a class is left to choose rates on, where nothing is held out
 ROWS = 50  # training rows of each class of a target that scores look at, where it has as many
 
 
@@ -91,7 +92,8 @@ def similarity_study(
 ) -> SimilarityStudy:
     """Scores and measured transfer of every pair of a stream's tasks, on the same sources.
 
-    rows: of each class of a target that scores see; fewer where a class has fewer. protocol: of the measurement; it has one
+    rows: of each class of a target that scores see; fewer where a class has fewer, for nine tenths of its rows are the most
+    where nothing is held out to choose rates on. protocol: of the measurement; it has one
     number of rows. Raises TransferError where there are not three tasks: two sources to choose from.
     """
     members = one_order(stream, seeds)
@@ -106,9 +108,12 @@ def similarity_study(
     stream = stream.to(device_of(device))
     y, tasks = stream.dataset.y.cpu(), stream.tasks_of(members[0].order)
     least = min(int((task.label[y[task.train]] == c).sum()) for task in tasks for c in task.classes)
-    rows = max(min(rows, least), protocol.shots[0])
     session = Session(learner, stream, members, dtype=dtype)
+    held = int(session.fleet.problem.index["count_validation"].min())
+    spare = 0 if held else max(1, least // SPARE)
+    rows = max(min(rows, least - spare), protocol.shots[0])
     evaluator = evaluator_of(session, replace(protocol, shots=tuple(sorted({*protocol.shots, rows}))))
+    check_methods(methods, learner, protocol.steps, evaluator.random)
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, members, dtype=dtype)
     tell(f"scoring {len(stream) * (len(stream) - 1)} pairs from {rows} rows of each class")

@@ -35,7 +35,7 @@ def transfer(
     learner, stream, _ = request.build()
     if not isinstance(learner, Learner):
         raise TransferError(f"{learner!r} descends no gradient, and a source is a network that did: name a strategy")
-    stream, numbers = shots_of(shots, replace(stream, seed=max(request.order_seed, 0)))
+    stream, numbers = shots_of(shots, _one_order(request, stream))
     use_threads(request.threads)
     protocol = FewShot(numbers, optimiser=rule, steps=steps)
     return transfer_matrices(learner, stream, request.members, made, protocol, request.device, tell=tell)
@@ -62,9 +62,19 @@ def similarity(
     if target and not 3 <= target <= len(stream):
         raise TransferError(f"--target {target}: it is a task from 3, which has two earlier ones, to {len(stream)}")
     use_threads(request.threads)
-    stream = replace(stream, seed=max(request.order_seed, 0))
+    stream = _one_order(request, stream)
     study = similarity_study(learner, stream, request.members, made, protocol, rows, request.device, tell=tell)
     return study, (target or len(stream)) - 1
+
+
+def _one_order(request: Request, stream: Stream) -> Stream:
+    """The stream with the order of classes and tasks that all seeds have. Raises TransferError where each has its own."""
+    if request.order_seed == -1:
+        raise TransferError(
+            "--order-seed -1 gives each seed other tasks, and a pair of tasks is the same for all: name one order, as in"
+            " --order-seed 0"
+        )
+    return replace(stream, seed=max(request.order_seed, 0))  # what lies below is refused with the other seeds
 
 
 def shots_of(text: str, stream: Stream) -> tuple[Stream, tuple[int, ...]]:

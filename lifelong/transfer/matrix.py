@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import AdaptationJobs, FewShot, FewShotEvaluator, FewShotProbe
-from lifelong.adaptation.methods import AdaptationMethod, Scratch, TransferError
+from lifelong.adaptation.methods import AdaptationMethod, Scratch, TransferError, check_methods
 from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request, device_of
@@ -123,9 +123,7 @@ def transfer_matrices(
     stream = stream.to(device_of(device))
     session = Session(learner, stream, members, dtype=dtype)
     evaluator = evaluator_of(session, protocol)
-    for method in methods:  # a block that the network lacks is refused before anything is learned
-        for phase, _ in method.phases(learner, protocol.steps, evaluator.random):
-            phase.trained({"net": evaluator.random})
+    check_methods(methods, learner, protocol.steps, evaluator.random)
     tell(f"learning {len(stream)} sources")
     nets, kept = sources(learner, stream, members, dtype=dtype)
     return matrices_of(evaluator, nets, kept, methods, protocol, tell)

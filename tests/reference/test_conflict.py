@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ def test_the_shares_are_those_of_autograds_gradients():
         leaves = {name: value.clone().requires_grad_() for name, value in net.items()}
         gradients = []
         for t in range(3):
-            rows = stream.tasks_of(0)[t].train[:7]
+            train = stream.tasks_of(0)[t].train
+            rows = train[torch.linspace(0, len(train) - 1, 7).long()]
             h = (stream.dataset.x[rows].to(DOUBLE) @ leaves["layer0.weight"] + leaves["layer0.bias"]).relu()
             h = (h @ leaves["layer1.weight"] + leaves["layer1.bias"]).relu()
             y = stream.tasks_of(0)[t].label[stream.dataset.y[rows]]
@@ -61,6 +63,26 @@ def test_it_has_a_moment_for_each_evaluation_and_touches_nothing():
     layers = layers_of(net)
     assert not shares[..., layers.index("own.layer1")].any() and not shares[..., layers.index("head")].any()
     assert shares[..., layers.index("layer0")].any()
+
+
+def test_rows_that_lie_class_by_class_are_all_heard():
+    stream = joint(tiny("domain", iterations=1))
+    session = Session(Learner(MLP(5)), stream, [0], dtype=DOUBLE)
+    index = {k: v[0].clone() for k, v in session.fleet.problem.index.items()}
+    problem = dataclasses.replace(session.fleet.problem, index=index)
+    seen = []
+
+    def gradient(params, rows, task, weight):
+        seen.append(problem.y(rows, task))
+        return problem.gradient(params, rows, task, weight)
+
+    for t in range(3):
+        rows = index["rows_train"][t, : int(index["count_train"][t])]
+        index["rows_train"][t, : len(rows)] = rows[problem.y(rows, torch.full_like(rows, t)).argsort()]
+    net = {k: v[0] for k, v in session.first_state().params["net"].items()}
+    watched = SimpleNamespace(tasks=3, device=problem.device, dtype=problem.dtype, index=index, gradient=gradient)
+    GradientConflict(6).of(watched, {"net": net})
+    assert len(seen) == 3 and all(len(y) == 6 and len(y.unique()) == 2 for y in seen)
 
 
 def test_where_it_cannot_be_measured():

@@ -35,6 +35,7 @@ class GradientSurgery(Strategy):
     ordered: ClassVar[bool] = False
     keeps = "nothing"
     witness = WITNESS
+    task_passes = (0.0, 1.0)
     requires = Requirements(paradigm="joint")
     own_gradient = True
 
