@@ -272,7 +272,7 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
 
     def plain(line: Line) -> dict[str, Any]:
         values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
-        return {name: _listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
+        return {name: listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
 
     return {
         **asked.as_json(),
@@ -290,9 +290,9 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _listed(values: Tensor) -> Any:
+def listed(values: Tensor) -> Any:
     """Numbers seed by seed, null where a seed diverged: JSON has no NaN."""
-    return [_listed(row) for row in values] if values.ndim else (float(values) if values.isfinite() else None)
+    return [listed(row) for row in values] if values.ndim else (float(values) if values.isfinite() else None)
 
 
 def caption(about: dict[str, Any]) -> str:
