@@ -31,6 +31,7 @@ from lifelong.strategies.replay.replay import Replay
 from lifelong.studies import comparison as side_by_side
 from lifelong.studies.findings import findings
 from lifelong.studies.paradigms import PARADIGMS, Comparison, Division, Line, divided, rows_of_step
+from scenarios.blurry import blurry
 from scenarios.errors import ConfigurationError
 from scenarios.split import split, with_validation
 from scenarios.stream import Budget, generator
@@ -268,6 +269,13 @@ def test_tasks_of_unequal_numbers_of_classes_are_refused():
     stream = split(TABLE, 5, "task", budget=Budget(iterations=12, batch=10))
     with pytest.raises(ConfigurationError, match="1 to 2"):
         Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=PROTOCOL)
+
+
+def test_tasks_that_share_classes_are_refused():
+    """Of a blurry stream the trained tasks hold rows of the held-out ones: nothing would be new there."""
+    stream = blurry(TABLE, 6, "task", budget=Budget(iterations=12, batch=10))
+    with pytest.raises(ConfigurationError, match="share classes"):
+        Comparison(stream, LEARNER, [0], protocol=PROTOCOL)
 
 
 def test_where_nothing_is_held_out_a_tenth_is(whole):

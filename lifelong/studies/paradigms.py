@@ -195,11 +195,16 @@ class Comparison:
             raise ScenarioError("the paradigms share a number of examples: give tasks iterations, not epochs")
 
     def _equal_ways(self) -> int:
-        """Classes of every task. Raises ScenarioError where tasks differ in them, or have no rows to validate on."""
+        """Classes of every task. Raises ScenarioError where tasks differ in their number, share them, or cannot validate."""
         ways, name = sorted(set(self.index["classes_of"].sum(2).flatten().tolist())), self.stream.name
         if len(ways) > 1:
             raise ScenarioError(
                 f"the paradigms compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
+            )
+        trained, others = (part.any(1) for part in self.index["classes_of"].tensor_split([self.count], 1))
+        if bool((trained & others).any()):
+            raise ScenarioError(
+                f"tasks of {name} share classes, so none of them can be held out: take one whose tasks are apart"
             )
         if not int(self.index["count_validation"][:, self.division.to_choose].min()):
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
