@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import ttest_1samp
 
+from lifelong.core.stopped import Stopped
+from lifelong.meta.learned import load_learned
 from lifelong.metrics import holm
+from lifelong.notation.user_code import name_files
 from lifelong.runs.request import Request
 from lifelong.studies.ingredients import RANDOM, Combination, Effect, Ingredients, Mixed, mix, sentences
 from scenarios.errors import ConfigurationError
+from scenarios.stream import Seed
 
 REQUEST = Request("split-digits(tasks=2)", setting="task", model="MLP(6)", seeds=(0, 1), iterations=4, batch=4, device="cpu", few_shot="1,2")  # fmt: skip
+NUMBERS = "regression-digits(tasks=2)"
 START = "MAML(data='digits', allow_overlap=True, iterations=1, tasks=2, way=2)"
 
 
@@ -77,9 +85,11 @@ def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
         execute(folder)
 
     stopped = []
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped, match=r"ingredients-\w+` goes on"):  # the study, not the run that it was at
         mix(asked, tmp_path, learn=learn)
     (folder,) = tmp_path.iterdir()
+    (folder / "runs" / "04").mkdir()  # as a process leaves it that is killed before it wrote what it was to run
+    (folder / "runs" / "04" / "run.json.partial").touch()
     mixed, again = mix(folder, learn=learn)
     assert again == folder and mixed.ingredients == asked
     assert learned == [f"{i:02d}" for i in range(len(asked.combinations))]
@@ -100,12 +110,55 @@ def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
         (Ingredients(REQUEST, (START, START)), "twice"),
         (Ingredients(REQUEST, (START,), ("EWC()", "Repaly()")), "did you mean 'Replay'"),
         (Ingredients(REQUEST, ("MAML(data='omniglott')",)), "omniglott"),
+        (Ingredients(REQUEST, (RANDOM,)), "nothing that learns"),
+        (Ingredients(REQUEST, (START,), ("Replay(size=vary(4, 8))",)), "varies a number"),
+        (Ingredients(replace(REQUEST, few_shot="", scenario=NUMBERS), (START,)), "asks for numbers"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused_before_anything_is_learned(tmp_path, asked, said):
     with pytest.raises(ConfigurationError, match=said):
         mix(asked, tmp_path, learn=lambda folder, place: pytest.fail("it learned"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_with_files_of_the_user_goes_on_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("mine.py").write_text("from lifelong.meta.maml import MAML\n\n\nclass Mine(MAML):\n    pass\n")
+    name_files(["mine.py:Mine()"])
+    asked = Ingredients(replace(REQUEST, few_shot="1"), (START.replace("MAML", "mine.py:Mine"),), ())
+    _, folder = mix(asked, Path("out with space"))
+    folder = folder.absolute()
+    shutil.rmtree(folder / "runs" / "05")
+    (folder / "starts" / "0.safetensors").unlink()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    mixed, _ = mix(folder)
+    assert len(mixed.runs) == 6 and mixed.ingredients.request.files[0].path == str(tmp_path / "here" / "mine.py")
+    (tmp_path / "here" / "mine.py").write_text("raise AssertionError('it was executed')")
+    with pytest.raises(ConfigurationError, match="changed since"):
+        mix(folder)
+
+
+def test_first_weights_of_one_seed_have_a_start_of_this_seed(tmp_path):
+    mixed, folder = mix(Ingredients(replace(REQUEST, start_seed=7, few_shot="1"), (START,), ()), tmp_path)
+    assert load_learned(folder / "starts" / "0.safetensors").seeds == (7,)
+    assert all(isinstance(seed, Seed) and seed.start == 7 for seed in mixed.runs[Combination(START)].request.members)
+
+
+def test_no_two_combinations_share_a_name():
+    """Neither in the table nor as keys of JSON."""
+    asked = Ingredients(REQUEST, (START, START.replace("tasks=2", "tasks=3")), ("Replay(size=4)", "Replay(size=8)"))
+    assert len({asked.name(c) for c in asked.combinations}) == len(asked.combinations)
+    plain = Ingredients(REQUEST, (START,), ("EWC() + Replay(size=4)", "LwF()"))
+    assert plain.name(Combination(START, plain.parts)) == "MAML, EWC + Replay + LwF"
+
+
+def test_seeds_that_diverge_are_null_in_json(tmp_path):
+    mixed, _ = mix(Ingredients(replace(REQUEST, optimiser="SGD(1e30)", few_shot="1"), (START,), ()), tmp_path)
+    about = json.loads(json.dumps(mixed.as_json(), allow_nan=False))
+    assert about["combinations"]["MAML, nothing"]["accuracy"] == [None, None]
+    assert about["added"][0]["added"] is None and not any(effect.established for effect in mixed.effects())
 
 
 def test_a_damaged_study_is_one_line(tmp_path):

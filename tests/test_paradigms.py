@@ -11,7 +11,9 @@ import torch
 from scipy.stats import ttest_1samp
 
 from lifelong.adaptation.few_shot import FewShot
+from lifelong.commands.compare import compare
 from lifelong.core.learner import Learner
+from lifelong.core.loop import Session
 from lifelong.core.strategy import FineTuning
 from lifelong.display.paradigms_page import paradigms_page
 from lifelong.meta.maml import MAML
@@ -29,9 +31,10 @@ from lifelong.strategies.replay.replay import Replay
 from lifelong.studies import comparison as side_by_side
 from lifelong.studies.findings import findings
 from lifelong.studies.paradigms import PARADIGMS, Comparison, Division, Line, divided, rows_of_step
+from scenarios.blurry import blurry
 from scenarios.errors import ConfigurationError
 from scenarios.split import split, with_validation
-from scenarios.stream import Budget
+from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs
 from scenarios.transformed import permuted
 
@@ -82,6 +85,19 @@ def test_every_reading_passes_the_same_examples(whole):
     assert all(value == 360 for name, value in examples.items() if name not in ("floor", "ceiling"))
     assert all(line.passes == pytest.approx(line.examples / rows) for line in lines)
     assert [line.examples for line in lines if line.paradigm == "ceiling"] == [360, 720]
+
+
+def test_steps_on_each_batch_pass_it_again_in_every_reading():
+    """--repeats 3 is three times the steps, so three times the examples, of episodes too."""
+    stream = split(TABLE, 6, "task", validation=0.2, budget=Budget(iterations=4, batch=10, repeats=3))
+    fields = {"strategies": (Replay(10, rows=4),), "protocol": PROTOCOL, "stages": (MAML(shot=1, query=4, tasks=1),)}
+    comparison = Comparison(stream, LEARNER, [0], **fields)
+    steps = int(Session(LEARNER, comparison.trained, [0]).sampler.steps.sum())
+    examples = {(line.paradigm, line.method): line.examples for line in comparison.learn()}
+    assert comparison.budget == steps * 10 == 3 * 4 * 3 * 10
+    assert examples["continual", "FineTuning()"] == examples["multi-task", "joint"] == steps * 10
+    assert examples["continual", repr(Replay(10, rows=4))] == steps * 14
+    assert steps * 10 - comparison.stages[0].images(comparison.studies[0]) < examples["meta", "MAML"] <= steps * 10
 
 
 @pytest.mark.parametrize(
@@ -255,6 +271,13 @@ def test_tasks_of_unequal_numbers_of_classes_are_refused():
         Comparison(replace(stream, task_generator=Uneven(stream.task_generator)), LEARNER, [0], protocol=PROTOCOL)
 
 
+def test_tasks_that_share_classes_are_refused():
+    """Of a blurry stream the trained tasks hold rows of the held-out ones: nothing would be new there."""
+    stream = blurry(TABLE, 6, "task", budget=Budget(iterations=12, batch=10))
+    with pytest.raises(ConfigurationError, match="share classes"):
+        Comparison(stream, LEARNER, [0], protocol=PROTOCOL)
+
+
 def test_where_nothing_is_held_out_a_tenth_is(whole):
     """Of rows that two tasks share, the same ones, so that no task trains on what another validates on."""
     for stream in (split(TABLE, 5, "task"), permuted(TABLE, 4, "task")):
@@ -293,5 +316,50 @@ def test_seeds_that_diverge_are_left_out_and_said(tmp_path):
     _, again = side_by_side.load_lines(tmp_path / "kept")
     shown = side_by_side.tables(about, again)
     assert shown == side_by_side.tables(about, lines) and shown[0].rows[3][2] == "diverged"
+    assert about["findings"] == side_by_side.said([]) and "nothing was tested" in about["findings"][0]
     half = replace(lines[3], final=torch.tensor([0.5, torch.nan]), few_shot=None)
     assert side_by_side.tables(about, [half])[0].rows[0][2] == "50.0"
+
+
+def test_a_seed_that_diverges_loses_no_other_of_its_meta_learner(whole):
+    """As in every other reading; and what is kept is what it is without the lost one."""
+
+    @dataclass(frozen=True)
+    class Fragile(MAML):
+        def draw(self, distribution, generator):
+            episode = super().draw(distribution, generator)
+            lost = generator.initial_seed() in seeds_of_four
+            return episode._replace(query_x=episode.query_x * (torch.nan if lost else 1))
+
+    seeds_of_four = {generator(4, "episode", i).initial_seed() for i in range(60)}
+    stage = Fragile(shot=5, query=5, tasks=4, rate=0.1)
+    comparison, lines = compared(paradigms=("meta",), stages=(stage,))
+    line, plain = (next(x for x in found if x.paradigm == "meta") for found in (lines, whole[1]))
+    assert "1 of 2 seeds diverged" in line.note and comparison.diverged
+    for name in ("final", "by_means", "own_answers"):
+        here, there = getattr(line, name), getattr(plain, name)
+        torch.testing.assert_close(here[0], there[0], rtol=0, atol=1e-9)
+        assert bool(here[1].isnan().all()), name
+    assert bool(line.few_shot[0].isfinite().all()) and bool(line.few_shot[1].isnan().all())
+
+
+def test_what_was_tested_is_said_of_the_smallest_k():
+    same = torch.tensor([[0.5], [0.6], [0.4]], dtype=torch.float64)
+    other = torch.tensor([[0.6], [0.5], [0.4]], dtype=torch.float64)
+    lines = [Line("multi-task", "joint", few_shot=same), Line("meta", "A", few_shot=other)]
+    assert side_by_side.said(findings(lines, (5,)))[0] == "no difference at k = 5 is established"
+    assert "nothing was tested" in side_by_side.said(findings(lines[1:], (5,)))[0]
+
+
+def test_paradigms_are_named_once_each():
+    assert side_by_side.read_paradigms("meta, multi-task,meta") == ("meta", "multi-task")
+    for words in (",", "mete", "all,meta"):
+        with pytest.raises(ConfigurationError):
+            side_by_side.read_paradigms(words)
+
+
+@pytest.mark.parametrize("words", [{"memory": "50kB"}, {"linear_probe": True}, {"eval_rows": 10}, {"eval_every": 2}])
+def test_an_option_that_no_reading_honours_is_refused(words):
+    flag = "--" + next(iter(words)).replace("_", "-")
+    with pytest.raises(ConfigurationError, match=f"{flag} does not go with --paradigms"):
+        compare(scenario="split-digits", paradigms="all", **words)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 APART = (
     "init",
     "trainable",
+    "memory",
     "eval_every",
+    "eval_rows",
+    "linear_probe",
     "fleet",
     "compile",
     "order_seed",
@@ -61,7 +64,7 @@ def compare(
         given = [*(["--learner"] if learner else []), *(["--baselines"] if baselines else []), *options.given(*APART)]
         for word in given:
             raise ConfigurationError(
-                f"{word} does not go with --paradigms: the paradigms share one learner, start and schedule"
+                f"{word} does not go with --paradigms: the paradigms share one learner, start, schedule and evaluation"
             )
         from lifelong.studies.comparison import Asked
 

@@ -112,12 +112,7 @@ def mix_ingredients(asked: Ingredients | Path, out: Path, as_json: bool) -> None
         lambda run, place: learn(run, quiet=as_json, place=place, new=False),
     )
     if as_json:
-        measured = {c.name: {k: v.tolist() for k, v in mixed.measures(c).items()} for c in mixed.runs}
-        added = [
-            {"ingredient": e.ingredient, "measure": e.measure, "added": e.added.mean, "±": e.added.half_width, "p": e.p}
-            for e in mixed.effects()
-        ]
-        print(json.dumps({"combinations": measured, "added": added}))
+        print(json.dumps(mixed.as_json()))
     else:
         output.print(*ingredient_tables(mixed), sep="\n")
     say(f"saved in {folder}")

@@ -27,14 +27,14 @@ def ingredient_tables(mixed: Mixed) -> list[RenderableType]:
             cells.add_section()
             crossed = False
         values = mixed.measures(combination)
-        cells.add_row(combination.name, *(_shown(values.get(measure)) for measure in measures))
+        cells.add_row(mixed.ingredients.name(combination), *(_shown(values.get(measure)) for measure in measures))
     added = _table(
         "points added, mean over the combinations of the others; * p < 0.05 after Holm", "ingredient", measures
     )
     for name in dict.fromkeys(effect.ingredient for effect in effects):
         here = {effect.measure: effect for effect in effects if effect.ingredient == name}
         added.add_row(
-            name.partition("(")[0],
+            mixed.ingredients.words[name],
             *(f"{here[measure].added.text(1)}{'*' if here[measure].established else ''}" for measure in measures),
         )
     return [cells, added, *(Text(f"• {sentence}") for sentence in sentences(effects))]

@@ -36,7 +36,7 @@ def paradigms_page(path: Path) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>lifelong: {scenario}</title><style>{STYLE}</style>",
         f"<script>{get_plotlyjs()}</script><body><h1>{scenario}, read four ways</h1><ul>{sentences}</ul>",
         f"<p class=note>{html.escape(caption(about))}</p>",
-        embedded(f"Held-out tasks from {shots[0]} row of each class, against what each was allowed", against_cost(lines), 1),
+        embedded(f"Held-out tasks from {shots[0]} row{'s' * (shots[0] > 1)} of each class, against what each was allowed", against_cost(lines), 1),
         *(
             embedded(title[0].upper() + title[1:], curves(lines, group, shots), number)
             for number, (group, title) in enumerate(GROUPS.items(), 2)

@@ -86,7 +86,8 @@ class Request:
 
     def with_files(self) -> Request:
         """The request with the files that it names as they are now, so that it can be built from any folder."""
-        return replace(self, files=user_files.recorded(self.texts, [self.data_root] if self.data_root else []))
+        folders = [self.data_root] if self.data_root else []
+        return replace(self, files=user_files.recorded(self.texts, folders, self.files))
 
     def _place(self, name: str) -> str:
         """Where a file or folder of this name lies."""

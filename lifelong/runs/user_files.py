@@ -45,11 +45,16 @@ def named_in(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*code_named(texts), *data, *starts]))
 
 
-def recorded(texts: Sequence[str], folders: Sequence[str] = ()) -> tuple[UserFile, ...]:
-    """The files that some expressions name and some folders, as they are now. Raises RunError where one cannot be read."""
-    found = []
-    for name in [*named_in(texts), *(folder for folder in folders if Path(folder).is_dir())]:
-        path = Path(name).absolute()
+def recorded(texts: Sequence[str], folders: Sequence[str] = (), known: Sequence[UserFile] = ()) -> tuple[UserFile, ...]:
+    """The files that some expressions name and some folders, as they are now. Raises RunError where one cannot be read.
+
+    known: files that were found before, perhaps from another folder; what they are the names of is looked for there.
+    """
+    found, places = [], {file.name: file.path for file in known}
+    names = [*named_in(texts), *(name for name in places if any(name in text for text in texts))]
+    names += [folder for folder in folders if Path(places.get(folder, folder)).is_dir()]
+    for name in dict.fromkeys(names):
+        path = Path(places.get(name, name)).absolute()
         found.append(UserFile(name, str(path), "" if path.is_dir() else digest(path)))
     return tuple(found)
 

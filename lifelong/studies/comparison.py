@@ -40,9 +40,11 @@ def read_paradigms(text: str) -> tuple[str, ...]:
     """`multi-task,transfer,meta,continual`, or some of them, or `all`. Raises RequestError for other words."""
     from lifelong.notation.expression import suggest
 
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if words == ("all",):
         return PARADIGMS
+    if not words:
+        raise RequestError(f"--paradigms {text!r} names none: write all, or some of {','.join(PARADIGMS)}")
     for word in words:
         if word not in PARADIGMS:
             raise RequestError(f"unknown paradigm {word!r}: {suggest(word, PARADIGMS)}")
@@ -254,9 +256,13 @@ def _name(line: Line) -> str:
 
 
 def said(found: Sequence[Finding]) -> list[str]:
-    """Findings as sentences: what is established, then what is not."""
+    """Findings as sentences: what is established, then what is not; that nothing was tested, where that is so."""
+    if not found:
+        return [
+            "nothing was tested: that takes two seeds, the joint reading, and a meta-learner or plain continual learning"
+        ]
     sure = [finding for finding in found if finding.established]
-    lines = [finding.text for finding in sure] or ["no difference at k = 1 is established"]
+    lines = [finding.text for finding in sure] or [f"no difference at k = {found[0].shot} is established"]
     rest = [finding.text for finding in found if not finding.established]
     return [*lines, *([f"not established: {'; '.join(rest)}"] if rest and sure else rest)]
 
@@ -266,7 +272,7 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
 
     def plain(line: Line) -> dict[str, Any]:
         values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
-        return {name: _listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
+        return {name: listed(v) if isinstance(v, Tensor) else v for name, v in values.items()}
 
     return {
         **asked.as_json(),
@@ -284,9 +290,9 @@ def as_json(comparison: Comparison, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _listed(values: Tensor) -> Any:
+def listed(values: Tensor) -> Any:
     """Numbers seed by seed, null where a seed diverged: JSON has no NaN."""
-    return [_listed(row) for row in values] if values.ndim else (float(values) if values.isfinite() else None)
+    return [listed(row) for row in values] if values.ndim else (float(values) if values.isfinite() else None)
 
 
 def caption(about: dict[str, Any]) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,26 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.few_shot import read_shots
-from lifelong.core.files import RunError, check_writable, held_alone, make_folder, read_json, write
+from lifelong.core.files import (
+    RunError,
+    check_writable,
+    held_alone,
+    make_folder,
+    read_json,
+    remove_partials,
+    write,
+)
+from lifelong.core.footprint import use_threads
+from lifelong.core.stopped import Stopped
+from lifelong.meta.learned import PendingInitialisation
 from lifelong.metrics import Estimate, average_accuracy, estimate, few_shot_curve, forgetting, holm, paired_p
-from lifelong.runs.execute import check, execute
+from lifelong.runs import user_files
+from lifelong.runs.execute import check, execute, stopping
 from lifelong.runs.folder import Loaded, RunFolder, load
 from lifelong.runs.initialisation_files import Work
+from lifelong.runs.labels import calls
 from lifelong.runs.request import Request, RequestError, default_folder
+from lifelong.studies.comparison import listed, with_files
 
 RANDOM = "Random()"
 STARTS = (
@@ -47,13 +64,6 @@ class Combination:
     parts: tuple[str, ...] = ()
     beside: str = ""
 
-    @property
-    def name(self) -> str:
-        """In a few words."""
-        start = self.start.partition("(")[0]
-        words = " + ".join(part.partition("(")[0] for part in self.parts) or "nothing"
-        return self.beside if self.beside in ("scratch", "joint") else f"{start}, {self.beside or words}"
-
 
 @dataclass(frozen=True)
 class Ingredients:
@@ -62,6 +72,20 @@ class Ingredients:
     request: Request
     starts: tuple[str, ...] = STARTS
     parts: tuple[str, ...] = PARTS
+
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """Each start and strategy in a word: the names of its parts, and itself where another has the same."""
+        texts = (RANDOM, *self.starts, *self.parts)
+        short = {text: " + ".join(part.name for part in calls(text) or ()) or text for text in texts}
+        return {text: text if list(short.values()).count(word) > 1 else word for text, word in short.items()}
+
+    def name(self, combination: Combination) -> str:
+        """A combination in a few words, which no other has."""
+        if combination.beside in ("scratch", "joint"):
+            return combination.beside
+        parts = " + ".join(self.words[part] for part in combination.parts) or "nothing"
+        return f"{self.words[combination.start]}, {combination.beside or parts}"
 
     @property
     def combinations(self) -> list[Combination]:
@@ -96,24 +120,46 @@ class Ingredients:
         for texts, kind in ((self.starts, "starts"), (self.parts, "strategies")):
             if len(set(texts)) < len(texts):
                 raise RequestError(f"--ingredients names one of its {kind} twice: each is there once")
-        for subset in dict.fromkeys(combination.parts for combination in self.combinations):
-            check(replace(self.request, strategy=" + ".join(subset)))
+        varied = [text for text in self.texts if "vary(" in text]
+        if varied:
+            raise RequestError(
+                f"--ingredients crosses methods, and {varied[0]!r} varies a number: name one for each value"
+            )
         for text in self.starts:
-            replace(self.request, init=text).build()
+            if not isinstance(self.request_of_start(text).build()[2], PendingInitialisation):
+                raise RequestError(f"--meta {text!r} is nothing that learns: name a meta-learner, as in 'MAML()'")
+        for combination in self.combinations:
+            if combination.start == RANDOM:  # a start's own file is not there yet
+                check(self.request_of(combination, Path()))
+
+    def request_of_start(self, text: str) -> Request:
+        """What a start is learned by: for the seeds that first weights are drawn by."""
+        seed = self.request.start_seed
+        return replace(self.request, init=text, strategy="", seeds=self.request.seeds if seed < 0 else (seed,))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What may name files."""
+        return (*self.request.texts, *self.starts, *self.parts)
 
     def as_json(self) -> dict[str, Any]:
         """For ingredients.json."""
-        return {"request": self.request.as_json(), "starts": list(self.starts), "parts": list(self.parts)}
+        words = {"request": self.request.as_json(), "starts": list(self.starts), "parts": list(self.parts)}
+        return {**words, "files": user_files.as_json(self.request.files)}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an ingredient adds to a measure, mean over the combinations of the others; p after Holm's correction."""
+    """What an ingredient adds to a measure, mean over the combinations of the others; p after Holm's correction.
+
+    word: what the ingredient is called beside the others.
+    """
 
     ingredient: str
     measure: str
     added: Estimate
     p: float
+    word: str
 
     @property
     def established(self) -> bool:
@@ -155,9 +201,20 @@ class Mixed:
             kept = {name: gap[gap.isfinite()] for name, gap in added.items()}
             corrected = holm([paired_p(gap) for gap in kept.values()])
             found += [
-                Effect(name, measure, estimate(gap), p) for (name, gap), p in zip(kept.items(), corrected, strict=True)
+                Effect(name, measure, estimate(gap), p, self.ingredients.words[name])
+                for (name, gap), p in zip(kept.items(), corrected, strict=True)
             ]
         return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Every combination's measures, seed by seed, and every effect; null where seeds diverged: JSON has no NaN."""
+        measured = {self.ingredients.name(c): {k: listed(v) for k, v in self.measures(c).items()} for c in self.runs}
+        added = [
+            {"ingredient": e.ingredient, "measure": e.measure, "added": None if e.added.mean != e.added.mean else e.added.mean,
+             "±": e.added.half_width, "p": e.p}
+            for e in self.effects()
+        ]  # fmt: skip
+        return {"combinations": measured, "added": added}
 
     @staticmethod
     def _of_start(values: dict[Combination, Tensor], start: str) -> Tensor:
@@ -186,46 +243,65 @@ def mix(
     """
     if isinstance(asked, Path):
         folder, asked = asked, asked_of(asked)
+        use_threads(asked.request.threads)
         asked.check()
     else:
+        asked = replace(asked, request=with_files(asked.request, asked.texts))
+        use_threads(asked.request.threads)
         asked.check()
         folder = default_folder(out, replace(asked.request, strategy="ingredients"))
         check_writable(folder)
     with held_alone(folder):
-        make_folder(folder)
-        write(folder / FILE, json.dumps(asked.as_json(), indent=1).encode())
-        make_folder(folder / "starts")
-        for number, text in enumerate(asked.starts):
-            _learn_start(asked.request, text, folder / "starts" / f"{number}.safetensors", say)
-        runs = {}
-        for number, combination in enumerate(asked.combinations):
-            place = f"{number + 1} of {len(asked.combinations)}"
-            path = folder / "runs" / f"{number:02d}"
-            run = (
-                RunFolder.open(path) if path.exists() else RunFolder.create(path, asked.request_of(combination, folder))
-            )
-            say(f"{place}: {combination.name}")
-            learn(run, place)
-            runs[combination] = load(path)
+        try:
+            write(folder / FILE, json.dumps(asked.as_json(), indent=1).encode())
+            make_folder(folder / "starts")
+            for number, text in enumerate(asked.starts):
+                _learn_start(asked, text, folder / "starts" / f"{number}.safetensors", say)
+            runs = {}
+            for number, combination in enumerate(asked.combinations):
+                place, path = f"{number + 1} of {len(asked.combinations)}", folder / "runs" / f"{number:02d}"
+                say(f"{place}: {asked.name(combination)}")
+                learn(_run_of(asked, combination, path, folder), place)
+                runs[combination] = load(path)
+        except (KeyboardInterrupt, Stopped):
+            raise Stopped(f"`lifelong resume {shlex.quote(str(folder))}` goes on") from None
     return Mixed(asked, runs), folder
 
 
-def _learn_start(request: Request, text: str, path: Path, say: Say) -> None:
+def _run_of(asked: Ingredients, combination: Combination, path: Path, folder: Path) -> RunFolder:
+    """The run of a combination; a new one where a process was killed before it wrote what it was to run."""
+    if not (path / "run.json").exists():
+        remove_partials(path)
+        with suppress(OSError):  # it is not there, or holds what is not ours: then it is refused
+            path.rmdir()
+        return RunFolder.create(path, asked.request_of(combination, folder))
+    return RunFolder.open(path)
+
+
+def _learn_start(asked: Ingredients, text: str, path: Path, say: Say) -> None:
     """One start for each seed, from the scenario's background classes, unless its file is there."""
     if path.exists():
         return
     say(f"learning starts by {text}")
-    Work(replace(request, init=text, strategy=""), path, 0, 100, 60.0).learn(None)
+    work = Work(asked.request_of_start(text), path, 0, 100, 60.0)
+    with stopping(work.checkpointer):
+        work.learn(None)
 
 
 def asked_of(folder: Path) -> Ingredients:
     """What a folder's study was asked for. Raises RunError where it cannot be read."""
     about = read_json(folder / FILE)
     try:
-        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"])})
-        return Ingredients(request, tuple(about["starts"]), tuple(about["parts"]))
+        files = user_files.from_json(about["files"])
+        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
+        asked = Ingredients(request, tuple(about["starts"]), tuple(about["parts"]))
+        listed = {file.name for file in files if file.content}
+        unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
     except (KeyError, TypeError, AttributeError):
         raise RunError(f"{folder / FILE} is damaged, or of another version of lifelong") from None
+    if unlisted:
+        raise RunError(f"{folder / FILE} names {unlisted[0]} and not what was in it: such code is not executed")
+    return asked
 
 
 def sentences(effects: Sequence[Effect]) -> list[str]:
@@ -233,8 +309,8 @@ def sentences(effects: Sequence[Effect]) -> list[str]:
     lines = []
     for measure in dict.fromkeys(effect.measure for effect in effects):
         here = [effect for effect in effects if effect.measure == measure]
-        sure = [f"{e.ingredient.partition('(')[0]} {_signed(e.added)}" for e in here if e.established]
-        rest = [f"{e.ingredient.partition('(')[0]} {_signed(e.added)}" for e in here if not e.established]
+        sure = [f"{e.word} {_signed(e.added)}" for e in here if e.established]
+        rest = [f"{e.word} {_signed(e.added)}" for e in here if not e.established]
         said = f"established: {', '.join(sure)}" if sure else "nothing is established"
         lines.append(
             f"{measure}, points added, mean over the others: {said}" + (f"; not: {', '.join(rest)}" if rest else "")

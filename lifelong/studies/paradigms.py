@@ -3,8 +3,8 @@
 Multi-task: all tasks at once. Continual: one after another. Transfer: each task alone, then carried over. Meta: a
 distribution of episodes. The last tasks are held out of all of them, and so are some that rates are chosen on; each
 paradigm then takes to the held-out ones from k rows of each class: by the same rule, by the nearest class mean of its
-features, and, where it has one, by its own way of answering. N = trained tasks x iterations x batch examples pass forward
-and backward, for each seed; what passes more than that says so.
+features, and, where it has one, by its own way of answering. N = trained tasks x iterations x steps on each batch x batch
+examples pass forward and backward, for each seed; what passes more than that says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lifelong.core.storage import row_bytes, stored
 from lifelong.core.strategy import FineTuning, Requirements, Strategy
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.meta.distribution import TaskDistribution
-from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner
+from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import Diverged, pretrain, with_trunk
 from lifelong.meta.protonet import ProtoNet
@@ -173,7 +173,8 @@ class Comparison:
         evaluator = FewShotEvaluator(self.stream, self.seeds, self.problem, self.protocol)
         self.unseen = HeldOutTasks(evaluator, self.division.to_choose, self.division.held_out, self.way)
         self.random = evaluator.random
-        self.budget = self.count * self.stream.budget.iterations * self.stream.budget.batch
+        budget = self.stream.budget
+        self.budget = self.count * budget.iterations * budget.repeats * budget.batch
         self.row_bytes = row_bytes(self.stream.dataset)
         self.rows = float(self.index["count_train"][:, : self.count].sum(1).to(torch.float64).mean())
         if "meta" in self.paradigms:
@@ -195,11 +196,16 @@ class Comparison:
             raise ScenarioError("the paradigms share a number of examples: give tasks iterations, not epochs")
 
     def _equal_ways(self) -> int:
-        """Classes of every task. Raises ScenarioError where tasks differ in them, or have no rows to validate on."""
+        """Classes of every task. Raises ScenarioError where tasks differ in their number, share them, or cannot validate."""
         ways, name = sorted(set(self.index["classes_of"].sum(2).flatten().tolist())), self.stream.name
         if len(ways) > 1:
             raise ScenarioError(
                 f"the paradigms compare tasks of equally many classes, and those of {name} have {ways[0]} to {ways[-1]}"
+            )
+        trained, others = (part.any(1) for part in self.index["classes_of"].tensor_split([self.count], 1))
+        if bool((trained & others).any()):
+            raise ScenarioError(
+                f"tasks of {name} share classes, so none of them can be held out: take one whose tasks are apart"
             )
         if not int(self.index["count_validation"][:, self.division.to_choose].min()):
             raise ScenarioError(f"a task of {name} has too few training rows to hold some out for validation")
@@ -388,29 +394,40 @@ class Comparison:
         began = time.perf_counter()
         line = replace(self._storing_rows(line), sees="all trained tasks at once, as episodes")
         line = self._within(line, stage.images(self.studies[0]) * stage.iterations)
-        try:
-            learned = pretrain(stage, self.studies, self.seeds, episodes=0, initial=self.random)
-        except Diverged:
-            return Outcome(replace(line, final=torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)))
-        seconds = time.perf_counter() - began
-        answers = [partial(_of_stage, stage, study, learned.of(s), self.way) for s, study in enumerate(self.studies)]
+        metas = self._metas(stage, list(range(len(self.seeds))))
+        line = replace(line, seconds=time.perf_counter() - began)
         shot = min(stage.tests_shot, self.protocol.shots[-1])
-        final = [
-            torch.stack([self.unseen.of_task(s, t, shot, of_seed) for t in range(self.count)]).mean()
-            for s, of_seed in enumerate(answers)
-        ]
+        final = torch.full((len(self.seeds),), torch.nan, dtype=torch.float64)
+        nets, answers = [{k: v[s] for k, v in self.random.items()} for s in range(len(self.seeds))], []
+        for s, (study, meta) in enumerate(zip(self.studies, metas, strict=True)):
+            answers.append(_none if meta is None else partial(_of_stage, stage, study, meta, self.way))
+            if meta is not None:
+                final[s] = torch.stack([self.unseen.of_task(s, t, shot, answers[s]) for t in range(self.count)]).mean()
+                nets[s] = with_trunk(nets[s], meta["net"])
         note = f"final after {shot} {'row' if shot == 1 else 'rows'} of each class"
-        line = replace(line, final=torch.stack(final), seconds=seconds, note=note)
-        nets = [
-            with_trunk({k: v[s] for k, v in self.random.items()}, learned.of(s)["net"]) for s in range(len(self.seeds))
-        ]
-        return Outcome(line, {name: torch.stack([net[name] for net in nets]) for name in nets[0]}, answers)
+        stacked = {name: torch.stack([net[name] for net in nets]) for name in nets[0]}
+        return Outcome(replace(line, final=final, note=note), stacked, answers)
+
+    def _metas(self, stage: InitialisationLearner, places: list[int]) -> list[Meta | None]:
+        """What a stage learns for the seeds at some places; None for one that diverges, then each is learned by itself."""
+        studies, seeds = [self.studies[s] for s in places], [self.seeds[s] for s in places]
+        initial = {name: value[places] for name, value in self.random.items()}
+        try:
+            learned = pretrain(stage, studies, seeds, episodes=0, initial=initial)
+        except Diverged:
+            return [None] if len(places) == 1 else [meta for s in places for meta in self._metas(stage, [s])]
+        return [learned.of(place) for place in range(len(places))]
 
     def _study(self, s: int) -> TaskDistribution:
         """One seed's episodes."""
         problem = replace(self.problem, index={name: value[s] for name, value in self.index.items()})
         source = TaskEpisodes(problem, self.count)
         return TaskDistribution(self.learner.model, source, source)
+
+
+def _none(x: Tensor, y: Tensor, query: Tensor) -> Tensor:
+    """In place of the answers of a seed that diverged, of which none counts."""
+    return query.new_zeros(len(query), 1)
 
 
 def _of_stage(
