@@ -352,7 +352,7 @@ def test_products_with_the_hessian_are_forward_over_reverse():
     direction = {name: torch.randn(p.shape, dtype=DOUBLE, generator=generator(name)) for name, p in meta["net"].items()}
 
     def slopes(net):
-        return method._slopes(TASKS, net, task.support, names)
+        return method._slopes(TASKS, net, task.support)
 
     _, forward = torch.func.jvp(slopes, (meta["net"],), (direction,))
     (backward,) = torch.func.vjp(slopes, meta["net"])[1](torch.cat([direction[n].flatten() for n in names]))
