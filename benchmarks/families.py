@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
@@ -35,6 +34,7 @@ from lifelong.notation.expression import parse, vocabulary
 from scenarios.datasets import load_dataset
 from scenarios.episodes import ClassPool, class_pool, split_classes
 from scenarios.errors import ConfigurationError
+from scenarios.few_classes import in_blocks
 from scenarios.stream import Dataset, generator
 
 SIDE = 14  # pixels of an image
@@ -61,12 +61,12 @@ class Protocol:
     model: str = "Conv4(16, 3, halving='stride')"
 
 
-def halved(images: Tensor) -> Tensor:
-    """Images [R, H, W] as bytes of 14 x 14 pixels, each the mean of those it covers, or between those it lies among."""
-    x = images.to(torch.float32)[:, None]
-    whole = x.shape[-1] % SIDE == 0
-    x = F.avg_pool2d(x, x.shape[-1] // SIDE) if whole else F.interpolate(x, (SIDE, SIDE), mode="bilinear")
-    return x[:, 0].round().to(torch.uint8)
+def halved(dataset: Dataset) -> Dataset:
+    """The dataset, by its own name, with 14 x 14 pixels, each the mean of those it covers, or between those it lies among."""
+    if dataset.shape[-1] % SIDE == 0:
+        return replace(in_blocks(dataset, SIDE), name=dataset.name)  # episodes are drawn by name
+    x = F.interpolate(dataset.x.to(torch.float32)[:, None], (SIDE, SIDE), mode="bilinear")
+    return replace(dataset, x=x[:, 0].round().to(torch.uint8))
 
 
 @cache
@@ -74,7 +74,7 @@ def pools(root: str) -> dict[str, ClassPool]:
     """What is learned from, a tenth of it, the unseen classes that are tested, and other data."""
     names = ("omniglot-background", "omniglot", "digits")
     background, unseen, digits = (load_dataset(name, root or None) for name in names)
-    small: list[Dataset] = [replace(d, x=halved(d.x)) for d in (background, unseen, digits)]
+    small = [halved(dataset) for dataset in (background, unseen, digits)]
     rest = small[0].classes - small[0].classes // 10
     tenth = split_classes(small[0], rest, generator("a tenth of the classes"))[0]
     found = {"all": class_pool(small[0]), "tenth": class_pool(small[0], tenth)}
@@ -191,8 +191,8 @@ def measure(names: list[str], root: str, output: Path, protocol: Protocol) -> di
 
 INTRODUCTION = """# The families of meta-learning, asked the same questions
 
-Written by `python benchmarks/families.py` from docs/families.json: every meta-learner in `lifelong/meta` that learns from
-episodes, at its class's defaults, and beside them features of a random network (`nothing learned`) and ordinary training on
+Written by `python benchmarks/families.py` from docs/families.json: the meta-learners in `lifelong/meta` that learn from
+episodes, at their classes' defaults, and beside them features of a random network (`nothing learned`) and ordinary training on
 all classes (`Pretrained`), both answered by the nearest class mean.
 
 Protocol: {model} on Omniglot of 14 x 14 pixels. A start learns from the 964 background classes, and
@@ -264,6 +264,8 @@ def page(cells: dict[str, Any]) -> str:
     if failed:
         lines += ["", "Without a row:", ""]
         lines += [f"- `{name}`: {here.get('refused') or 'diverged, or broke off'}" for name, here in failed.items()]
+    if waiting := [name for name in methods() if name not in cells]:
+        lines += ["", f"Found, and not run yet: {', '.join(map(called, waiting))}."]
     return "\n".join([*lines, "", STREAMS, ""])
 
 

@@ -186,6 +186,10 @@ def test_the_families_are_found_measured_once_and_put_on_a_page(benchmark, tmp_p
     assert families.cost(MAML(steps=5), "", protocol)["memory"] > cells["MAML"]["cost"]["memory"]
     page = sheet.read_text()
     assert page.count("| `MAML` |") == 2 and page.count("| `ProtoNet` |") == 2 and "- `Wide`: " in page
+    assert "not run yet" not in page
+    monkeypatch.setattr(families, "methods", lambda: {**few, "Later": ProtoNet()})
+    assert "Found, and not run yet: `Broken`, `Later`." in families.page(cells)
+    monkeypatch.setattr(families, "methods", lambda: few)
     record.write_text(json.dumps({**cells, "Broken": {"refused": "as planted"}}))
     families.main(words)  # resumed: there is nothing left to run
     assert capsys.readouterr().out == "" and sheet.read_text().count("| `MAML` |") == 2
@@ -209,11 +213,20 @@ def test_a_start_that_diverged_leaves_the_others_their_row(benchmark):
 def test_the_families_are_asked_small_images(benchmark):
     import torch
 
+    from scenarios.stream import Dataset
+
     families = benchmark("families")
     x = torch.arange(28 * 28).view(1, 28, 28) % 200
-    small = families.halved(x.to(torch.uint8))
-    assert small.shape == (1, 14, 14) and float(small[0, 0, 0]) == round(float((0 + 1 + 28 + 29) / 4))
-    assert families.halved(torch.full((2, 8, 8), 7, dtype=torch.uint8)).unique().tolist() == [7]
+
+    def small(x):
+        halved = families.halved(
+            Dataset("images", x.to(torch.uint8), torch.zeros(len(x), dtype=torch.int64), len(x), 1)
+        )
+        assert halved.name == "images" and halved.x.shape == (len(x), 14, 14) and halved.x.dtype == torch.uint8
+        return halved.x
+
+    assert float(small(x)[0, 0, 0]) == round(float((0 + 1 + 28 + 29) / 4))
+    assert small(torch.full((2, 8, 8), 7)).unique().tolist() == [7]
     assert families.shown([]) == "–" and families.shown([50.0, 52.0]).startswith("51.0 ± 12.7")
 
 

@@ -9,6 +9,7 @@ import torch
 
 from lifelong.meta.descriptor_net import DescriptorNet
 from lifelong.meta.distribution import TaskDistribution
+from lifelong.meta.initialisation_learner import InitialisationError
 from lifelong.meta.learned import distribution_of
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.testing import scored
@@ -77,4 +78,6 @@ def test_by_name_it_learns_from_a_dataset_and_is_tested_on_another():
     assert distribution.train.about_size == 5 and int(distribution.train.count.max()) == 8
     learned, pool = pretrain(method, distribution, (0,), episodes=4), method.pool(unseen)
     found = scored(method, distribution, learned.of(0), pool, way=4, query=5, episodes=4)
+    with pytest.raises(InitialisationError, match="no support: --shot 0, not 1"):
+        scored(method, distribution, learned.of(0), pool, way=4, shot=1, query=5, episodes=4)
     assert (found.way, found.shot, found.query) == (4, 0, 5) and pool.content != unseen.content_hash()

@@ -112,6 +112,11 @@ def test_meta_test_pairs_starts(cli, arrays, tmp_path):
         and {"difference", "difference_half_width"} <= set(rows[1])
         and rows[0]["episodes"] == 20
     )
+    shown = cli("meta-test", *files, "--episodes", "10").stdout
+    assert "difference: to the first start" in " ".join(shown.split())
+    assert (
+        sum(line.startswith(("a.safetensors: ", "b.safetensors: ")) for line in shown.splitlines()) == 2
+    )  # a line each
     online = json.loads(cli("meta-test", files[0], "--online", "4", "--runs", "3", "--json").stdout)
     assert {row["method"] for row in online} >= {"FineTuning()"} and all(0 <= row["mean"] <= 1 for row in online)
 

@@ -24,7 +24,7 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
     if online:
         test = f"{rows[0]['classes']} classes online, accuracy on new images after the last, %"
     else:
-        test = f"{rows[0]['episodes']} few-shot episodes, the same for every start"
+        test = f"{rows[0]['episodes']} few-shot episodes; difference: to the first start, on the same ones"
     title = f"{test}; mean ± half-width of the 95 % interval over {over}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = ("start", "method", "value", "rate") if online else ("start", "episodes", "mode", "value", "difference")
@@ -48,4 +48,4 @@ def tested(rows: list[dict[str, Any]]) -> list[Any]:
         table.add_row(name, f"{kind}, {row['data']}", row["mode"], value, last)
         norm = "no norm" if row["norm"] == "none" else f"{row['norm']} norm"
         notes[f"{row['start']}: {norm}; answers by {row['answered by']}"] = None
-    return [table, *(Text(note) for note in notes)]
+    return [table, Text("\n".join(notes))]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lifelong.core.batch import Batch
 from lifelong.core.inner_loop import OnFeatures, adapted, batch_of
@@ -125,3 +125,15 @@ def check_order(record: Any) -> None:
     if record.order not in (1, 2):
         name = type(record).__name__
         raise InitialisationError(f"{name}(order={record.order}): it is 2, or 1 for the first-order approximation")
+
+
+def flat(tree: Any) -> Tensor:
+    """The leaves of a tree one after another, [P]."""
+    return torch.cat([leaf.reshape(-1) for leaf in tree_flatten(tree)[0]])
+
+
+def like(vector: Tensor, tree: Any) -> Any:
+    """A vector [P] as a tree of the same shapes."""
+    leaves, form = tree_flatten(tree)
+    pieces = vector.split([leaf.numel() for leaf in leaves])
+    return tree_unflatten([piece.view(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)], form)

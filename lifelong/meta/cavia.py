@@ -26,7 +26,8 @@ class CAVIA(MAML):
     The context acts on the trunk's layers before their rectified linear unit. film: h <- (1 + c D) * h + c V, V and D
     [Z, H] of each layer's H channels or units learned with the network, after the norm where there is one; by layers,
     names with * and commas, as in "block2.norm". concatenation: [x; c] for rows x of numbers, which is h <- h + c V in the
-    first layer alone. V and D start at random, since where c and V both are 0, so is every gradient. context: Z. Raises
+    first layer alone. V and D start at random, since where c and V both are 0, so is every
+    gradient. In the authors' code one layer of four is told of images, and maps of c have biases in place of 1 and 0. context: Z. Raises
     InitialisationError for a network that does not show its layers, or has none of these names.
     """
 

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from lifelong.meta.sequence import lstm_cell
 from lifelong.models.base import Net
 
 
@@ -28,13 +29,6 @@ def context_layers(width: int, generator: torch.Generator) -> Net:
         "attend.bias": (4 * width,),
     }
     return {name: torch.empty(shape).uniform_(-bound, bound, generator=generator) for name, shape in shapes.items()}
-
-
-def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and cell [..., F] of one step, from what its gates see [..., 4 F]: input, forget, new, output."""
-    into, kept, new, out = gates.chunk(4, -1)
-    cell = kept.sigmoid() * cell + into.sigmoid() * new.tanh()
-    return out.sigmoid() * cell.tanh(), cell
 
 
 def in_context(net: Net, features: Tensor, present: Tensor) -> Tensor:

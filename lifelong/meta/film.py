@@ -76,7 +76,7 @@ class FiLMNet(MetaLearner):
     @property
     def answered_by(self) -> str:
         """How it answers."""
-        return "nearest class mean of features that the support modulates"
+        return "nearest class mean, or the head's numbers, of features that the support modulates"
 
 
 def modulation(film: Net, z: Tensor) -> Hook:

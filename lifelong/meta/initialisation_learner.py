@@ -6,8 +6,9 @@ function of place, so that learning can be stopped and resumed at any iteration.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -64,6 +65,10 @@ class InitialisationLearner(ABC):
     allow_overlap: bool = False
 
     def __post_init__(self) -> None:
+        for name in (declared.name for declared in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InitialisationError(f"{type(self).__name__}({name}={value}): it is a finite number")
         for name, least in self.least.items():
             if getattr(self, name) < least:
                 raise InitialisationError(
@@ -74,7 +79,9 @@ class InitialisationLearner(ABC):
         """Raise a ConfigurationError where the distribution cannot serve."""
         if distribution.kind not in self.kinds:
             name = type(self).__name__
-            raise InitialisationError(f"{name} tells classes apart, and this is a regression: use MAML or Reptile")
+            raise InitialisationError(
+                f"{name} tells classes apart, and this is a regression: use MAML, NeuralProcess or Reptile"
+            )
         if self.described and not distribution.train.about_size:
             raise InitialisationError(
                 f"{type(self).__name__} tells classes by their descriptors, and those of {distribution.train.name} have none:"

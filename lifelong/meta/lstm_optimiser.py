@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lifelong.core.batch import Batch
 from lifelong.core.inner_loop import FirstOrder, loss_of
 from lifelong.core.learner import Learner, State, merged
 from lifelong.core.problem import Problem
-from lifelong.meta.adapting import Adapting, check_order
+from lifelong.meta.adapting import Adapting, check_order, flat, like
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, Meta, params_of
+from lifelong.meta.sequence import lstm_cell
 from lifelong.models.base import chosen
 from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
@@ -120,9 +120,7 @@ def cell_step(state: Any, p: Tensor, gradient: Tensor, loss: Tensor) -> tuple[Te
     shown = torch.cat(
         [size_and_sign(gradient), size_and_sign(loss).expand(len(p), 2), state["hidden"]], 1
     )  # [P, 4 + H]
-    let_in, keep, new, out = (shown @ cell["recurrent"] + cell["recurrent_bias"]).chunk(4, 1)
-    memory = keep.sigmoid() * state["memory"] + let_in.sigmoid() * new.tanh()
-    hidden = out.sigmoid() * memory.tanh()
+    hidden, memory = lstm_cell(shown @ cell["recurrent"] + cell["recurrent_bias"], state["memory"])
     gates = {}
     for name in ("forget", "input"):
         seen = torch.cat([hidden, p[:, None], state[name][:, None]], 1)  # [P, H + 2]
@@ -137,15 +135,3 @@ def size_and_sign(x: Tensor) -> Tensor:
     large = x.abs() >= least
     size = torch.where(large, x, torch.ones_like(x)).abs().log() / SPREAD
     return torch.stack([torch.where(large, size, -torch.ones_like(x)), torch.where(large, x.sign(), x / least)], -1)
-
-
-def flat(tree: Any) -> Tensor:
-    """The leaves of a tree one after another, [P]."""
-    return torch.cat([leaf.reshape(-1) for leaf in tree_flatten(tree)[0]])
-
-
-def like(vector: Tensor, tree: Any) -> Any:
-    """A vector [P] as a tree of the same shapes."""
-    leaves, form = tree_flatten(tree)
-    pieces = vector.split([leaf.numel() for leaf in leaves])
-    return tree_unflatten([piece.view(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)], form)

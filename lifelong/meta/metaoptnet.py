@@ -38,8 +38,8 @@ class MetaOptNetRidge(R2D2):
     def query_scores(
         self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
     ) -> Tensor:
-        """Scores [Q, N]: R2D2's, with a strength and a shift that are not learned."""
+        """Scores [Q, N]: R2D2's, with a strength that is not learned."""
         scale = meta["ridge"]["scale"]
         log_strength = scale.new_full((), math.log(self.strength))
-        ridge = {"log_strength": log_strength, "scale": scale, "shift": torch.zeros_like(scale)}
+        ridge = {"log_strength": log_strength, "scale": scale}
         return super().query_scores(distribution, {**meta, "ridge": ridge}, support, query, way)

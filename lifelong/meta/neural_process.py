@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation_learner import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta
+from lifelong.meta.metric import embedded
 from lifelong.models.base import Net, apply_linear, linear
 from scenarios.episodes import Support
 
@@ -49,9 +49,7 @@ class NeuralProcess(MetaLearner):
         self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
     ) -> Tensor:
         """Scores [Q, N]; support and queries pass through the trunk together."""
-        x = scaled(torch.cat([support.x, query]), distribution.dtype)
-        features, process = distribution.problem(way).features(params_of(meta), x), meta["process"]
-        shown, asked = features.split([len(support.y), len(query)])
+        (shown, asked), process = embedded(distribution, meta, support, query, way), meta["process"]
         if distribution.kind == "numbers":
             told = two_layers(process, "encoder", torch.cat([shown, support.y.to(shown.dtype)], 1))
             means = set_means(told, torch.ones_like(told[:, :1]), support.weight)

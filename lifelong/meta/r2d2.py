@@ -17,17 +17,18 @@ from scenarios.episodes import Support
 
 @dataclass(frozen=True)
 class R2D2(MetricLearner):
-    """Features on which ridge regression to the classes answers: scores are scale x f(x) W + shift.
+    """Features on which ridge regression to the classes answers: scores are scale x f(x) W.
 
     W = argmin |X W - Y|^2 + strength |W|^2 = X' (X X' + strength)^{-1} Y, X [R, F] the support's features and Y [R, N] its
-    labels as unit vectors. The loss is the queries' cross-entropy; strength, scale and shift are learned with the trunk,
-    from 1, 1 and 0 on. The network's own head is never used.
+    labels as unit vectors. The loss is the queries' cross-entropy; strength and scale are learned with the trunk, from 1 on. The
+    paper adds a learned number to the scores, which is the same for all classes and changes no answer: it is left out. The
+    network's own head is never used.
     """
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
-        """The network, and the three numbers of the ridge head, each 0-d."""
+        """The network, and the two numbers of the ridge head, each 0-d."""
         zero = torch.zeros((), dtype=distribution.dtype, device=distribution.device)
-        ridge = {"log_strength": zero, "scale": zero + 1, "shift": zero.clone()}
+        ridge = {"log_strength": zero, "scale": zero + 1}
         return {**super().init(distribution, generator), "ridge": ridge}
 
     def query_scores(
@@ -37,7 +38,7 @@ class R2D2(MetricLearner):
         shown, asked = embedded(distribution, meta, support, query, way)
         targets, ridge = memberships(support.y, way, shown.dtype), meta["ridge"]
         head = ridge_head(shown, targets, ridge["log_strength"].exp(), support.weight)
-        return ridge["scale"] * (asked @ head) + ridge["shift"]
+        return ridge["scale"] * (asked @ head)
 
     @property
     def answered_by(self) -> str:

@@ -31,6 +31,7 @@ class Reptile(MetaLearner):
     """
 
     any_way: ClassVar[bool] = False
+    least: ClassVar[dict[str, int]] = {**MetaLearner.least, "shot": 1, "steps": 1, "batch": 1, "test_steps": 0}
 
     tasks: int = 5
     shot: int = 10

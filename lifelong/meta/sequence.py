@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lifelong.core.problem import scaled
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
-from lifelong.meta.initialisation_learner import Meta, params_of
+from lifelong.meta.initialisation_learner import Meta
+from lifelong.meta.metric import embedded
 from lifelong.models.base import Net, apply_linear, linear
 from scenarios.episodes import Support
 
@@ -55,16 +55,15 @@ class SequenceLearner(MetaLearner):
         self, distribution: TaskDistribution, meta: Meta, support: Support, query: Tensor, way: int
     ) -> Tensor:
         """Scores [Q, N]; support and queries pass through the trunk together."""
-        x = scaled(torch.cat([support.x, query]), distribution.dtype)
-        features, shown = distribution.problem(way).features(params_of(meta), x), len(support.y)
+        shown, asked = embedded(distribution, meta, support, query, way)
         outputs = distribution.train.outputs(way)
-        known = torch.cat([labels_of(support.y, outputs, features), torch.ones_like(features[:shown, :1])], 1)
-        tokens = torch.cat([features, torch.cat([known, known.new_zeros(len(query), outputs + 1)])], 1)
-        told, counts = tokens[:shown], torch.ones_like(features[:shown, 0], dtype=torch.bool)
+        told = torch.cat([shown, labels_of(support.y, outputs, shown), torch.ones_like(shown[:, :1])], 1)
+        asked = torch.cat([asked, asked.new_zeros(len(query), outputs + 1)], 1)
+        counts = torch.ones_like(shown[:, 0], dtype=torch.bool)
         if isinstance(support.weight, Tensor):
             order = (support.weight > 0).to(torch.int8).argsort(stable=True)
             told, counts = told[order], support.weight[order] > 0
-        return self.read(meta["reader"], told, tokens[shown:], counts)
+        return self.read(meta["reader"], told, asked, counts)
 
     @property
     def tests_way(self) -> int:
@@ -95,9 +94,14 @@ def lstm(net: Net, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     [i, f, g, o] = x W + h U + b; c' = sigmoid(f) * c + sigmoid(i) * tanh(g); h' = sigmoid(o) * tanh(c').
     """
-    i, f, g, o = (apply_linear(net, "input", x) + h @ net["hidden.weight"]).chunk(4, 1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    return lstm_cell(apply_linear(net, "input", x) + h @ net["hidden.weight"], c)
+
+
+def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and cell [..., F] of one step, from what its gates see [..., 4 F]: input, forget, new, output."""
+    into, kept, new, out = gates.chunk(4, -1)
+    cell = kept.sigmoid() * cell + into.sigmoid() * new.tanh()
+    return out.sigmoid() * cell.tanh(), cell
 
 
 def read_in_order(step: Callable[[Tensor, Any], Any], tokens: Tensor, state: Any, counts: Tensor) -> Any:

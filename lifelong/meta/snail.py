@@ -20,7 +20,8 @@ class SNAIL(SequenceLearner):
 
     A convolution of dilation d sees the token and that of d before: [z_t; tanh(a) * sigmoid(b)], [a; b] = z_t V + z_{t-d} W + u;
     d = 1, 2, 4, ... as far as a training episode is long. Attention: [z_t; softmax over s <= t of (q_t . k_s / sqrt(K)) v_s].
-    Scores are linear in the last token's values.
+    Scores are linear in the last token's values. Keys have no bias: it would add the same to all that a query weighs, and
+    change nothing.
 
     filters: of a convolution; keys, values: sizes of the three attentions. The paper's dilations begin with 2.
     """
@@ -46,6 +47,7 @@ class SNAIL(SequenceLearner):
         for a, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
             linear(net, f"attention{a}.query", inputs, key, generator)
             linear(net, f"attention{a}.key", inputs, key, generator)
+            del net[f"attention{a}.key.bias"]
             linear(net, f"attention{a}.value", inputs, value, generator)
             inputs += value
             for i, _ in enumerate(self.dilations(self.shot * outputs) if a < 2 else ()):
@@ -74,7 +76,7 @@ def _attended(net: Net, name: str, shown: Tensor, asked: Tensor, counts: Tensor)
     """Tokens [R, I] and [Q, I] with what they read of the support before them, and of themselves: [R, I + V], [Q, I + V]."""
 
     def part(kind: str, x: Tensor) -> Tensor:
-        return apply_linear(net, f"{name}.{kind}", x)
+        return x @ net[f"{name}.key.weight"] if kind == "key" else apply_linear(net, f"{name}.{kind}", x)
 
     keys, values, itself = part("key", shown), part("value", shown), torch.eye(len(shown), device=shown.device).bool()
     sharp = 1 / math.sqrt(keys.shape[1])

@@ -64,6 +64,8 @@ def scored(
     """
     together = distribution.model.mixes_rows
     way = way or method.tests_way
+    if shot > 0 and method.described and not method.tests_shot:
+        raise InitialisationError(f"{type(method).__name__} looks at no support: --shot 0, not {shot}")
     shot = shot if shot >= 0 else method.tests_shot
     if way < 2:
         raise InitialisationError(f"way={way}: a test tells at least 2 classes apart")

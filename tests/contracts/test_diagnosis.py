@@ -31,6 +31,7 @@ from lifelong.meta.r2d2 import R2D2
 from lifelong.meta.reptile import Reptile
 from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
+from lifelong.notation.expression import vocabulary
 from scenarios.episodes import class_pool
 from scenarios.errors import ConfigurationError
 from scenarios.synthetic import blobs
@@ -165,9 +166,27 @@ def test_what_is_named_says_which():
     assert "without the network's head" in found(ProtoNet())[DEAD].seen
     assert "states no loss" in found(Reptile())[GRADIENT].seen and "declares" in found(MAML(order=1))[GRADIENT].seen
     assert "no inner gradients" in found(ProtoNet())[SHARE].seen
-    assert (
-        gradients.unreached(case_of(R2D2()))[-1] == "ridge.shift"
-    )  # the same for every class, it drops out of the loss
+
+
+class Shifted(R2D2):
+    """It adds the same number to the scores of all classes, which drops out of the loss."""
+
+    def init(self, distribution, generator):
+        meta = super().init(distribution, generator)
+        return {**meta, "shift": torch.zeros_like(meta["ridge"]["scale"])}
+
+    def query_scores(self, distribution, meta, support, query, way):
+        return super().query_scores(distribution, meta, support, query, way) + meta["shift"]
+
+
+def test_what_changes_no_answer_has_no_gradient_and_no_method_learns_it():
+    assert gradients.unreached(case_of(Shifted()))[-1] == "shift"
+    made = {name: make() for name, make in vocabulary("initialisations").items() if name != "Random"}
+    dead = {name: gradients.unreached(case_of(method)) for name, method in made.items()}
+    assert "R2D2" in dead and {place for places in dead.values() for place in places} <= {
+        "net.head.weight",
+        "net.head.bias",
+    }
 
 
 def test_a_gradient_of_0_1_per_cent_too_much_is_measured():

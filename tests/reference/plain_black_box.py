@@ -36,8 +36,8 @@ def trunk(net, x, film=None):
 
 
 def affine(net, name, x):
-    """x W + b."""
-    return F.linear(x, net[f"{name}.weight"].T, net[f"{name}.bias"])
+    """x W + b, b = 0 where there is none."""
+    return F.linear(x, net[f"{name}.weight"].T, net.get(f"{name}.bias"))
 
 
 def two_layers(net, name, x):

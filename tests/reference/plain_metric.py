@@ -220,7 +220,7 @@ def prototype_scores(shown, labels, asked, way):
 def ridge_scores(p, shown, labels, asked, way):
     x, y = torch.stack(shown), F.one_hot(torch.tensor(labels), way).to(shown[0].dtype)
     square = x.T @ x + p["log_strength"].exp() * torch.eye(x.shape[1], dtype=x.dtype)
-    return p["scale"] * torch.stack(list(asked)) @ torch.linalg.inv(square) @ x.T @ y + p["shift"]
+    return p["scale"] * torch.stack(list(asked)) @ torch.linalg.inv(square) @ x.T @ y
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------------

@@ -343,7 +343,7 @@ def test_r2d2_in_a_loop_over_tasks():
     """Loss and gradient, with autograd and nothing of ours but the network's layers."""
     method = R2D2(way=3, shot=2, query=2, tasks=4)
     meta, drawn = method.init(TASKS, generator("start")), drawn_by(method)
-    meta["ridge"] = {"log_strength": HALF, "scale": 3 * HALF, "shift": -HALF}
+    meta["ridge"] = {"log_strength": HALF, "scale": 3 * HALF}
     leaves, spec = tree_flatten(meta)
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     params = tree_unflatten(leaves, spec)
@@ -352,7 +352,7 @@ def test_r2d2_in_a_loop_over_tasks():
         support, query = ((v.to(DOUBLE) @ net["layer0.weight"] + net["layer0.bias"]).relu() for v in (x, query_x))
         square = support.T @ support + ridge["log_strength"].exp() * torch.eye(7, dtype=DOUBLE)
         head = torch.linalg.inv(square) @ support.T @ F.one_hot(y, 3).to(DOUBLE)  # [F, F], where ours inverts [R, R]
-        total = total + F.cross_entropy(query @ head * ridge["scale"] + ridge["shift"], query_y) / 4
+        total = total + F.cross_entropy(query @ head * ridge["scale"], query_y) / 4
     expected = torch.autograd.grad(total, leaves, allow_unused=True)
     loss, gradient = method.gradient(TASKS, meta, drawn, HALF)
     torch.testing.assert_close(loss, total.detach())

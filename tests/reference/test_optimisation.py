@@ -22,6 +22,7 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.maml_plus_plus import FirstOrderUntil, MAMLPlusPlus, step_weights
 from lifelong.meta.metaoptnet import MetaOptNetRidge
 from lifelong.meta.pretraining import pretrain, recorded
+from lifelong.meta.reptile import Reptile
 from lifelong.meta.testing import scored
 from lifelong.models.base import apply_linear
 from lifelong.models.perceptron import MLP
@@ -351,7 +352,7 @@ def test_products_with_the_hessian_are_forward_over_reverse():
     direction = {name: torch.randn(p.shape, dtype=DOUBLE, generator=generator(name)) for name, p in meta["net"].items()}
 
     def slopes(net):
-        return method._slopes(TASKS, net, task.support, names)
+        return method._slopes(TASKS, net, task.support)
 
     _, forward = torch.func.jvp(slopes, (meta["net"],), (direction,))
     (backward,) = torch.func.vjp(slopes, meta["net"])[1](torch.cat([direction[n].flatten() for n in names]))
@@ -441,6 +442,10 @@ def test_what_cannot_be_honoured_is_said_in_a_line():
         (lambda: LSTMOptimiser(rate=1.0), "between 0 and 1"),
         (lambda: LSTMOptimiser(order=3), "first-order"),
         (lambda: MetaOptNetRidge(strength=0.0), "above 0"),
+        (lambda: MAML(rate=float("nan")), r"rate=nan\): it is a finite number"),
+        (lambda: CAVIA(rate=float("inf")), "finite"),
+        *((lambda name=name: Reptile(**{name: 0}), f"{name}=0.*at least 1") for name in ("steps", "batch", "shot")),
+        (lambda: Reptile(test_steps=-1), "at least 0"),
     ):
         with pytest.raises(InitialisationError, match=words) as caught:
             make()
