@@ -79,6 +79,20 @@ def test_rotation_by_quarter_turns_is_exact():
     assert [task.angle for task in rotated(load_dataset("digits"), 3)] == [0.0, 90.0, 180.0]
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 1, 28, 28), (4, 3, 6, 9)])
+def test_rotation_is_torchs_own(shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(shape, generator=generator, dtype=torch.float64)
+    angle = 360 * torch.rand(shape[0], generator=generator, dtype=torch.float64)
+    radians = angle * (torch.pi / 180)
+    zero = torch.zeros_like(radians)
+    theta = torch.stack([radians.cos(), -radians.sin(), zero, radians.sin(), radians.cos(), zero], 1).view(-1, 2, 3)
+    images = x if x.ndim == 4 else x[:, None]
+    grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
+    exact = torch.nn.functional.grid_sample(images, grid, align_corners=False).view(x.shape)
+    torch.testing.assert_close(rotate(x, angle), exact, rtol=0, atol=1e-12)
+
+
 def test_batches_show_every_row_once_in_an_epoch():
     stream = split(blobs(4, 3, 20), 2, budget=Budget(epochs=3, batch=7))
     session = Session(Learner(MLP(2)), stream, [0, 4])

@@ -195,5 +195,10 @@ def rotate(x: Tensor, angle: Tensor) -> Tensor:
     zero = torch.zeros_like(radians)
     rows = [radians.cos(), -radians.sin(), zero, radians.sin(), radians.cos(), zero]
     theta = torch.stack(rows, 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    height, width = images.shape[-2:]
+    across, down = (torch.linspace(-1, 1, n, dtype=x.dtype, device=x.device) * ((n - 1) / n) for n in (width, height))
+    place = torch.stack([across.expand(height, width), down[:, None].expand(height, width)], -1)
+    place = torch.cat([place, torch.ones_like(place[..., :1])], -1).view(-1, 3)
+    # torch's affine_grid in a matrix product, which vmap maps: its own would go member by member
+    grid = (place @ theta.mT).view(-1, height, width, 2)
     return F.grid_sample(images, grid, align_corners=False).view(x.shape)
