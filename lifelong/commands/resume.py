@@ -11,14 +11,14 @@ from lifelong.commands.options import CheckpointEvery, Json
 
 
 def resume(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, or of a comparison of paradigms")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, or of a comparison")],
     as_json: Json = False,
     checkpoint_every: CheckpointEvery = 60.0,
 ) -> None:
     """Go on with a run that was stopped or killed.
 
     What comes out is equal, bit for bit on a CPU, to a run that never was stopped. A finished run is shown. Of a
-    comparison of paradigms, the lines that are finished are kept.
+    comparison of paradigms, or of ingredients, what is finished is kept.
 
     Example: lifelong resume runs/digits
     """
