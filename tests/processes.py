@@ -30,7 +30,8 @@ class Nursery:
         places = [str(ROOT), *sys.path]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.processes"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+            env={name: value for name, value in os.environ.items() if name != "COLUMNS"}  # each command has its own width
+            | {"PYTHONPATH": os.pathsep.join(places)},
         )  # fmt: skip
 
     def begin(

@@ -154,7 +154,7 @@ def compare_paradigms(
         asked, folder, kept = replace(asked, request=with_files(asked.request, words)), None, []
     use_threads(asked.request.threads)
     comparison = asked.comparison(say)
-    folder = folder or default_folder(out, asked.request)
+    folder = folder or default_folder(out, replace(asked.request, strategy="paradigms"))
     check_writable(folder)
     comparison.lines = kept
     comparison.save = lambda: save(as_json(comparison, asked), folder)
