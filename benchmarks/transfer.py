@@ -21,7 +21,6 @@ from lifelong import metrics
 from lifelong.adaptation.few_shot import FewShot
 from lifelong.adaptation.methods import FullFineTuning, LinearProbe, Scratch
 from lifelong.core.learner import Learner
-from lifelong.core.linear_probe import LinearProbeAccuracy
 from lifelong.core.loop import Session, learned, run
 from lifelong.core.strategy import Sum
 from lifelong.display.similarity import similarity_json
@@ -34,6 +33,7 @@ from lifelong.metrics import Estimate
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
 from lifelong.optimisers.adam import Adam
+from lifelong.probes.linear_probe import LinearProbeAccuracy
 from lifelong.studies.crossover import RANDOM, CrossoverProtocol, crossover_study
 from lifelong.studies.similarity import similarity_study
 from lifelong.studies.transfer import shots_of

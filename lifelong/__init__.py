@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong import metrics as metrics
     from lifelong import models as models
     from lifelong import optimisers as optimisers
+    from lifelong import probes as probes
     from lifelong import strategies as strategies
     from lifelong.core.batch import Batch as Batch
     from lifelong.core.batch import FinishedTask as FinishedTask

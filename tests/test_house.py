@@ -17,7 +17,7 @@ FLOORS = (
     ("lifelong.notation",),
     ("lifelong.models", "lifelong.optimisers"),
     ("lifelong.core",),
-    ("lifelong.memory",),
+    ("lifelong.memory", "lifelong.probes"),
     ("lifelong.strategies", "lifelong.learners"),
     ("lifelong.metrics", "lifelong.adaptation"),
     ("lifelong.meta",),

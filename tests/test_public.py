@@ -24,6 +24,7 @@ ROOMS = {  # the kind of thing that lies in a room's files, and is found there
     "lifelong.optimisers": "optimisers",
     "lifelong.learners": "learners",
     "lifelong.memory": "memories",
+    "lifelong.probes": "probes",
     "lifelong.meta": "initialisations",
     "lifelong.adaptation": "adaptations",
 }

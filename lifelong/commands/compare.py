@@ -21,6 +21,7 @@ APART = (
     "eval_every",
     "eval_rows",
     "linear_probe",
+    "probe",
     "fleet",
     "compile",
     "order_seed",

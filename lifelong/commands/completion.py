@@ -20,8 +20,8 @@ WORDS = {
     "devices": ("auto", "cpu", "cuda", "mps"),
     "files": ("strategy", "scenario", "model", "learner", "meta"),
     "kinds": (
-        "scenarios", "strategies", "learners", "models", "memories", "optimisers", "initialisations", "adaptations", "metrics",
-        "data",
+        "scenarios", "strategies", "learners", "models", "memories", "optimisers", "initialisations", "adaptations", "probes",
+        "metrics", "data",
     ),
 }  # fmt: skip
 

@@ -85,6 +85,12 @@ class Options:
         False,
         option(EVALUATION, "after each task fit a head anew: was it head or trunk that forgot?", "", "--linear-probe"),
     )
+    probe: str = shared(
+        "",
+        option(
+            EVALUATION, "measure more of the network, as in 'DormantUnits(), EffectiveRank()'", "EXPR", names="probes"
+        ),
+    )
     device: str = shared("auto", option(MACHINE, "auto, cpu, cuda, cuda:1 or mps", names="devices"))
     fleet: int = shared(0, option(MACHINE, "seeds that run together", "N", usual="all"))
     compile: bool = shared(False, option(MACHINE, "compile the step: a minute once, then faster", "", "--compile"))

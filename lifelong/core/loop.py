@@ -158,10 +158,12 @@ def check_request(
     for settings in fleets_of_settings(learner):
         check_learner(settings[0].learner, stream)
     device_of(device)
-    for probe in probes:
+    for place, probe in enumerate(probes):
+        if probe.name in [earlier.name for earlier in probes[:place]]:
+            raise ScenarioError(f"two probes measure {probe.name!r}: name it once")
         probe.check(stream, [seed_of(seed) for seed in seeds])
-    for settings in fleets_of_settings(learner):  # a network or a part that does not fit says so here
-        Session(settings[0].learner, stream, seeds[:1]).first_state()
+    for settings in fleets_of_settings(learner):  # a network, a part or a probe that does not fit says so here
+        Session(settings[0].learner, stream, seeds[:1], probes=probes).first_state()
 
 
 def refuse_varied(learner: AnyLearner) -> None:

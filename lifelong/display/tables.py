@@ -47,6 +47,37 @@ def metrics_table(result: Result) -> Table:
     return table
 
 
+def probes_table(results: dict[str, Result]) -> Table | None:
+    """What probes found, in their own units: a line for each number, and below it each method where there are several; None without."""
+    rows = [(probe, name, found) for name, result in results.items() for probe, found in metrics.probed(result).items()]
+    if not rows:
+        return None
+    title = "probes, each in its own unit, mean ± half-width of the 95 % interval"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("probe", overflow="fold", min_width=20)
+    for column in ("first", "last", "mean"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for probe in sorted({probe for probe, _, _ in rows}):
+        of_methods = [(name, found) for other, name, found in rows if other == probe]
+        label = f"{probe} ({of_methods[0][1].moments} times)"
+        if len(results) > 1:
+            table.add_row(Text(label, style="bold"))
+        for name, found in of_methods:
+            values = [in_own_unit(estimate) for estimate in (found.first, found.last, found.mean)]
+            table.add_row(Text(f"  {name}" if len(results) > 1 else label), *values)
+    return table
+
+
+def in_own_unit(estimate: metrics.Estimate) -> str:
+    """As in "0.0312 ± 0.0041", to three digits that count; what rounding leaves of an interval is 0."""
+    if estimate.mean != estimate.mean:
+        return "–"
+    width = estimate.half_width
+    if width is not None and width < 1e-9 * abs(estimate.mean):
+        width = 0.0
+    return f"{estimate.mean:.3g}" + ("" if width is None else f" ± {width:.2g}")
+
+
 def compare_tables(groups: list[RunGroup], width: int) -> list[Table | Text]:
     """A table for each group, under its title where there are several: only runs of one group are subtracted.
 
@@ -57,6 +88,8 @@ def compare_tables(groups: list[RunGroup], width: int) -> list[Table | Text]:
         if len(groups) > 1:
             tables.append(Text(group.title, style="bold"))
         tables.append(compare_table(group.results, width))
+        probes = probes_table(group.results)
+        tables += [probes] if probes else []
         tables += [Text(group.origin, style="dim")] if group.origin else []
     return tables
 
@@ -95,9 +128,12 @@ def difference(a: Result, b: Result, digits: int) -> str:
 
 
 def show(result: Result, console: Console) -> None:
-    """The matrix and the metrics."""
+    """The matrix, the metrics, and what probes found."""
     console.print(accuracy_table(result))
     console.print(metrics_table(result))
+    probes = probes_table({"": result})
+    if probes:
+        console.print(probes)
 
 
 def methods_table(title: str, known: dict[str, Any]) -> Table:

@@ -22,6 +22,7 @@ from lifelong.metrics.forgetting import (
 )
 from lifelong.metrics.intervals import Estimate, estimate, holm, one_setting, paired, paired_p, summary, variance_shares
 from lifelong.metrics.multitask import multi_task_gain, multi_task_gains
+from lifelong.metrics.probed import Probed, probed
 from lifelong.metrics.transfer import (
     few_shot_curve,
     few_shot_forward_transfer,
@@ -37,6 +38,7 @@ __all__ = [
     "Estimate",
     "Metric",
     "NotMeasured",
+    "Probed",
     "available",
     "average_accuracy",
     "average_anytime_accuracy",
@@ -64,6 +66,7 @@ __all__ = [
     "one_setting",
     "paired",
     "paired_p",
+    "probed",
     "summary",
     "transfer_gain",
     "trunk_drift",

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.core.linear_probe import LINEAR_PROBE
 from lifelong.core.result import Result
 from lifelong.metrics.base import NotMeasured, accuracy_matrix, diagonal_of, metric
+from lifelong.probes.linear_probe import LINEAR_PROBE
 from scenarios.brief import in_brief
 
 

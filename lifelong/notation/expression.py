@@ -96,6 +96,22 @@ def parse(text: str, kind: str) -> Any:
     return _build(_tree(text, plain, "EWC(strength=100.0)"), text, kind, files)
 
 
+def listed(text: str) -> list[str]:
+    """The expressions of a list like `DormantUnits(), my_probes.py:Norm(2)`: cut at the commas outside all brackets and quotes."""
+    pieces, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        depth += 0 if quote else (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
 def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]]) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and kind == "strategies":
         left, right = (_build(side, text, kind, files) for side in (node.left, node.right))

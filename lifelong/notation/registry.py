@@ -65,6 +65,7 @@ KINDS = {
         "initialisation", ("lifelong.meta",), ("init", "draw", "gradient", "query_scores"),
         besides=("lifelong.core.initialisation:Random",),
     ),
+    "probes": Kind("probe", ("lifelong.probes",), ("check", "begin", "name")),
     "adaptations": Kind("method of adaptation", ("lifelong.adaptation", "lifelong.strategies"), ("phases",)),
 }  # fmt: skip
 

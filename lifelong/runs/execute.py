@@ -16,12 +16,12 @@ import torch
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
 from lifelong.core.files import RunError, held_alone, remove_partials
 from lifelong.core.footprint import use_threads
-from lifelong.core.linear_probe import LinearProbeAccuracy
 from lifelong.core.loop import Progress, check_request, cost, run
 from lifelong.core.probes import Probe
 from lifelong.core.result import Result
 from lifelong.core.stopped import Stopped
 from lifelong.notation.user_code import name_files
+from lifelong.probes.linear_probe import LinearProbeAccuracy
 from lifelong.runs.folder import RunFolder
 from lifelong.runs.initialisation_files import learn_for_run
 from lifelong.runs.request import Request, default_folder
@@ -92,7 +92,7 @@ def _learned(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any]
 def probes_of(request: Request) -> tuple[Probe, ...]:
     """What a request asks to be measured besides accuracy."""
     heads = (LinearProbeAccuracy(),) if request.linear_probe else ()
-    return (*few_shot_probes(read_shots(request.few_shot)), *heads)
+    return (*few_shot_probes(read_shots(request.few_shot)), *heads, *request.probes())
 
 
 def check(request: Request) -> None:

@@ -32,7 +32,7 @@ from lifelong.core.files import (
 from lifelong.core.fleet import PLACE
 from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
 from lifelong.core.result import Result
-from lifelong.metrics import Estimate, summary
+from lifelong.metrics import Estimate, probed, summary
 from lifelong.runs import user_files
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
@@ -209,12 +209,22 @@ def summary_json(result: Result, request: Request) -> dict[str, Any]:
     ]
     parts = result.by_setting()
     metrics = {words: {name: _plain(value) for name, value in summary(part).items()} for words, part in parts.items()}
+    probes = {words: found for words, part in parts.items() if (found := _probes_json(part))}
     return {
         **({"metrics": metrics[""]} if list(metrics) == [""] else {"settings": metrics}),
+        **({"probes": probes.get("", probes)} if probes else {}),
         "seeds": list(result.seeds),
         "diverged": lost,
         "seconds": result.seconds,
         "command": request.command,
+    }
+
+
+def _probes_json(result: Result) -> dict[str, Any]:
+    """What probes found, each in its own unit: how many moments, and the first, the last and the mean."""
+    return {
+        name: {"moments": found.moments, **{when: _plain(getattr(found, when)) for when in ("first", "last", "mean")}}
+        for name, found in probed(result).items()
     }
 
 

@@ -96,6 +96,7 @@ _DETAILS = {
     "data_seed": lambda request: f"data order {request.data_seed}" if request.data_seed >= 0 else "",
     "few_shot": lambda request: f"{request.few_shot or 'no'} shots",
     "linear_probe": lambda request: "heads fitted anew" if request.linear_probe else "no linear probe",
+    "probe": lambda request: f"probed by {request.probe}" if request.probe else "no probe",
     "eval_every": lambda request: (
         f"evaluated every {request.eval_every}" if request.eval_every else "evaluated at ends"
     ),

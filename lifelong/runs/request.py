@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lifelong.core.initialisation import Initialisation
     from lifelong.core.learner import AnyLearner
+    from lifelong.core.probes import Probe
     from scenarios.stream import Seed, Stream
 
 MOST_SEEDS = 100_000
@@ -64,6 +65,7 @@ class Request:
     eval_rows: int = 1000
     few_shot: str = ""
     linear_probe: bool = False
+    probe: str = ""
     memory: str = ""
     device: str = "auto"
     fleet: int = 0
@@ -82,7 +84,7 @@ class Request:
     @property
     def texts(self) -> tuple[str, ...]:
         """The fields that may name files."""
-        return (self.scenario, self.strategy, self.learner, self.model, self.optimiser, self.init)
+        return (self.scenario, self.strategy, self.learner, self.model, self.optimiser, self.init, self.probe)
 
     def with_files(self) -> Request:
         """The request with the files that it names as they are now, so that it can be built from any folder."""
@@ -127,6 +129,13 @@ class Request:
         method = learner.strategy if learner.adapts_by_rule else learner
         optimiser = repr(learner.optimiser) if learner.adapts_by_rule else ""
         return {"model": repr(learner.model), "method": repr(method), "optimiser": optimiser}
+
+    def probes(self) -> list[Probe]:
+        """What else is measured, as objects. Raises a ConfigurationError for what is no probe."""
+        from lifelong.notation.expression import listed, parse
+
+        with user_files.in_place(self.files):
+            return [parse(text, "probes") for text in listed(self.probe)]
 
     def expectations(self) -> list[str]:
         """What is to be expected of the method on its stream, as its parts say it."""

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lifelong.contracts.learners import tiny
-from lifelong.core.conflict import GradientConflict, layers_of
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, run
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.perceptron import MLP
 from lifelong.models.shared_layers import SharedLayers
 from lifelong.optimisers.adam import Adam
+from lifelong.probes.conflict import GradientConflict, layers_of
 from scenarios.errors import ConfigurationError
 from scenarios.joint import joint
 from tests.reference.plain_joint import DOUBLE

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from lifelong import metrics
 from lifelong.contracts.learners import equal, tiny
 from lifelong.core.learner import Learner
-from lifelong.core.linear_probe import LINEAR_PROBE, LinearProbeAccuracy, fitted_head
 from lifelong.core.loop import run
 from lifelong.core.result import Result
 from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam
+from lifelong.probes.linear_probe import LINEAR_PROBE, LinearProbeAccuracy, fitted_head
 from lifelong.runs.execute import probes_of
 from lifelong.runs.request import Request
 from lifelong.transfer.pairs import learned

@@ -11,7 +11,11 @@ import torch
 from lifelong.contracts.learners import _Killed
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, Stopped, run
-from lifelong.core.plasticity import (
+from lifelong.learners.nearest_class_mean import NearestClassMean
+from lifelong.models.convolutional import Conv4
+from lifelong.models.perceptron import MLP
+from lifelong.optimisers.adam import Adam
+from lifelong.probes.plasticity import (
     DormantUnits,
     EffectiveRank,
     OnlineAccuracy,
@@ -20,10 +24,6 @@ from lifelong.core.plasticity import (
     by_task,
     spectrum,
 )
-from lifelong.learners.nearest_class_mean import NearestClassMean
-from lifelong.models.convolutional import Conv4
-from lifelong.models.perceptron import MLP
-from lifelong.optimisers.adam import Adam
 from scenarios.catalogue import build
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Budget
