@@ -11,7 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lifelong.commands import COMMANDS
+from lifelong.commands import COMMANDS, LEARN, STARTS
+from lifelong.commands.configuration import takes_configuration
 from scenarios.errors import ConfigurationError
 
 PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -107,6 +108,8 @@ def loaded(name: str) -> Any:
     word = name.replace("-", "_")
     found = getattr(import_module(f"lifelong.commands.{word}"), word)
     if not isinstance(found, typer.Typer):
+        if COMMANDS[name][0] in (LEARN, STARTS) and name != "resume":  # whose words its folder holds already
+            found = takes_configuration(found)
         app = typer.Typer(**PLAIN)
         app.command(name, cls=Command)(found)
         found = app

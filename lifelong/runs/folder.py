@@ -34,6 +34,7 @@ from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, 
 from lifelong.core.result import Result
 from lifelong.metrics import Estimate, probed, summary
 from lifelong.runs import user_files
+from lifelong.runs.configuration import write_configuration
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
 from scenarios.brief import cut
@@ -68,6 +69,7 @@ class RunFolder:
             raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`")
         make_folder(path, new=True)
         folder.describe("running")
+        write_configuration(path, "run", request.configuration)
         return folder
 
     @classmethod

@@ -324,17 +324,23 @@ class Request:
         return "-".join(w for w in (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words) if w)[:80]
 
     @property
+    def configuration(self) -> dict[str, Any]:
+        """What was asked for beyond the defaults, by the names of the command line's options; seeds as text."""
+        given = {name: getattr(self, name) for name, usual in Request.__dataclass_fields__.items() if name != "files"
+                 and (name == "scenario" or getattr(self, name) != usual.default)}  # fmt: skip
+        return {
+            name.replace("_", "-"): seeds_text(value) if name == "seeds" else value for name, value in given.items()
+        }
+
+    @property
     def command(self) -> str:
         """The command that repeats this run."""
         import shlex
 
         words = ["lifelong", "run", self.scenario]
-        for name, default in Request.__dataclass_fields__.items():
-            value = getattr(self, name)
-            if name in ("scenario", "files") or value == default.default:
-                continue
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [flag, seeds_text(value) if name == "seeds" else str(value)]
+        for name, value in self.configuration.items():
+            if name != "scenario":
+                words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
         return shlex.join(words)
 
 

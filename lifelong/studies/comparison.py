@@ -30,6 +30,7 @@ from lifelong.core.storage import in_bytes
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.metrics import estimate
 from lifelong.runs import user_files
+from lifelong.runs.configuration import write_configuration
 from lifelong.runs.labels import method_labels
 from lifelong.runs.request import Request, RequestError, default_folder
 from lifelong.studies.findings import Finding, findings
@@ -104,6 +105,14 @@ class Asked:
         """What may name files."""
         return (*self.request.texts, *self.strategies, *self.stages)
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """For run.toml."""
+        more = {"strategy": self.strategies, "meta": self.stages, "held-out": self.held}
+        return {**self.request.configuration, "paradigms": self.paradigms} | {
+            name: value for name, value in more.items() if value
+        }
+
     def as_json(self) -> dict[str, Any]:
         """For paradigms.json."""
         words: dict[str, Any] = {
@@ -162,6 +171,7 @@ def compare_paradigms(
         remove_partials(folder)
         try:
             comparison.save()
+            write_configuration(folder, "compare", asked.configuration)
             comparison.learn()
         except KeyboardInterrupt:
             raise Stopped(f"`lifelong resume {folder}` goes on") from None

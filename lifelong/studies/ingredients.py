@@ -35,6 +35,7 @@ from lifelong.core.stopped import Stopped
 from lifelong.meta.learned import PendingInitialisation
 from lifelong.metrics import Estimate, average_accuracy, estimate, few_shot_curve, forgetting, holm, paired_p
 from lifelong.runs import user_files
+from lifelong.runs.configuration import write_configuration
 from lifelong.runs.execute import check, execute, stopping
 from lifelong.runs.folder import Loaded, RunFolder, load
 from lifelong.runs.initialisation_files import Work
@@ -86,6 +87,11 @@ class Ingredients:
             return combination.beside
         parts = " + ".join(self.words[part] for part in combination.parts) or "nothing"
         return f"{self.words[combination.start]}, {combination.beside or parts}"
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """For run.toml."""
+        return {**self.request.configuration, "ingredients": True, "meta": self.starts, "strategy": self.parts}
 
     @property
     def combinations(self) -> list[Combination]:
@@ -254,6 +260,7 @@ def mix(
     with held_alone(folder):
         try:
             write(folder / FILE, json.dumps(asked.as_json(), indent=1).encode())
+            write_configuration(folder, "compare", asked.configuration)
             make_folder(folder / "starts")
             for number, text in enumerate(asked.starts):
                 _learn_start(asked, text, folder / "starts" / f"{number}.safetensors", say)
