@@ -18,6 +18,7 @@ COMMANDS = {  # name: its group, and the first sentence of its help
     "distil": (STARTS, "Teach a fresh network by a finished run, on fewer rows."),
     "show": (RESULTS, "Show finished runs: one in full, several like with like."),
     "report": (RESULTS, "Write one HTML page about finished runs."),
+    "export": (RESULTS, "Write finished runs as a table for other programs."),
     "reproduce": (RESULTS, "Run published tables again: protocol, ours, theirs, verdict."),
     "list": (YOURS, "List what can be named: scenarios, strategies, models ..."),
     "explain": (YOURS, "Say what a strategy's parts change, store and cost."),

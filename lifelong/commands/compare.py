@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifelong.commands.options import LEARNED, OUTPUT, Json, Options, Out, Strategies, option, takes
+from lifelong.commands.options import LEARNED, OUTPUT, Json, Options, Out, Strategies, Track, option, takes
 from scenarios.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,12 +52,15 @@ def compare(
     options: Options,
     out: Out = Path("runs"),
     report: Annotated[Path | None, option(OUTPUT, "also write the HTML report here", "PATH")] = None,
+    track: Track = "",
     as_json: Json = False,
 ) -> None:
     """Run several methods on the same seeds and data, side by side.
 
     Example: lifelong compare split-digits --strategy "EWC()" --strategy "Replay(size=200)"
     """
+    if track and (paradigms or ingredients):
+        raise ConfigurationError("--track follows runs: it goes with neither --paradigms nor --ingredients")
     if paradigms and ingredients:
         raise ConfigurationError("--paradigms and --ingredients are two questions: ask one at a time")
     if paradigms:
@@ -89,17 +93,19 @@ def compare(
     with waiting(f"reading {options.scenario}"):
         from lifelong.runs.execute import check
         from lifelong.runs.request import method_of, read_baselines
+        from lifelong.runs.tracking import trackers_named
 
+        trackers = trackers_named(track)
         methods = [method_of(text) for text in strategy or ["FineTuning()"]]
         methods += [{"learner": text} for text in learner or []]
         methods += [{"baseline": text} for text in read_baselines(baselines)]
         requests = [options.request(**method) for method in methods]
         for request in requests:  # all are sound before the first begins
             check(request)
-    _side_by_side(requests, out, report, as_json)
+    _side_by_side(requests, out, report, as_json, trackers)
 
 
-def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_json: bool) -> None:
+def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_json: bool, track: Sequence[str]) -> None:
     """Run each request, and put those that can be compared side by side."""
     from lifelong.commands.learning import learn
     from lifelong.display.console import output, refuse, say
@@ -112,7 +118,7 @@ def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_js
     paths = []
     for number, request in enumerate(requests, 1):
         folder = new_folder(request, out)
-        learn(folder, quiet=as_json, place=f"{number} of {len(requests)}")
+        learn(folder, quiet=as_json, place=f"{number} of {len(requests)}", track=track)
         paths.append(folder.path)
     runs = [load(path) for path in paths]
     groups = groups_of(runs)

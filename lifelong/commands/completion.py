@@ -19,6 +19,9 @@ WORDS = {
     "settings": ("task", "domain", "class"),
     "devices": ("auto", "cpu", "cuda", "mps"),
     "files": ("strategy", "scenario", "model", "learner", "meta"),
+    "trackers": ("tensorboard", "wandb"),
+    "formats": ("csv", "json", "parquet", "npz", "latex"),
+    "tables": ("metrics", "accuracy", "losses", "probes"),
     "kinds": (
         "scenarios", "strategies", "learners", "models", "memories", "optimisers", "initialisations", "adaptations", "probes",
         "metrics", "data",

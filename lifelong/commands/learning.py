@@ -18,28 +18,30 @@ if TYPE_CHECKING:
     from lifelong.studies.ingredients import Ingredients
 
 
-def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True) -> Result:
+def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True, track: Sequence[str] = ()) -> Result:
     """Execute the run of a folder, and show meanwhile where it stands; before a new one, what is to be expected.
 
-    place: among others, as in "2 of 7".
+    place: among others, as in "2 of 7". track: who else is told, see `lifelong.runs.tracking.TRACKERS`.
     """
     from lifelong.display.live import RunDisplay
     from lifelong.runs.execute import execute
+    from lifelong.runs.tracking import tracked
 
     if quiet:
-        return execute(folder)
+        with tracked(folder, track) as watch:
+            return execute(folder, watch=watch)
     for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
-    with RunDisplay(title) as display:
-        return execute(folder, watch=display.run, watch_start=display.start)
+    with RunDisplay(title) as display, tracked(folder, track, display.run) as watch:
+        return execute(folder, watch=watch, watch_start=display.start)
 
 
-def finish(folder: RunFolder, as_json: bool, new: bool = True) -> None:
+def finish(folder: RunFolder, as_json: bool, new: bool = True, track: Sequence[str] = ()) -> None:
     """Learn what a folder still lacks, show what it measured, and say where it lies; exit code 1 when seeds diverged."""
     from lifelong.runs.folder import load
 
-    result = learn(folder, quiet=as_json, new=new)
+    result = learn(folder, quiet=as_json, new=new, track=track)
     if as_json:
         print((folder.path / "summary.json").read_text())
     else:

@@ -157,5 +157,9 @@ Strategies = Annotated[
 ]
 Out = Annotated[Path, option(OUTPUT, "folder that the run's folder is made in", "PATH")]
 Json = Annotated[bool, option(OUTPUT, "print what was measured as JSON, and nothing else", "", "--json")]
+Track = Annotated[
+    str,
+    option(OUTPUT, "also write for tensorboard or wandb (offline), below the run's folder", "NAMES", names="trackers"),
+]
 CheckpointEvery = Annotated[float, typer.Option(hidden=True)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs, or of several")]

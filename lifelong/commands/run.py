@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from lifelong.commands.options import LEARNED, OUTPUT, CheckpointEvery, Json, Options, Out, option, takes
+from lifelong.commands.options import LEARNED, OUTPUT, CheckpointEvery, Json, Options, Out, Track, option, takes
 
 
 @takes()
@@ -31,6 +31,7 @@ def run(
     out: Out = Path("runs"),
     dry_run: Annotated[bool, option(OUTPUT, "say seconds and bytes, and stop", "", "--dry-run")] = False,
     as_json: Json = False,
+    track: Track = "",
     checkpoint_every: CheckpointEvery = 60.0,
 ) -> None:
     """Learn a scenario with many seeds at once, and measure it.
@@ -42,11 +43,13 @@ def run(
 
     with waiting(f"reading {options.scenario}"):
         from lifelong.runs.execute import estimated, new_folder
+        from lifelong.runs.tracking import trackers_named
 
+        trackers = trackers_named(track)
         baseline = baseline or _baseline_of(strategy)
         request = options.request(strategy=strategy, learner=learner, baseline=baseline)
         made: Any = estimated(request) if dry_run else new_folder(request, out, name, checkpoint_every)
-    output.print(made, soft_wrap=True) if dry_run else finish(made, as_json)
+    output.print(made, soft_wrap=True) if dry_run else finish(made, as_json, track=trackers)
 
 
 def _baseline_of(strategy: str) -> str:
