@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what type checkers see; tests/test_public.py says which lin
     from lifelong.optimisers.adam import AdamW as AdamW
     from lifelong.optimisers.sgd import SGD as SGD
     from lifelong.runs.execute import execute as execute
+    from lifelong.runs.export import frame as frame
     from lifelong.runs.folder import load as load
     from lifelong.runs.request import Request as Request
     from scenarios.catalogue import build as build

@@ -62,7 +62,7 @@ def test_formats_say_the_same(runs, tmp_path):
     export.write_export(path, export.export(runs, "parquet"))
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(path)
-    assert frame.to_dict("records") == lines and runs[1].frame("accuracy").accuracy.tolist() == pytest.approx(
+    assert frame.to_dict("records") == lines and export.frame(runs[1:2], "accuracy").accuracy.tolist() == pytest.approx(
         runs[1].result.accuracy.flatten().tolist(), abs=0
     )
     held = np.load(io.BytesIO(export.export(runs, "npz")))
@@ -120,7 +120,7 @@ def test_the_command_writes_what_python_gives(cli, runs, tmp_path):
 
 
 def test_a_library_that_is_not_there_is_named(runs, monkeypatch):
-    for name, ask in (("pyarrow", lambda: export.export(runs, "parquet")), ("pandas", lambda: runs[0].frame())):
+    for name, ask in (("pyarrow", lambda: export.export(runs, "parquet")), ("pandas", lambda: export.frame(runs))):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(export.ExportError, match=rf"{name}.*lifelong\[export\]"):
             ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,16 +110,20 @@ def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_js
     """Run each request, and put those that can be compared side by side."""
     from lifelong.commands.learning import learn
     from lifelong.display.console import output, refuse, say
+    from lifelong.display.live import Turns
     from lifelong.display.page import write_report
     from lifelong.display.tables import compare_tables
     from lifelong.runs.execute import new_folder
     from lifelong.runs.folder import load
     from lifelong.runs.groups import groups_of
 
-    paths = []
-    for number, request in enumerate(requests, 1):
-        folder = new_folder(request, out)
-        learn(folder, quiet=as_json, place=f"{number} of {len(requests)}", track=track)
+    paths, turns = [], Turns(len(requests))
+    for request in requests:
+        folder, began = new_folder(request, out), time.monotonic()
+        result = learn(folder, quiet=as_json, place=turns.place, track=track, turns=turns)
+        if not as_json:  # what is finished stays to be seen
+            say(f"{turns.place} · {request.method}: {result.accuracy_in_words or 'done'}")
+        turns.took.append(time.monotonic() - began)
         paths.append(folder.path)
     runs = [load(path) for path in paths]
     groups = groups_of(runs)

@@ -13,15 +13,23 @@ from lifelong.display.console import output, refuse, say, waiting
 
 if TYPE_CHECKING:
     from lifelong.core.result import Result
+    from lifelong.display.live import Turns
     from lifelong.runs.folder import Loaded, RunFolder
     from lifelong.studies.comparison import Asked
     from lifelong.studies.ingredients import Ingredients
 
 
-def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True, track: Sequence[str] = ()) -> Result:
+def learn(
+    folder: RunFolder,
+    quiet: bool,
+    place: str = "",
+    new: bool = True,
+    track: Sequence[str] = (),
+    turns: Turns | None = None,
+) -> Result:
     """Execute the run of a folder, and show meanwhile where it stands; before a new one, what is to be expected.
 
-    place: among others, as in "2 of 7". track: who else is told, see `lifelong.runs.tracking.TRACKERS`.
+    place: among others, as in "2 of 7"; turns: those others, for the time that is left. track: who else is told, see `lifelong.runs.tracking.TRACKERS`.
     """
     from lifelong.display.live import RunDisplay
     from lifelong.runs.execute import execute
@@ -33,7 +41,7 @@ def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True, tra
     for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
-    with RunDisplay(title) as display, tracked(folder, track, display.run) as watch:
+    with RunDisplay(title, turns) as display, tracked(folder, track, display.run) as watch:
         return execute(folder, watch=watch, watch_start=display.start)
 
 
@@ -83,11 +91,13 @@ def compare_paradigms(asked: Asked | Path, out: Path, report: Path | None, as_js
     """Read one stream four ways, or go on where a folder's comparison was stopped; show the table."""
     with waiting("reading the data"):
         from lifelong.core.files import write
+        from lifelong.display.live import Stages
         from lifelong.display.paradigms import paradigm_tables
         from lifelong.display.paradigms_page import paradigms_page
         from lifelong.studies import comparison
 
-    about, lines, folder = comparison.compare_paradigms(asked, out, (lambda line: None) if as_json else say)
+    with Stages("reading the stream", quiet=as_json) as tell:
+        about, lines, folder = comparison.compare_paradigms(asked, out, tell)
     if as_json:
         print(json.dumps(about))
     else:
@@ -110,7 +120,7 @@ def mix_ingredients(asked: Ingredients | Path, out: Path, as_json: bool) -> None
     mixed, folder = mix(
         asked,
         out,
-        (lambda line: None) if as_json else say,
+        (lambda stage: None) if as_json else lambda stage: say(str(stage)),
         lambda run, place: learn(run, quiet=as_json, place=place, new=False),
     )
     if as_json:

@@ -35,15 +35,17 @@ def similarity(
 
     Example: lifelong similarity "rotated-digits(tasks=7, largest=90.0)" --shot 5
     """
-    from lifelong.display.console import output, say, waiting
+    from lifelong.display.console import output, waiting
 
     with waiting(f"reading {options.scenario}"):
         from lifelong.display import similarity as tables
+        from lifelong.display.live import Stages
         from lifelong.studies.transfer import similarity as measured
 
         request = options.request()
     words = (adaptation or [], shot, adapt, steps, rows, target)
-    study, place = measured(request, *words, say if not as_json else lambda line: None)
+    with Stages(options.scenario, quiet=as_json) as tell:
+        study, place = measured(request, *words, tell)
     if as_json:
         print(json.dumps(tables.similarity_json(study)))
     else:

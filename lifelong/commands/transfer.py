@@ -35,14 +35,16 @@ def transfer(
 
     Example: lifelong transfer split-digits --adaptation "LinearProbe()" --shots 1,5,all
     """
-    from lifelong.display.console import output, say, waiting
+    from lifelong.display.console import output, waiting
 
     with waiting(f"reading {options.scenario}"):
         from lifelong.display import transfer as tables
+        from lifelong.display.live import Stages
         from lifelong.studies.transfer import transfer as measured
 
         request = options.request()
-    matrices = measured(request, adaptation or [], shots, adapt, steps, say if not as_json else lambda line: None)
+    with Stages(options.scenario, quiet=as_json) as tell:
+        matrices = measured(request, adaptation or [], shots, adapt, steps, tell)
     if as_json:
         print(json.dumps(tables.transfer_json(matrices)))
     else:

@@ -56,10 +56,10 @@ class Result:
         paradigm = "" if self.paradigm == "continual" else f"{self.paradigm}, "
         words = f"{paradigm}{self.setting}-incremental, {self.tasks} tasks, {_seeds_in_words(self.seeds)}"
         lost = len(self.seeds) - int(self.kept.sum())
-        return ", ".join(filter(None, [words, self._accuracy_in_words, f"{lost} diverged" if lost else ""]))
+        return ", ".join(filter(None, [words, self.accuracy_in_words, f"{lost} diverged" if lost else ""]))
 
     @property
-    def _accuracy_in_words(self) -> str:
+    def accuracy_in_words(self) -> str:
         """Average accuracy after the last task, the mean over seeds and their range; nothing where there is no mean."""
         if len(set(self.settings)) > 1:
             return f"{len(set(self.settings))} settings: see by_setting()"

@@ -9,20 +9,85 @@ from typing import Any
 import torch
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lifelong import metrics
 from lifelong.core.loop import Progress as LoopEvent
-from lifelong.display.console import errors
+from lifelong.core.stage import Stage, Tell
+from lifelong.display.console import errors, say
 from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
+
+
+def in_time(seconds: float) -> str:
+    """A time that a person waits, rounded as far as it can be known: "8 s", "4 min", "2 h 10 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Turns:
+    """Runs that are learned one after another: which this is, what each took, and how long all of them still take."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.took = count, []
+
+    @property
+    def place(self) -> str:
+        """As in "3 of 7"."""
+        return f"{len(self.took) + 1} of {self.count}"
+
+    def left(self, since: float, still: float) -> float:
+        """Seconds until all are done. since, still: of the present one; those to come take as long as those so far."""
+        known = [*self.took, since + still]
+        return still + (self.count - len(known)) * sum(known) / len(known)
+
+
+class Stages:
+    """Shows which part of some work is under way, and how long all of it still takes: a live line in a terminal, else plain lines."""
+
+    def __init__(self, title: str, quiet: bool = False) -> None:
+        self.title, self.quiet, self.began = title, quiet, time.monotonic()
+        self.live: Progress | None = None
+        self.bar: TaskID | None = None
+
+    def __enter__(self) -> Tell:
+        return self.tell
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def tell(self, stage: Stage | str) -> None:
+        """Take in which part begins, or a word on it."""
+        if self.quiet:
+            return
+        if not errors.is_terminal:
+            say(str(stage))
+            return
+        if self.live is None:
+            self.live = Progress(
+                BarColumn(12), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}", markup=False), console=errors, transient=True,
+            )  # fmt: skip
+            self.bar = self.live.add_task(self.title, total=None, left="")
+            self.live.start()
+        assert self.bar is not None
+        if not isinstance(stage, Stage):
+            self.live.update(self.bar, description=_short(f"{self.title}: {stage}"))
+            return
+        done, since = stage.number - 1, time.monotonic() - self.began
+        left = f"left {in_time(since * (stage.count - done) / done)}" if done else ""
+        self.live.update(self.bar, description=_short(str(stage)), completed=done, total=stage.count, left=left)
 
 
 class RunDisplay:
     """Shows a run from its start's learning to its end: give `start` and `run` to `lifelong.runs.execute.execute`."""
 
-    def __init__(self, title: str) -> None:
-        self.stage, self.watcher = PretrainingWatcher("start"), Watcher(title)
+    def __init__(self, title: str, turns: Turns | None = None) -> None:
+        self.stage, self.watcher = PretrainingWatcher("start"), Watcher(title, turns)
 
     def __enter__(self) -> RunDisplay:
         return self
@@ -118,8 +183,8 @@ class EpisodeWatcher:
 class Watcher:
     """Shows where the run stands: a live display in a terminal, else one plain line for each task."""
 
-    def __init__(self, title: str) -> None:
-        self.title, self.began = title, time.monotonic()
+    def __init__(self, title: str, turns: Turns | None = None) -> None:
+        self.title, self.began, self.turns = title, time.monotonic(), turns or Turns(1)
         self.first: int | None = None
         self.accuracy: torch.Tensor | None = None
         self.live: Live | None = None
@@ -154,17 +219,25 @@ class Watcher:
     def _picture(self, event: LoopEvent, done: int) -> Group:
         total = event.tasks * event.iterations
         since = done - (self.first or 0)
-        left = (time.monotonic() - self.began) * (total - done) / since if since else float("nan")
+        passed = time.monotonic() - self.began
+        left = passed * (total - done) / since if since else float("nan")
         bar = Progress(BarColumn(None), TextColumn("{task.percentage:>3.0f} %"), expand=True)
         bar.add_task("", total=total, completed=done)
         place = f"task {min(event.task + 1, event.tasks)}/{event.tasks}  iteration {event.iteration}/{event.iterations}"
-        words = f"{place}  seeds {len(event.seeds)}  left {left:.0f} s" if since else place
+        words = f"{place}  seeds {len(event.seeds)}  left {in_time(left)}" if since else place
+        if since and self.turns.count > 1:
+            words += f", of all {in_time(self.turns.left(passed, left))}"
         rows: list[Any] = [Text(self.title), bar, Text(words)]  # a long title must not squeeze the bar
         if self.accuracy is not None:
             means = self.accuracy.nanmean(0).tolist()
             line = "  ".join(f"{t + 1}: {100 * a:.0f} %" for t, a in enumerate(means) if t <= event.task)
             rows.append(Text(f"accuracy by task  {line}"))
         return Group(*rows)
+
+
+def _short(words: str) -> str:
+    """Words that leave room for a bar and two times on a page of 80 columns."""
+    return words if len(words) <= 40 else f"{words[:39]}…"
 
 
 def _bar(unit: str, *more: TextColumn) -> Progress:

@@ -345,12 +345,6 @@ class Loaded:
             views.append(view)
         return views
 
-    def frame(self, table: str = "metrics") -> Any:
-        """What it measured as a pandas DataFrame; see `lifelong.runs.export.lines` for the tables."""
-        from lifelong.runs.export import frame
-
-        return frame([self], table)
-
     def to_csv(self) -> str:
         """The accuracies as lines of text."""
         return self.result.to_csv()

@@ -25,6 +25,7 @@ from lifelong.core.files import (
 from lifelong.core.footprint import use_threads
 from lifelong.core.learner import Learner
 from lifelong.core.loop import device_of
+from lifelong.core.stage import Tell, told_to_nobody
 from lifelong.core.stopped import Stopped
 from lifelong.core.storage import in_bytes
 from lifelong.meta.initialisation_learner import InitialisationLearner
@@ -34,7 +35,7 @@ from lifelong.runs.configuration import write_configuration
 from lifelong.runs.labels import method_labels
 from lifelong.runs.request import Request, RequestError, default_folder
 from lifelong.studies.findings import Finding, findings
-from lifelong.studies.paradigms import PARADIGMS, STAGES, Comparison, Line, Say
+from lifelong.studies.paradigms import PARADIGMS, STAGES, Comparison, Line
 
 
 def read_paradigms(text: str) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ class Asked:
     held: int = 0
     choosing: int = 0
 
-    def comparison(self, say: Say) -> Comparison:
+    def comparison(self, tell: Tell) -> Comparison:
         """The comparison that the words ask for. Raises a ConfigurationError for words that ask for none."""
         from lifelong.adaptation.few_shot import read_shots
         from lifelong.notation.expression import parse
@@ -83,7 +84,7 @@ class Asked:
         names = method_labels(self._strategies, list(map(repr, strategies)))
         return Comparison(
             stream.to(device_of(request.device)), learner, list(request.seeds), strategies, tuple(names), stages,
-            read_paradigms(self.paradigms), protocol, say, held=self.held, choosing=self.choosing,
+            read_paradigms(self.paradigms), protocol, tell, held=self.held, choosing=self.choosing,
         )  # fmt: skip
 
     @staticmethod
@@ -145,7 +146,7 @@ def asked_of(path: Path) -> Asked:
 
 
 def compare_paradigms(
-    asked: Asked | Path, out: Path = Path("runs"), say: Say = lambda line: None
+    asked: Asked | Path, out: Path = Path("runs"), tell: Tell = told_to_nobody
 ) -> tuple[dict[str, Any], list[Line], Path]:
     """Learn a comparison in a new folder, or go on with that of a folder, whose finished lines are not learned again.
 
@@ -162,7 +163,7 @@ def compare_paradigms(
         words = asked.texts
         asked, folder, kept = replace(asked, request=with_files(asked.request, words)), None, []
     use_threads(asked.request.threads)
-    comparison = asked.comparison(say)
+    comparison = asked.comparison(tell)
     folder = folder or default_folder(out, replace(asked.request, strategy="paradigms"))
     check_writable(folder)
     comparison.lines = kept

@@ -31,6 +31,7 @@ from lifelong.core.files import (
     write,
 )
 from lifelong.core.footprint import use_threads
+from lifelong.core.stage import Stage, Tell, told_to_nobody
 from lifelong.core.stopped import Stopped
 from lifelong.meta.learned import PendingInitialisation
 from lifelong.metrics import Estimate, average_accuracy, estimate, few_shot_curve, forgetting, holm, paired_p
@@ -233,14 +234,13 @@ class Mixed:
         return torch.stack([values[c] - values[other] for c, other in without.items()]).mean(0)
 
 
-Say = Callable[[str], None]
 LearnRun = Callable[[RunFolder, str], object]
 
 
 def mix(
     asked: Ingredients | Path,
     out: Path = Path("runs"),
-    say: Say = lambda line: None,
+    tell: Tell = told_to_nobody,
     learn: LearnRun = lambda folder, place: execute(folder),
 ) -> tuple[Mixed, Path]:
     """Learn every combination in a new folder, or go on in one: starts and runs that are finished are not learned again.
@@ -263,11 +263,11 @@ def mix(
             write_configuration(folder, "compare", asked.configuration)
             make_folder(folder / "starts")
             for number, text in enumerate(asked.starts):
-                _learn_start(asked, text, folder / "starts" / f"{number}.safetensors", say)
+                _learn_start(asked, text, folder / "starts" / f"{number}.safetensors", tell)
             runs = {}
             for number, combination in enumerate(asked.combinations):
                 place, path = f"{number + 1} of {len(asked.combinations)}", folder / "runs" / f"{number:02d}"
-                say(f"{place}: {asked.name(combination)}")
+                tell(Stage(number + 1, len(asked.combinations), asked.name(combination)))
                 learn(_run_of(asked, combination, path, folder), place)
                 runs[combination] = load(path)
         except (KeyboardInterrupt, Stopped):
@@ -285,11 +285,11 @@ def _run_of(asked: Ingredients, combination: Combination, path: Path, folder: Pa
     return RunFolder.open(path)
 
 
-def _learn_start(asked: Ingredients, text: str, path: Path, say: Say) -> None:
+def _learn_start(asked: Ingredients, text: str, path: Path, tell: Tell) -> None:
     """One start for each seed, from the scenario's background classes, unless its file is there."""
     if path.exists():
         return
-    say(f"learning starts by {text}")
+    tell(f"learning starts by {text}")
     work = Work(asked.request_of_start(text), path, 0, 100, 60.0)
     with stopping(work.checkpointer):
         work.learn(None)

@@ -25,6 +25,7 @@ from lifelong.core.learner import AnyLearner, Learner, State
 from lifelong.core.loop import Session, check_request, learned, refuse_varied
 from lifelong.core.problem import Problem
 from lifelong.core.result import Result
+from lifelong.core.stage import Stage, Tell, told_to_nobody
 from lifelong.core.storage import row_bytes, stored
 from lifelong.core.strategy import FineTuning, Requirements, Strategy
 from lifelong.learners.nearest_class_mean import NearestClassMean
@@ -51,7 +52,6 @@ SOURCES = 8  # tasks at most whose networks are carried over to the held-out one
 STAGES = (MAML(shot=5, query=3, tasks=4, steps=1, rate=0.1), ProtoNet(shot=1, query=5, tasks=4))
 # fields of a stage that the stream and the budget say
 SET_HERE = ("way", "iterations", "data", "rotations", "per_seed", "allow_overlap")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Comparison:
     stages: tuple[InitialisationLearner, ...] = STAGES
     paradigms: tuple[str, ...] = PARADIGMS
     protocol: FewShot = field(default_factory=FewShot)
-    say: Say = lambda line: None
+    tell: Tell = told_to_nobody
     lines: list[Line] = field(default_factory=list)
     save: Callable[[], object] = lambda: None
     held: int = 0
@@ -237,11 +237,11 @@ class Comparison:
         """Every paradigm that was asked for, between its floors and ceilings; lines that are there are kept."""
         finished = {(line.paradigm, line.method): line for line in self.lines}
         self.lines = []
-        for paradigm, method, learn in self._plan():
+        for number, (paradigm, method, learn) in enumerate(self._plan(), 1):
             if (paradigm, method) in finished:
                 self.lines.append(finished[paradigm, method])
                 continue
-            self.say(f"{paradigm}: {method}")
+            self.tell(Stage(number, self.planned, f"{paradigm}: {method}"))
             self.lines.append(self._measured(learn(Line(paradigm, method))))
             self.save()
         return self.lines
@@ -336,7 +336,7 @@ class Comparison:
         """Each trained task alone: N / T' examples each; networks, own accuracy [S, T'], seconds."""
         nets, scores, seconds = [], [], 0.0
         for t in range(self.count):
-            self.say(f"alone: task {t + 1} of {self.count}")
+            self.tell(f"alone: task {t + 1} of {self.count}")
             result, state, taken = self._learned(self.learner, self.trained[t : t + 1])
             nets, seconds = [*nets, state.params["net"]], seconds + taken
             scores.append(result.at_task_ends[:, -1, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from lifelong.core.inner_loop import loss_of
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request, device_of
 from lifelong.core.problem import Problem
+from lifelong.core.stage import Stage, Tell, told_to_nobody
 from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
@@ -88,7 +89,7 @@ def similarity_study(
     rows: int = ROWS,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = told_to_nobody,
 ) -> SimilarityStudy:
     """Scores and measured transfer of every pair of a stream's tasks, on the same sources.
 
@@ -114,12 +115,13 @@ def similarity_study(
     rows = max(min(rows, least - spare), protocol.shots[0])
     evaluator = evaluator_of(session, replace(protocol, shots=tuple(sorted({*protocol.shots, rows}))))
     check_methods(methods, learner, protocol.steps, evaluator.random)
-    tell(f"learning {len(stream)} sources")
+    tell(Stage(1, 2 + len(methods), f"learning {len(stream)} sources"))
     nets, kept = sources(learner, stream, members, dtype=dtype)
-    tell(f"scoring {len(stream) * (len(stream) - 1)} pairs from {rows} rows of each class")
+    pairs = len(stream) * (len(stream) - 1)
+    tell(Stage(2, 2 + len(methods), f"scoring {pairs} pairs from {rows} rows of each class"))
     each = [_scores_of_seed(evaluator, nets, s, rows) for s in range(len(members))]
     scores = {name: torch.stack([found[name] for found in each]).cpu() for name in each[0]}
-    return SimilarityStudy(scores, matrices_of(evaluator, nets, kept, methods, protocol, tell), rows)
+    return SimilarityStudy(scores, matrices_of(evaluator, nets, kept, methods, protocol, tell, first=3), rows)
 
 
 def _scores_of_seed(evaluator: FewShotEvaluator, nets: Net, s: int, rows: int) -> dict[str, Tensor]:

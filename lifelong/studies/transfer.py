@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from lifelong.adaptation.methods import TransferError
 from lifelong.core.footprint import use_threads
 from lifelong.core.learner import AnyLearner, Learner
 from lifelong.core.result import Result
+from lifelong.core.stage import Tell
 from lifelong.core.strategy import Strategy, Sum
 from lifelong.notation.expression import parse
 from lifelong.runs.folder import load
@@ -27,7 +27,7 @@ ALL, VALIDATION = "all", 0.1  # where all rows are shown, a share of them is hel
 
 
 def transfer(
-    request: Request, methods: list[str], shots: str, optimiser: str, steps: int, tell: Callable[[str], None]
+    request: Request, methods: list[str], shots: str, optimiser: str, steps: int, tell: Tell
 ) -> list[TransferMatrix]:
     """The matrices of a request's scenario, one for each method. shots, optimiser: of the adaptation, as text."""
     made = [parse(text, "adaptations") for text in methods or METHODS]
@@ -49,7 +49,7 @@ def similarity(
     steps: int,
     rows: int,
     target: int,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> tuple[SimilarityStudy, int]:
     """Scores and measured transfer of a request's scenario, and the place of the task that is asked about, from 0."""
     made = [parse(text, "adaptations") for text in methods or METHODS[1:]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from lifelong.adaptation.methods import AdaptationMethod, Scratch, TransferError
 from lifelong.adaptation.rate_selection import SelectedRates
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, check_request, device_of
+from lifelong.core.stage import Stage, Tell, told_to_nobody
 from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.transfer.established import Verdict, verdicts
@@ -106,7 +107,7 @@ def transfer_matrices(
     protocol: FewShot,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = told_to_nobody,
 ) -> list[TransferMatrix]:
     """One matrix for each method; scratch and every method take their own best learning rate (`choose_rate`).
 
@@ -124,9 +125,9 @@ def transfer_matrices(
     session = Session(learner, stream, members, dtype=dtype)
     evaluator = evaluator_of(session, protocol)
     check_methods(methods, learner, protocol.steps, evaluator.random)
-    tell(f"learning {len(stream)} sources")
+    tell(Stage(1, 1 + len(methods), f"learning {len(stream)} sources"))
     nets, kept = sources(learner, stream, members, dtype=dtype)
-    return matrices_of(evaluator, nets, kept, methods, protocol, tell)
+    return matrices_of(evaluator, nets, kept, methods, protocol, tell, first=2)
 
 
 def evaluator_of(session: Session, protocol: FewShot) -> FewShotEvaluator:
@@ -141,14 +142,18 @@ def matrices_of(
     kept: Tensor,
     methods: Sequence[AdaptationMethod],
     protocol: FewShot,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = told_to_nobody,
+    first: int = 1,
 ) -> list[TransferMatrix]:
-    """The matrices of sources that are there: nets [T x S, ...], tasks outside; kept [S], as `sources` gives them."""
+    """The matrices of sources that are there: nets [T x S, ...], tasks outside; kept [S], as `sources` gives them.
+
+    first: the number of the first method among all stages that are told of.
+    """
     names = task_names(evaluator.stream, evaluator.orders[0])
     scratch, scratch_rates = _measured(evaluator, evaluator.random, replace(protocol, method=Scratch()))
     made = []
-    for method in methods:
-        tell(f"adapting by {method!r}")
+    for number, method in enumerate(methods, first):
+        tell(Stage(number, first + len(methods) - 1, f"adapting by {method!r}"))
         known = isinstance(method, Scratch)  # the same whatever the source
         accuracy, chosen = (
             (scratch, scratch_rates) if known else _measured(evaluator, nets, replace(protocol, method=method))
