@@ -121,7 +121,7 @@ ALL = commands_of(COMMANDS)
 
 def test_the_table_is_what_the_files_say():
     """A file for each command, a sentence that its own help begins with; no command has twenty parameters of its own."""
-    besides = {"__init__", "completion", "group", "learning", "options"}
+    besides = {"__init__", "completion", "configuration", "group", "learning", "options"}
     assert {path.stem for path in FILES.glob("*.py")} - besides == {name.replace("-", "_") for name in COMMANDS}
     for name, (_, line) in COMMANDS.items():
         assert loaded(name).help.partition("\n")[0] == line, name
