@@ -9,6 +9,9 @@ try:
 except ImportError:  # there is none on Windows
     resource = None
 
+MOST_TASKS = 10_000  # of a stream: each is drawn, and scored after each other one
+MOST = 10**9  # of steps, rows, draws: more than anybody waits for
+
 
 def free_memory() -> int:
     """Bytes that a program may still take: what is free or can be freed, within the limits that are set for it."""
@@ -34,7 +37,7 @@ def _limits() -> list[int]:
     if resource is not None:
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            left.append(max(0, limit - _used()))
+            left.append(max(0, limit - used()))
     for most, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -47,7 +50,7 @@ def _limits() -> list[int]:
     return left
 
 
-def _used() -> int:
+def used() -> int:
     """Bytes of address space that this process has."""
     try:
         with open("/proc/self/statm") as file:

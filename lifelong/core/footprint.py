@@ -23,10 +23,9 @@ from lifelong.core.problem import Problem
 from lifelong.core.sampler import BLOCK, NUMBERS, padded
 from lifelong.core.settings import fleets_of_settings
 from scenarios.errors import ConfigurationError
-from scenarios.machine import free_memory, most_threads, processors
+from scenarios.machine import MOST_TASKS, free_memory, most_threads, processors
 from scenarios.stream import Seed, Stream, Task, seed_of, stream_index
 
-MOST_TASKS = 10_000  # each is drawn, and scored after each other one
 MOST_MEMBERS = 10_000  # learned together: each is drawn by itself before they are stacked
 PLAN = 8 + 8 + 1 + 1  # bytes of a row that is shown: row, task, first sight, validity
 ENDLESS = 2**70  # bytes of what no number can count
