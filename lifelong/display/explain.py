@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lifelong.core.footprint import estimate_memory
 from lifelong.core.initialisation import Random
 from lifelong.core.learner import Learner
 from lifelong.core.loop import prepared_fleet
@@ -37,6 +38,7 @@ def explain(request: Request) -> Group:
     parts = tuple(learner.parts)
     if not parts:
         return Group(Text("FineTuning(): no verb is filled in; plain gradient descent, which forgets."))
+    estimate_memory(learner, stream, [0])
     _, state = prepared_fleet(learner, stream, [0], Random())
     table = Table(title=f"in the order in which they act; memory on {request.scenario}, one seed", title_justify="left")
     table.add_column("part", overflow="fold")

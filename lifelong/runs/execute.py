@@ -23,7 +23,7 @@ from lifelong.core.result import Result
 from lifelong.core.stopped import Stopped
 from lifelong.notation.user_code import name_files
 from lifelong.runs.folder import RunFolder
-from lifelong.runs.initialisation_files import learn_for_run
+from lifelong.runs.initialisation_files import learn_for_run, weigh_start
 from lifelong.runs.request import Request, default_folder
 
 Watch = Callable[[Progress], None]
@@ -56,7 +56,7 @@ def _executed(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any
     try:
         with stopping(folder):
             result = _learned(folder, watch, watch_start)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         raise Stopped(f"`lifelong resume {folder.path}` goes on") from None
     except torch.OutOfMemoryError:
         size = max(1, (folder.request.fleet or len(folder.request.seeds)) // 2)
@@ -97,8 +97,10 @@ def probes_of(request: Request) -> tuple[Probe, ...]:
 
 def check(request: Request) -> None:
     """Raise a ConfigurationError for what cannot be run."""
-    learner, stream, _ = request.build()
-    check_request(learner, stream, request.members, request.device, probes_of(request), request.fleet)
+    learner, stream, start = request.build()
+    weigh_start(start)
+    probes = probes_of(request)
+    check_request(learner, stream, request.members, request.device, probes, request.fleet, request.eval_every)
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.contracts.check import try_out
 
@@ -127,7 +129,10 @@ def estimated(request: Request) -> str:
 
 @contextmanager
 def stopping(checkpointer: Any) -> Iterator[None]:
-    """Ctrl-C asks the checkpointer to stop, at the next place where it can save; a second one ends at once."""
+    """Ctrl-C asks the checkpointer to stop, at the next place where it can save; a second one ends at once.
+
+    Where nothing is learned yet, as while a stream is planned, there is nothing to save: KeyboardInterrupt, then.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
@@ -136,6 +141,8 @@ def stopping(checkpointer: Any) -> Iterator[None]:
         if checkpointer.stop_asked:
             os._exit(130)  # what was saved is whole: files are written aside and renamed
         checkpointer.stop_asked = True
+        if not getattr(checkpointer, "begun", True):
+            raise KeyboardInterrupt
         os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
 
     before = signal.signal(signal.SIGINT, ask)
