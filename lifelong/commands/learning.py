@@ -24,12 +24,14 @@ def learn(folder: RunFolder, quiet: bool, place: str = "", new: bool = True) -> 
     place: among others, as in "2 of 7".
     """
     from lifelong.display.live import RunDisplay
-    from lifelong.runs.execute import execute
+    from lifelong.runs.execute import execute, warning_of_days
 
     if quiet:
         return execute(folder)
     for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
+    if new and (warning := warning_of_days(folder.request)):
+        say(f"note: {warning}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
     with RunDisplay(title) as display:
         return execute(folder, watch=display.run, watch_start=display.start)

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from scenarios.errors import in_a_line, printable
+from scenarios.errors import in_a_line
 
 output = Console(markup=False, emoji=False, highlight=False)
 errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def say(line: str) -> None:
-    """A line on standard error, of any length; what would steer the terminal is shown as it is written in Python."""
-    sys.stderr.write(f"{printable(line)}\n")
+    """A line on standard error, as wide as it is; what would steer the terminal is shown as it is written in Python."""
+    sys.stderr.write(f"{in_a_line(line)}\n")
 
 
 def refuse(message: str) -> None:

@@ -16,6 +16,7 @@ from lifelong import metrics
 from lifelong.core.loop import Progress as LoopEvent
 from lifelong.display.console import errors
 from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
+from scenarios.errors import in_a_line
 
 
 class RunDisplay:
@@ -147,9 +148,8 @@ class Watcher:
         elif event.accuracy is not None and event.iteration == 0:
             seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
             words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
-            errors.print(
-                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True
-            )
+            line = f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}"
+            errors.print(in_a_line(line), soft_wrap=True)
 
     def _picture(self, event: LoopEvent, done: int) -> Group:
         total = event.tasks * event.iterations

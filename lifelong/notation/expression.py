@@ -6,7 +6,7 @@ import ast
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -129,6 +129,18 @@ def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]
             raise ExpressionError(f"{_shown(text)}: ** cannot be used here")
         named[keyword.arg] = _value(keyword.value, text, files, wanted.get(keyword.arg))
     return make(maker, shown, positional, named, kind)
+
+
+def kind_named(text: str, kinds: Iterable[str]) -> str:
+    """The first of some kinds that has the name that a text begins with, or the nearest, or fits the class of a user's file."""
+    kinds, code = list(kinds), CODE.match(text.strip())
+    if code:
+        kind = _kind_of(from_file(code[1], code[2]))
+        return kind if kind in kinds else kinds[0]
+    known = {name: kind for kind in reversed(kinds) for name in vocabulary(kind)}
+    name = re.split(r"\W", text.strip(), maxsplit=1)[0][:100]
+    near = [name] if name in known else difflib.get_close_matches(name, known, 1, 0.7)
+    return known[near[0]] if near else kinds[0]
 
 
 def _kinds_wanted(maker: Any) -> dict[str, str]:

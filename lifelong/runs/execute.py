@@ -25,8 +25,11 @@ from lifelong.notation.user_code import name_files
 from lifelong.runs.folder import RunFolder
 from lifelong.runs.initialisation_files import learn_for_run, weigh_start
 from lifelong.runs.request import Request, default_folder
+from scenarios.stream import seed_of
 
 Watch = Callable[[Progress], None]
+DAY = 86_400  # seconds
+MANY_STEPS = 500_000  # below which no run takes a day
 
 
 def execute(
@@ -123,8 +126,27 @@ def estimated(request: Request) -> str:
     check(request)
     learner, stream, _ = request.build()
     seconds, size = cost(learner, stream, request.members, request.device, request.fleet)
-    words = f"about {seconds:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
+    words = f"{about(seconds)} of training and {size / 1e6:.0f} MB of tensors"
     return f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes"
+
+
+def warning_of_days(request: Request) -> str:
+    """A line on a run that takes days, by a few of its steps; "" for any other."""
+    learner, stream, _ = request.build()
+    steps = sum(stream.steps(stream.tasks_of(seed_of(request.members[0]).order)))
+    fleets = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
+    if steps * fleets < MANY_STEPS or learner.looped:
+        return ""
+    seconds, _ = cost(learner, stream, request.members, request.device, request.fleet)
+    return f"this takes {about(seconds)}: Ctrl-C saves it, and `lifelong resume` goes on" if seconds > DAY else ""
+
+
+def about(seconds: float) -> str:
+    """A time in words, as in "about 3 hours"."""
+    for unit, size in (("days", DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:,.0f} {unit}"
+    return f"about {seconds:.0f} seconds"
 
 
 @contextmanager

@@ -61,6 +61,7 @@ TINY = {
     "--steps": "2",
     "--runs": "1",
 }  # where nothing else is said
+LONG = ("reproduce", "check")  # what they do cannot be made tiny, so they come less often
 INSERTED = "()[]{},.=+*-/'\"\\: \t\n0129aeZ_é\0\x1b#@"
 
 
@@ -81,8 +82,12 @@ class Lines:
         """One command line; mostly sound in most of its words, so that it gets far."""
         draw = self.random
         path, command = draw.choice(list(self.commands.items()))
+        if path[0] in LONG and draw.random() < 0.8:
+            path, command = draw.choice(list(self.commands.items()))
         if draw.random() < 0.02:
             return [draw.choice([*TEXTS, *path, self._mutated(" ".join(path))]) for _ in range(draw.randint(0, 3))]
+        if draw.random() < 0.4:
+            return self._sound_but_for_one(path, command)
         daring = draw.choice([0.0, 0.03, 0.1, 0.4])  # how often a word is a wrong one
         words, share = list(path), draw.choice([0.0, 0.1, 0.2, 0.5])
         flags = {flag for parameter in command.params for flag in parameter.opts}
@@ -92,6 +97,21 @@ class Lines:
             if parameter.required or draw.random() < share:
                 words += self._words_of(parameter, daring)
         return self._shuffled(words, len(path), daring)
+
+    def _sound_but_for_one(self, path: tuple[str, ...], command: Any) -> list[str]:
+        """A line that would be done, but for one word that may be anything: so it gets to where the word is used."""
+        draw, words = self.random, list(path)
+        wrong = draw.choice(command.params)
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        for flag, value in TINY.items():
+            words += [flag, value] if flag in flags else []
+        for parameter in command.params:
+            if parameter is wrong or (parameter.required and parameter.name not in SOUND):
+                words += self._words_of(parameter, 0.7)
+            elif parameter.required:
+                value = SOUND[parameter.name]
+                words += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
+        return words
 
     def _words_of(self, parameter: Any, daring: float) -> list[str]:
         """A parameter's words: its flag and a value, or values where it takes several."""
@@ -242,6 +262,11 @@ class Lines:
         return words
 
 
+SOUND = {
+    "scenario": "split-blobs", "init": "ProtoNet(way=2, query=2, iterations=2, data='my.npz')", "output": "x.safetensors",
+    "data": "digits", "model": "MLP(5)", "expression": "EWC()", "run": "runs/a", "runs": "runs/b", "starts": "start.safetensors",
+    "path": "runs/a", "name": "digits", "target": "my_idea.py",
+}  # fmt: skip
 KINDS_OF = {
     "strategy": "strategies", "learner": "learners", "model": "models", "optimiser": "optimisers", "init": "initialisations",
     "meta": "initialisations", "adaptation": "adaptations", "adapt": "optimisers", "expression": "strategies",

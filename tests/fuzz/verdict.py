@@ -125,9 +125,9 @@ class Trials:
         return Trial(words, **answer)
 
     def _begin(self, folder: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIFELONG_FUZZ")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIFELONG_FUZZ_")}
         environment |= {
-            "LIFELONG_DATA": os.environ.get("WORDS_DATA", str(self.place / "data")),
+            "LIFELONG_DATA": str(self.place / "data"),
             "LIFELONG_CONFIG": str(self.place / "configuration"),
         }
         environment |= {

@@ -20,7 +20,7 @@ from typing import Any
 from scenarios.machine import used
 from tests.processes import import_all
 
-PATIENCE = float(os.environ.get("PATIENCE", 1.5))  # seconds, after which what learns is interrupted
+PATIENCE = float(os.environ.get("LIFELONG_FUZZ_PATIENCE", "1.5"))  # seconds, after which what learns is interrupted
 LINES = 100  # of one process
 ROOM = 6 * 10**9  # bytes that a process may take beyond what it has
 SHOWN = 200_000  # characters of what a command said
