@@ -12,9 +12,11 @@ from typing import Any, TypedDict
 from scenarios.blurry import blurry
 from scenarios.correlated import correlated, unbalanced
 from scenarios.datasets import load_dataset
+from scenarios.errors import in_a_line
 from scenarios.few_classes import few_classes
 from scenarios.gradual import gradual
 from scenarios.longtail import longtail
+from scenarios.machine import MOST_TASKS
 from scenarios.noise import noisy
 from scenarios.online import online
 from scenarios.overlaid import multi_class
@@ -145,8 +147,7 @@ def build(
                 f"{entry.name} has no option {name!r}: "
                 + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
             )
-    if "tasks" in chosen and (not isinstance(chosen["tasks"], int) or isinstance(chosen["tasks"], bool)):
-        raise ScenarioError(f"{entry.name}(tasks={chosen['tasks']!r}): tasks must be a whole number")
+    _check_options(entry, chosen)
     if not data:
         raise ScenarioError(
             f"{entry.name} needs data: name a data set, an .npz file or a folder, as in {entry.name}(data='my.npz')"
@@ -159,3 +160,31 @@ def build(
     except TypeError as error:
         raise ScenarioError(f"{entry.name}: {str(error).splitlines()[0]}") from None
     return replace(stream, name=entry.name)
+
+
+_PLAIN = {
+    "int": (int, "a whole number"), "float": (int | float, "a number"), "str": (str, "text"), "bool": (bool, "True or False"),
+    "tuple[int, ...]": (tuple | list, "several whole numbers, as in (2, 0, 1)"),
+}  # fmt: skip
+
+
+def _check_options(entry: Entry, chosen: Mapping[str, Any]) -> None:
+    """Raise ScenarioError for an option that is not of its declared type, or beyond what anybody waits for."""
+    for name, option in inspect.signature(entry.make).parameters.items():
+        declared = str(getattr(option.annotation, "__name__", option.annotation)).split(" | ")
+        if name not in chosen or declared[0] not in _PLAIN or (chosen[name] is None and "None" in declared):
+            continue
+        (kind, words), value = _PLAIN[declared[0]], chosen[name]
+        shown, inside = in_a_line(f"{entry.name}({name}={value!r})", 120), _inside(value)
+        if not isinstance(value, kind) or any(isinstance(item, bool) for item in inside) != (kind is bool):
+            raise ScenarioError(f"{shown}: {name} must be {words}")
+        if isinstance(value, tuple | list) and not all(isinstance(item, int) for item in inside):
+            raise ScenarioError(f"{shown}: {name} must be {words}")
+        most = MOST_TASKS if name == "tasks" else 2**63 - 1
+        if any(isinstance(item, int) and abs(item) > most for item in inside):
+            raise ScenarioError(f"{shown}: at most {most:,} are possible: ask for fewer {name}")
+
+
+def _inside(value: Any) -> list[Any]:
+    """The values of a tuple or a list, or the one value that it is."""
+    return list(value) if isinstance(value, tuple | list) else [value]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from scenarios.machine import free_memory
 from scenarios.split import hold_out, rows_of
 from scenarios.stream import Budget, Dataset, ScenarioError, Stream, Task, generator
 
@@ -90,7 +92,15 @@ def unbalanced(
     """
     if tasks < 1 or outputs < 1 or not ratio > 0:
         raise ScenarioError("tasks and outputs must be at least 1, ratio above 0")
+    if not abs((tasks - 1) * math.log10(ratio)) < 38:
+        raise ScenarioError(
+            f"tasks={tasks}, ratio={ratio}: the scales go beyond what float32 holds: ask for fewer tasks"
+        )
     x, features = _standardised(dataset)
+    if 8 * tasks * outputs * (features + 2 * len(x)) > free_memory():
+        raise ScenarioError(
+            f"tasks={tasks}, outputs={outputs}: their numbers fit no memory here: ask for fewer outputs"
+        )
     random = generator("unbalanced", draw)
     base = torch.randn(outputs, features, generator=random, dtype=torch.float64)
     deviation = torch.randn(tasks, outputs, features, generator=random, dtype=torch.float64)

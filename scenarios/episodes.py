@@ -225,7 +225,7 @@ class ClassPool(TaskSource):
 
     def queries(self, shot: int, wanted: int) -> int:
         """Those of the smallest class."""
-        return min(wanted, int(self.count.min()) - shot)
+        return min(wanted, max(1, int(self.count.min()) - shot))
 
     def as_dataset(self) -> Dataset:
         """The dataset."""

@@ -9,6 +9,10 @@ try:
 except ImportError:  # there is none on Windows
     resource = None
 
+MOST_TASKS = 10_000  # of a stream: each is drawn, and scored after each other one
+LARGEST_SEED = 2**63 - 1
+MOST = 10**9  # of steps, rows, draws: more than anybody waits for
+
 
 def free_memory() -> int:
     """Bytes that a program may still take: what is free or can be freed, within the limits that are set for it."""
@@ -34,20 +38,20 @@ def _limits() -> list[int]:
     if resource is not None:
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            left.append(max(0, limit - _used()))
-    for most, used in (
+            left.append(max(0, limit - used()))
+    for most, taken in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
         try:
-            with open(most) as limit_file, open(used) as used_file:
+            with open(most) as limit_file, open(taken) as used_file:
                 left.append(max(0, int(limit_file.read()) - int(used_file.read())))
         except (OSError, ValueError):
             continue
     return left
 
 
-def _used() -> int:
+def used() -> int:
     """Bytes of address space that this process has."""
     try:
         with open("/proc/self/statm") as file:

@@ -17,7 +17,12 @@ def rows_of(dataset: Dataset, train: bool) -> Tensor:
 
 
 def hold_out(rows: Tensor, fraction: float, *words: object) -> tuple[Tensor, Tensor]:
-    """Split rows at random into training and validation, floor(fraction x n) of them held out."""
+    """Split rows at random into training and validation, floor(fraction x n) of them held out.
+
+    Raises ScenarioError for what is no share.
+    """
+    if not 0 <= fraction < 1:
+        raise ScenarioError(f"validation={fraction} is not a share: it lies in 0 ... 1")
     count = int(len(rows) * fraction)
     if not count:
         return rows, rows[:0]

@@ -11,7 +11,10 @@ from lifelong.commands.completion import complete
 
 def explain(
     expression: Annotated[
-        str, typer.Argument(metavar="EXPR", help="a strategy or a sum", autocompletion=complete("strategies"))
+        str,
+        typer.Argument(
+            metavar="EXPR", help="a strategy or a sum; a learner, model ...", autocompletion=complete("strategies")
+        ),
     ],
     scenario: Annotated[
         str,
@@ -20,7 +23,7 @@ def explain(
 ) -> None:
     """Say what a strategy's parts change, store and cost.
 
-    And what to expect of them.
+    And what to expect of them. Of a learner, a model or another thing that can be named: what it is, and what it keeps.
 
     Example: lifelong explain "EWC(strength=100.0) + Replay(size=200)"
     """
@@ -28,7 +31,6 @@ def explain(
 
     with waiting(f"measuring on {scenario}"):
         from lifelong.display.explain import explain as explained
-        from lifelong.runs.request import Request
 
-        words = explained(Request(scenario, strategy=expression, seeds=(0,)))
+        words = explained(expression, scenario)
     output.print(words)

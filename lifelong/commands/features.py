@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lifelong.commands.options import OUTPUT, Json, Options, option, takes
+from scenarios.machine import LARGEST_SEED
 
 NETWORK, ROWS = "The network", "What it sees"
 
@@ -26,7 +27,7 @@ def features(
         bool, option(NETWORK, "the weights that its package offers, which it fetches", "", "--pretrained")
     ] = False,
     pretrained_on: Annotated[str, option(NETWORK, "what the weights learned from, in words", usual="unknown")] = "",
-    seed: Annotated[int, option(NETWORK, "of random weights", "N")] = 0,
+    seed: Annotated[int, option(NETWORK, "of random weights", "N", most=LARGEST_SEED)] = 0,
     size: Annotated[int, option(ROWS, "scale images to N x N", "N", usual="as they are")] = 0,
     channels: Annotated[int, option(ROWS, "repeat grey images so often", "N", usual="as they are")] = 0,
     normalise: Annotated[str, option(ROWS, "imagenet or half", usual="0 ... 1")] = "",

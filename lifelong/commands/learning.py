@@ -29,10 +29,11 @@ def learn(
 ) -> Result:
     """Execute the run of a folder, and show meanwhile where it stands; before a new one, what is to be expected.
 
-    place: among others, as in "2 of 7"; turns: those others, for the time that is left. track: who else is told, see `lifelong.runs.tracking.TRACKERS`.
+    place: among others, as in "2 of 7"; turns: those others, for the time that is left. track: who else is told, see
+    `lifelong.runs.tracking.TRACKERS`.
     """
     from lifelong.display.live import RunDisplay
-    from lifelong.runs.execute import execute
+    from lifelong.runs.execute import execute, warning_of_days
     from lifelong.runs.tracking import tracked
 
     if quiet:
@@ -40,6 +41,8 @@ def learn(
             return execute(folder, watch=watch)
     for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
+    if new and (warning := warning_of_days(folder.request)):
+        say(f"note: {warning}")
     title = " · ".join(word for word in (place, folder.request.scenario, folder.request.method) if word)
     with RunDisplay(title, turns) as display, tracked(folder, track, display.run) as watch:
         return execute(folder, watch=watch, watch_start=display.start)

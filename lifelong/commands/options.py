@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from lifelong.commands.completion import complete
+from scenarios.errors import ConfigurationError
+from scenarios.machine import LARGEST_SEED, MOST
 
 if TYPE_CHECKING:
     from lifelong.runs.request import Request
@@ -27,19 +29,35 @@ LEARNED, SEEDS, BUDGET = "What is learned", "Seeds", "Budget"
 EVALUATION, MACHINE, OUTPUT = "Evaluation", "Machine", "Output"
 SCENARIO = "as in split-digits or 'split-digits(tasks=2)'; all: `lifelong list scenarios`"
 MODEL = "as in 'MLP(400, 400)' or 'my_net.py:Net(width=32)'"
+MOST_OF = {"N": MOST, "X": 3.4e38}  # counts, and what float32 holds
 USUAL, OWN = "the scenario's", "each seed's own"
 
 
-def option(group: str, help: str, metavar: str = "TEXT", *flags: str, usual: str = "", names: str = "") -> Any:
+def option(
+    group: str, help: str, metavar: str = "TEXT", *flags: str, usual: str = "", names: str = "", most: float = 0
+) -> Any:
     """An option under a heading.
 
     metavar: what stands for its value, "" for none. flags: where they are not its name's. usual: its default in words.
-    names: the kind of what it names, for completion, see `lifelong.commands.completion.names`.
+    names: the kind of what it names, for completion, see `lifelong.commands.completion.names`. most: the largest number,
+    where it is not that of the metavar in `MOST_OF`.
     """
     return typer.Option(
         *flags, help=help, rich_help_panel=group, metavar=metavar or None, show_default=usual or True,
-        autocompletion=complete(names) if names else None,
+        autocompletion=complete(names) if names else None, callback=_within(most or MOST_OF.get(metavar, 0)),
     )  # fmt: skip
+
+
+def _within(most: float) -> Callable[[typer.CallbackParam, Any], Any] | None:
+    """What refuses a number that is not finite or beyond a bound, before anything is computed with it."""
+
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not abs(value) <= most:
+            bound = f"{most:,}" if isinstance(most, int) else f"{most:g}"
+            raise ConfigurationError(f"{parameter.opts[0]} {str(value)[:30]}: a number up to {bound} can stand here")
+        return value
+
+    return check if most else None
 
 
 def shared(default: Any, about: Any) -> Any:
@@ -67,9 +85,13 @@ class Options:
     seeds: str = shared(
         "5", option(SEEDS, "3 is seeds 0, 1, 2; 3,4,9 are those; 3:4 is seed 3 alone, 7:12 is 7 ... 11", "SEEDS")
     )
-    order_seed: int = shared(-1, option(SEEDS, "order of classes and tasks for all seeds", "N", usual=OWN))
-    start_seed: int = shared(-1, option(SEEDS, "first weights for all seeds", "N", usual=OWN))
-    data_seed: int = shared(-1, option(SEEDS, "order of rows, and all draws, for all seeds", "N", usual=OWN))
+    order_seed: int = shared(
+        -1, option(SEEDS, "order of classes and tasks for all seeds", "N", usual=OWN, most=LARGEST_SEED)
+    )
+    start_seed: int = shared(-1, option(SEEDS, "first weights for all seeds", "N", usual=OWN, most=LARGEST_SEED))
+    data_seed: int = shared(
+        -1, option(SEEDS, "order of rows, and all draws, for all seeds", "N", usual=OWN, most=LARGEST_SEED)
+    )
     iterations: int = shared(0, option(BUDGET, "iterations of each task", "N", usual=USUAL))
     epochs: float = shared(
         0.0, option(BUDGET, "instead of iterations; 1 is exactly one pass over each task", "X", usual=USUAL)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lifelong.commands.options import OUTPUT, Options, option, takes
+from scenarios.errors import in_a_line
 
 ROWS = "names of rows or their beginnings, as in split-mnist-class-ewc,sines"
 
@@ -35,4 +36,4 @@ def reproduce(
 
     torch.set_num_threads(1)
     for line in again(name, options.data_root, record, page, options.device, table_only, cheap_first):
-        output.print(line, soft_wrap=True)
+        output.print(in_a_line(line), soft_wrap=True)

@@ -23,12 +23,12 @@ from lifelong.core.problem import Problem
 from lifelong.core.sampler import BLOCK, NUMBERS, padded
 from lifelong.core.settings import fleets_of_settings
 from scenarios.errors import ConfigurationError
-from scenarios.machine import free_memory, most_threads, processors
+from scenarios.machine import MOST_TASKS, free_memory, most_threads, processors
 from scenarios.stream import Seed, Stream, Task, seed_of, stream_index
 
-MOST_TASKS = 10_000  # each is drawn, and scored after each other one
 MOST_MEMBERS = 10_000  # learned together: each is drawn by itself before they are stacked
 PLAN = 8 + 8 + 1 + 1  # bytes of a row that is shown: row, task, first sight, validity
+MOST_STEPS = 10**10  # of a run, one after another: the fastest of them would take days
 ENDLESS = 2**70  # bytes of what no number can count
 
 HINTS = {
@@ -37,7 +37,12 @@ HINTS = {
     "the rows of a step": "take a smaller --batch, or replay fewer rows in --strategy",
     "the plan of what is shown": "ask for fewer --iterations or --epochs, or a smaller --batch",
     "the rows and classes of all tasks": "ask for fewer tasks",
+    "the rows of an iteration": "ask for fewer tasks, shots or rows in --init",
+    "what is measured along the way": "evaluate less often, with a larger --eval-every",
 }
+
+
+OF_STARTS = ("the rows of an iteration",)
 
 
 class ResourceError(ConfigurationError):
@@ -54,11 +59,17 @@ def use_threads(count: int) -> None:
 
 
 def estimate_memory(
-    learner: AnyLearner, stream: Stream, seeds: Sequence[int | Seed], device: torch.device | str = "cpu", fleet: int = 0
+    learner: AnyLearner,
+    stream: Stream,
+    seeds: Sequence[int | Seed],
+    device: torch.device | str = "cpu",
+    fleet: int = 0,
+    eval_every: int = 0,
 ) -> dict[str, int]:
     """Bytes that a run holds at least, by what they are for. fleet: how many members learn together, 0 for all.
 
-    Raises ResourceError, naming what to change, where that is more than the device has free.
+    Raises ResourceError, naming what to change, where that is more than the device has free, and for more steps than can
+    be taken.
     """
     tasks, budget, room = len(stream), stream.budget, free_on(torch.device(device))
     if tasks > MOST_TASKS:
@@ -72,18 +83,27 @@ def estimate_memory(
             f"{together:,} seeds and settings together are more than {MOST_MEMBERS:,}: learn them in turn, with --fleet 1000"
         )
     classes = together * tasks * (2 * stream.classes + 8 * stream.dataset.classes)
-    _refuse_above(room, {"the rows and classes of all tasks": classes}, together)  # before the tasks are drawn
+    refuse_above(room, {"the rows and classes of all tasks": classes}, together)  # before the tasks are drawn
     drawn = stream.tasks_of(seed_of(seeds[0]).order)
-    shown = max(_rows_shown(stream, drawn, task) for task in range(tasks))
+    shown = [_rows_shown(stream, drawn, task) for task in range(tasks)]
+    steps = [rows // budget.batch * budget.repeats for rows in shown]
     parts = {
         "the rows and classes of all tasks": classes + together * _bytes_of_rows(drawn),
-        "the plan of what is shown": together * PLAN * shown,
+        "the plan of what is shown": together * PLAN * max(shown),
+        "what is measured along the way": 8
+        * together
+        * tasks
+        * sum(count // eval_every for count in steps if eval_every),
     }
-    _refuse_above(room, parts, together)
+    refuse_above(room, parts, together)
+    if sum(steps) > MOST_STEPS:
+        raise ResourceError(
+            f"{sum(steps):,} steps are more than {MOST_STEPS:,}: ask for fewer --iterations, --epochs or --repeats"
+        )
     for alike in settings:
         alone = _of_member(alike[0].learner, stream, drawn, seed_of(seeds[0]))
         members = min(together, len(alike) * len(seeds))
-        _refuse_above(room, parts | {name: members * size for name, size in alone.items()}, members)
+        refuse_above(room, parts | {name: members * size for name, size in alone.items()}, members)
         for name, size in alone.items():
             parts[name] = max(parts.get(name, 0), members * size)
     return parts
@@ -102,13 +122,13 @@ def free_on(device: torch.device) -> int:
     return free_memory()
 
 
-def _refuse_above(room: int, parts: dict[str, int], together: int) -> None:
+def refuse_above(room: int, parts: dict[str, int], together: int) -> None:
     """Raise ResourceError where the parts are more than the room; `together` members share them."""
     total = sum(parts.values())
     if total <= room:
         return
     largest = max(parts, key=lambda name: parts[name])
-    members = room * together // total if total < ENDLESS else 0
+    members = room * together // total if total < ENDLESS and largest not in OF_STARTS else 0
     hint = f"learn fewer seeds at once, as with --fleet {members}" if members else HINTS[largest]
     size = f"at least {_gigabytes(total)}" if total < ENDLESS else "more memory than can be counted"
     raise ResourceError(f"this run needs {size}, most of it for {largest}, and {_gigabytes(room)} are free: {hint}")

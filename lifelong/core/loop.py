@@ -145,6 +145,7 @@ def check_request(
     device: str,
     probes: Sequence[Probe] = (),
     fleet: int = 0,
+    eval_every: int = 0,
 ) -> None:
     """Refuse what cannot be run, before anything is written. fleet: how many members learn together, 0 for all."""
     if not seeds:
@@ -154,7 +155,7 @@ def check_request(
     budget = stream.budget
     if min(budget.batch, budget.repeats, len(stream)) < 1 or not (budget.iterations > 0 or budget.epochs > 0):
         raise ScenarioError("a budget needs a batch of at least 1 and at least 1 iteration, or epochs above 0")
-    estimate_memory(learner, stream, seeds, device_of(device), fleet)
+    estimate_memory(learner, stream, seeds, device_of(device), fleet, eval_every)
     for settings in fleets_of_settings(learner):
         check_learner(settings[0].learner, stream)
     device_of(device)
@@ -228,7 +229,7 @@ def run(
     Raises ScenarioError for requests that cannot be honoured.
     """
     seeds = list(seeds)
-    check_request(learner, stream, seeds, device, probes, fleet)
+    check_request(learner, stream, seeds, device, probes, fleet, eval_every)
     stream = stream.to(device_of(device))
     lengths = longest_tasks(stream, seeds)
     options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record)

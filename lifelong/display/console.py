@@ -12,18 +12,20 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
+from scenarios.errors import in_a_line
+
 output = Console(markup=False, emoji=False, highlight=False)
 errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def say(line: str) -> None:
-    """A line on standard error, of any length; what would steer the terminal is shown as it is written in Python."""
-    sys.stderr.write("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) + "\n")
+    """A line on standard error, as wide as it is; what would steer the terminal is shown as it is written in Python."""
+    sys.stderr.write(f"{in_a_line(line)}\n")
 
 
 def refuse(message: str) -> None:
     """An error in one line on standard error."""
-    errors.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
+    errors.print(Text.assemble(("error: ", "bold red"), in_a_line(message)), soft_wrap=True)
     sys.stderr.flush()
 
 

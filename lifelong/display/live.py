@@ -17,6 +17,7 @@ from lifelong.core.loop import Progress as LoopEvent
 from lifelong.core.stage import Stage, Tell
 from lifelong.display.console import errors, say
 from lifelong.meta.pretraining import Begun, Event, Stepped, Validated
+from scenarios.errors import in_a_line
 
 
 def in_time(seconds: float) -> str:
@@ -212,9 +213,8 @@ class Watcher:
         elif event.accuracy is not None and event.iteration == 0:
             seen = self.accuracy.nanmean(0)[: event.task] if self.accuracy is not None else []
             words = " ".join(f"{100 * float(a):5.1f}" for a in seen)
-            errors.print(
-                f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}", soft_wrap=True
-            )
+            line = f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}"
+            errors.print(in_a_line(line), soft_wrap=True)
 
     def _picture(self, event: LoopEvent, done: int) -> Group:
         total = event.tasks * event.iterations

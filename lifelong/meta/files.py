@@ -84,7 +84,8 @@ def _never() -> bool:
 class Checkpoints:
     """Saves the outer loop beside its file, at the first iteration after every so many seconds; goes on from there.
 
-    words: of the request, by which a checkpoint is known again. stop_asked, asked: whether to save and stop.
+    words: of the request, by which a checkpoint is known again. stop_asked, asked: whether to save and stop; begun:
+    whether there is anything to save.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class Checkpoints:
     stop_asked: bool = False
     asked: Callable[[], bool] = _never
     saved: float = field(default_factory=time.monotonic)
+    begun: bool = False
 
     def restore(self, state: PretrainingState) -> PretrainingState:
         """The saved state, or the state as given. Raises RunError where it is another request's.
@@ -114,7 +116,7 @@ class Checkpoints:
 
     def __call__(self, event: Event) -> None:
         """After an iteration, save when it is time or when a stop was asked for."""
-        state = event.state
+        state, self.begun = event.state, self.begun or isinstance(event, Stepped)
         if not isinstance(event, Stepped) or state.iteration == event.iterations:
             return
         stops = self.stop_asked or self.asked()

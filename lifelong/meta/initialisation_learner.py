@@ -23,6 +23,7 @@ from lifelong.optimisers.adam import Adam
 from lifelong.optimisers.base import Optimiser
 from scenarios.episodes import Support, TaskSource, class_pool
 from scenarios.errors import ConfigurationError
+from scenarios.machine import MOST
 from scenarios.stream import Dataset
 
 Meta = dict[str, Any]  # what is learned: {"net": ...}, and any tree of tensors beside it
@@ -69,6 +70,8 @@ class InitialisationLearner(ABC):
             value = getattr(self, name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise InitialisationError(f"{type(self).__name__}({name}={value}): it is a finite number")
+            if isinstance(value, int) and value > MOST:
+                raise InitialisationError(f"{type(self).__name__}({name}={value}): it is at most {MOST:,}")
         for name, least in self.least.items():
             if getattr(self, name) < least:
                 raise InitialisationError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lifelong.adaptation.rate_selection import select_rate
+from lifelong.core.footprint import MOST_MEMBERS, estimate_memory
 from lifelong.core.learner import AnyLearner, Learner
 from lifelong.core.loop import Member, Options, Session, learned
 from lifelong.core.problem import scaled
@@ -64,6 +65,8 @@ def online_accuracy(
         raise InitialisationError(
             "the online test shows one image at a time, which batch norm cannot: use norm='group'"
         )
+    if not 1 <= runs <= MOST_MEMBERS:
+        raise InitialisationError(f"--runs {runs}: the classes are drawn 1 to {MOST_MEMBERS:,} times")
     seeds, searches = list(range(runs)), list(range(runs, runs + SEARCHES))
     parsed = [parse(text, "strategies") for text in strategies]
     rule = _rule(optimiser)
@@ -73,6 +76,7 @@ def online_accuracy(
         stream, rehearsal = class_by_class(dataset, classes), class_by_class(dataset, classes, rehearsal=HELD)
         for text, strategy in zip(strategies, parsed, strict=True):
             learner = Learner(MLP(), strategy, rule)
+            estimate_memory(learner, stream, seeds)
             rate = best_rate(learner, rehearsal, searches)
             found.setdefault(text, []).append((final_accuracy(learner, stream, seeds, [rate])[0], rate))
         means = NearestClassMean(model=MLP())

@@ -20,6 +20,7 @@ DRAWN = 10  # episodes that are drawn together
 # images that pass through a network together, more would not fit a processor's cache and take up to twice as long: in
 # all, and where each query is answered beside a support of its own
 TOGETHER, APART = 512, 128
+MOST_EPISODES = 1_000_000  # intervals shrink no further that anybody could see
 Tell = Callable[[int, int], None]  # episodes that were answered, and how many there will be
 
 
@@ -62,6 +63,8 @@ def scored(
     Episodes are functions of (source, way, shot, query, number) alone, so that starts are compared on the same ones.
     inductive: where the network normalises rows together (batch norm), each query is normalised with the support only.
     """
+    if not 1 <= episodes <= MOST_EPISODES:
+        raise InitialisationError(f"episodes={episodes}: a test takes 1 to {MOST_EPISODES:,} episodes")
     together = distribution.model.mixes_rows
     way = way or method.tests_way
     if shot > 0 and method.described and not method.tests_shot:

@@ -6,7 +6,7 @@ import ast
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from lifelong.notation.registry import KINDS, at_place, found
 from lifelong.notation.user_code import CODE, FILES, PLACES, file_of, from_file, load_file, suggest, user_line
-from lifelong.notation.varied import Varied, VariedError, made, varied_paths, vary
+from lifelong.notation.varied import Varied, VariedError, is_number, made, varied_paths, vary
 from scenarios.errors import ConfigurationError
 
 __all__ = [
@@ -145,6 +145,18 @@ def _build(node: ast.AST, text: str, kind: str, files: dict[str, tuple[str, str]
             raise ExpressionError(f"{_shown(text)}: ** cannot be used here")
         named[keyword.arg] = _value(keyword.value, text, files, wanted.get(keyword.arg))
     return make(maker, shown, positional, named, kind)
+
+
+def kind_named(text: str, kinds: Iterable[str]) -> str:
+    """The first of some kinds that has the name that a text begins with, or the nearest, or fits the class of a user's file."""
+    kinds, code = list(kinds), CODE.match(text.strip())
+    if code:
+        kind = _kind_of(from_file(code[1], code[2]))
+        return kind if kind in kinds else kinds[0]
+    known = {name: kind for kind in reversed(kinds) for name in vocabulary(kind)}
+    name = re.split(r"\W", text.strip(), maxsplit=1)[0][:100]
+    near = [name] if name in known else difflib.get_close_matches(name, known, 1, 0.7)
+    return known[near[0]] if near else kinds[0]
 
 
 def _kinds_wanted(maker: Any) -> dict[str, str]:
@@ -283,24 +295,32 @@ def _fitting(value: Any, shown: str, kind: str) -> Any:
     return value
 
 
-_FIELDS = {"RowMemory": "memories"}
-_PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+_FIELDS = {"RowMemory": "memories", "Optimiser": "optimisers", "Model": "models", "MLP | Conv4": "models"}
+_PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "str | float": (str, int, float)}
+_WORDS = {(int, float): "a number", (str, int, float): "text or a number"}
+_TUPLES = ("tuple[int, int, int]", "tuple[float, ...]")
 
 
 def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: Any) -> None:
-    """Plain annotations are held to, so that `size="many"` is a sentence and not a traceback; each of varied values is."""
-    kind = _FIELDS.get(_declared(field), "") if field else ""
+    """Annotations are held to, so that `size="many"` is a sentence and not a traceback; each of varied values is."""
+    if field is None or field.kind in (field.VAR_POSITIONAL, field.VAR_KEYWORD):
+        return
+    declared = _declared(field).removeprefix("InitVar[").removesuffix("]" * ("InitVar" in _declared(field)))
+    written = _shown(str(value)) if isinstance(value, str) else repr(value)[:80]
+    kind = _FIELDS.get(declared, "")
     if kind and not set(KINDS[kind].verbs) <= set(dir(value)):
-        singular, known = KINDS[kind].singular, ", ".join(f"{each}()" for each in sorted(vocabulary(kind)))
-        raise ExpressionError(f"{shown}({name}={value!r}): {name} must be a {singular}: there are {known}")
-    expected = _PLAIN.get(_declared(field)) if field else None
-    if expected is None or field is None or field.kind is field.VAR_POSITIONAL:
+        examples = ", ".join(f"{each}()" for each in sorted(vocabulary(kind)))
+        raise ExpressionError(f"{shown}({name}={written}): {name} takes one of {examples}")
+    if declared in _TUPLES and not (isinstance(value, tuple) and all(map(is_number, value))):
+        raise ExpressionError(f"{shown}({name}={written}): {name} must be numbers in brackets, as in (1, 2, 3)")
+    expected = _PLAIN.get(declared)
+    if expected is None:
         return
     for plain in value.values if isinstance(value, Varied) else (value,):
         if not isinstance(plain, expected) or (isinstance(plain, bool) and bool not in expected):
-            words = expected[0].__name__ if len(expected) == 1 else "a number"
+            words = _WORDS.get(expected, expected[0].__name__)
             raise ExpressionError(
-                f"{shown}({name}={_shown(str(plain)) if isinstance(plain, str) else plain!r}): {name} must be {words}"
+                f"{shown}({name}={_shown(str(plain)) if isinstance(plain, str) else repr(plain)[:80]}): {name} must be {words}"
             )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import re
@@ -202,17 +203,22 @@ def _is_own(value: Any, module: types.ModuleType) -> bool:
     return not inspect.ismodule(value)
 
 
-MOST_NAMES = 30  # in one line
+MOST_NAMES = 160  # characters of names in one line
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: the nearest valid name, or all of them, or some where they are many."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name[:100], known, 1, 0.5)
+    """The end of an error's sentence: the nearest valid name, or all of them, the nearer ones where they are many."""
+    name, known = name[:100], sorted(known)
+    near = difflib.get_close_matches(name, known, 1, 0.5)
     if near:
         return f"did you mean {near[0]!r}?"
-    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
-    return f"there are {', '.join(known[:MOST_NAMES])}{more}" if known else "it has none"
+    if not known:
+        return "it has none"
+    if len(", ".join(known)) <= MOST_NAMES:
+        return f"there are {', '.join(known)}"
+    nearer = sorted(known, key=lambda word: -difflib.SequenceMatcher(None, word, name).quick_ratio())
+    count = max(1, sum(end <= MOST_NAMES for end in itertools.accumulate(len(word) + 2 for word in nearer)))
+    return f"there are {', '.join(nearer[:count])} ... and {len(known) - count} more"
 
 
 # --- errors in them ---------------------------------------------------------------------------------------------------

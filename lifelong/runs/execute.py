@@ -23,10 +23,13 @@ from lifelong.core.stopped import Stopped
 from lifelong.notation.user_code import name_files
 from lifelong.probes.linear_probe import LinearProbeAccuracy
 from lifelong.runs.folder import RunFolder
-from lifelong.runs.initialisation_files import learn_for_run
+from lifelong.runs.initialisation_files import learn_for_run, weigh_start
 from lifelong.runs.request import Request, default_folder
+from scenarios.stream import seed_of
 
 Watch = Callable[[Progress], None]
+DAY = 86_400  # seconds
+MANY_STEPS = 500_000  # below which no run takes a day
 
 
 def execute(
@@ -56,7 +59,7 @@ def _executed(folder: RunFolder, watch: Watch | None, watch_start: Callable[[Any
     try:
         with stopping(folder):
             result = _learned(folder, watch, watch_start)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         raise Stopped(f"`lifelong resume {folder.path}` goes on") from None
     except torch.OutOfMemoryError:
         size = max(1, (folder.request.fleet or len(folder.request.seeds)) // 2)
@@ -97,8 +100,10 @@ def probes_of(request: Request) -> tuple[Probe, ...]:
 
 def check(request: Request) -> None:
     """Raise a ConfigurationError for what cannot be run."""
-    learner, stream, _ = request.build()
-    check_request(learner, stream, request.members, request.device, probes_of(request), request.fleet)
+    learner, stream, start = request.build()
+    weigh_start(start)
+    probes = probes_of(request)
+    check_request(learner, stream, request.members, request.device, probes, request.fleet, request.eval_every)
     if ".py:" in f"{request.strategy}{request.learner}{request.model}":
         from lifelong.contracts.check import try_out
 
@@ -121,13 +126,35 @@ def estimated(request: Request) -> str:
     check(request)
     learner, stream, _ = request.build()
     seconds, size = cost(learner, stream, request.members, request.device, request.fleet)
-    words = f"about {seconds:.0f} seconds of training and {size / 1e6:.0f} MB of tensors"
+    words = f"{about(seconds)} of training and {size / 1e6:.0f} MB of tensors"
     return f"{words}: {len(request.seeds)} seeds, {len(stream)} tasks, {stream.classes} classes"
+
+
+def warning_of_days(request: Request) -> str:
+    """A line on a run that takes days, by a few of its steps; "" for any other."""
+    learner, stream, _ = request.build()
+    steps = sum(stream.steps(stream.tasks_of(seed_of(request.members[0]).order)))
+    fleets = -(-len(request.seeds) // (request.fleet or len(request.seeds)))
+    if steps * fleets < MANY_STEPS or learner.looped:
+        return ""
+    seconds, _ = cost(learner, stream, request.members, request.device, request.fleet)
+    return f"this takes {about(seconds)}: Ctrl-C saves it, and `lifelong resume` goes on" if seconds > DAY else ""
+
+
+def about(seconds: float) -> str:
+    """A time in words, as in "about 3 hours"."""
+    for unit, size in (("days", DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:,.0f} {unit}"
+    return f"about {seconds:.0f} seconds"
 
 
 @contextmanager
 def stopping(checkpointer: Any) -> Iterator[None]:
-    """Ctrl-C asks the checkpointer to stop, at the next place where it can save; a second one ends at once."""
+    """Ctrl-C asks the checkpointer to stop, at the next place where it can save; a second one ends at once.
+
+    Where nothing is learned yet, as while a stream is planned, there is nothing to save: KeyboardInterrupt, then.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
@@ -136,6 +163,8 @@ def stopping(checkpointer: Any) -> Iterator[None]:
         if checkpointer.stop_asked:
             os._exit(130)  # what was saved is whole: files are written aside and renamed
         checkpointer.stop_asked = True
+        if not getattr(checkpointer, "begun", True):
+            raise KeyboardInterrupt
         os.write(2, b"\nstopping at the next place where it can be saved; Ctrl-C again ends at once\n")
 
     before = signal.signal(signal.SIGINT, ask)

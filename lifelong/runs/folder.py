@@ -52,7 +52,7 @@ class RunFolder:
     def __init__(self, path: Path, request: Request, every: float = 60.0) -> None:
         self.path, self.request, self.every = path, request, every
         self.saved = time.monotonic()
-        self.stop_asked = False
+        self.stop_asked = self.begun = False  # begun: something was learned that a stop would save
         self.start: dict[str, Any] = {}  # where the start came from
         self.resolved: dict[str, Any] = {}
         self.made: dict[str, Any] = {  # on what the run began
@@ -137,6 +137,7 @@ class RunFolder:
 
     def __call__(self, chunk: int, session: Session, event: Event) -> None:
         """Save when it is time, or when a stop was asked for; at the end, the result."""
+        self.begun = True
         if isinstance(event, Done):
             return self._finish(chunk, session, event)
         within = isinstance(event, Stepped) and not event.last and session.fleet.resumes_within_tasks

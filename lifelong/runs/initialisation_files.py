@@ -24,7 +24,8 @@ from lifelong.meta.learned import (
 )
 from lifelong.meta.online import online_accuracy
 from lifelong.meta.pretraining import Consumer, pretrain
-from lifelong.meta.testing import Scored, scored
+from lifelong.meta.testing import MOST_EPISODES, Scored, scored
+from lifelong.meta.weighing import weigh
 from lifelong.metrics import estimate
 from lifelong.notation.expression import parse
 from lifelong.notation.user_code import refuse_unnamed
@@ -49,11 +50,17 @@ class Work:
             )
         if output.exists():
             raise RunError(f"{output} exists already: choose another --output")
+        if not 0 <= episodes <= MOST_EPISODES or validate_every < 0:
+            raise InitialisationError(
+                f"--episodes {episodes}, --validate-every {validate_every}: they are at least 0, and at most"
+                f" {MOST_EPISODES:,} episodes are answered"
+            )
         if not output.parent.is_dir():
             raise RunError(f"{output} cannot be written: there is no folder {output.parent}")
         self.request, self.output, self.episodes = request, output, episodes
         self.method, self.distribution, self.tests_on = self._prepared()
         self.validate_every = validate_every or max(1, self.method.iterations // 10)
+        weigh(self.method, self.distribution, len(request.seeds))
         words = words_of(self.method, self.distribution.model, request.scenario, request.seeds)
         self.checkpointer = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
 
@@ -90,10 +97,22 @@ def learn_for_run(start: Any, folder: Any, watch: Consumer | None) -> dict[str, 
     if isinstance(start, PendingInitialisation):
         words = words_of(start.method, start.distribution.model, folder.request.scenario, start.seeds)
         path = folder.path / "start.checkpoint.safetensors"
-        checkpointer = Checkpoints(path, words, folder.every, asked=lambda: folder.stop_asked)
+        checkpointer = Checkpoints(path, words, folder.every, asked=lambda: _asked(folder))
         start = start.learn(folder.path / "start.safetensors", watch, checkpointer)
         path.unlink(missing_ok=True)
     return start.about if isinstance(start, LearnedInitialisation) else {}
+
+
+def weigh_start(start: Any) -> None:
+    """Raise ResourceError where a run's start is one that is learned, and too large to be."""
+    if isinstance(start, PendingInitialisation):
+        weigh(start.method, start.distribution, len(start.seeds))
+
+
+def _asked(folder: Any) -> bool:
+    """Whether a folder's run is to be stopped; it can save from now on."""
+    folder.begun = True
+    return folder.stop_asked
 
 
 def _opened(

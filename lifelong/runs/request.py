@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lifelong.runs import user_files
 from lifelong.runs.user_files import UserFile
 from scenarios.errors import ConfigurationError
-from scenarios.machine import most_threads
+from scenarios.machine import LARGEST_SEED, MOST, most_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,9 +167,9 @@ class Request:
         from scenarios.stream import Seed
 
         fixed = (self.order_seed, self.start_seed, self.data_seed)
-        if min(fixed) < -1:
+        if min(fixed) < -1 or max(fixed) > LARGEST_SEED:
             raise RequestError(
-                "a seed is at least 0; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
+                "a seed is from 0 to 2**63 - 1; -1 for --order-seed, --start-seed or --data-seed means as --seeds say"
             )
         if fixed == (-1, -1, -1):
             return list(self.seeds)
@@ -216,6 +216,12 @@ class Request:
                 "iterations, epochs, batch, repeats, eval-every, eval-rows and fleet cannot be negative, and threads are"
                 " at least 1"
             )
+        for name in ("iterations", "batch", "repeats", "eval_every", "eval_rows", "fleet"):
+            if getattr(self, name) > MOST:
+                raise RequestError(
+                    f"--{name.replace('_', '-')} {str(getattr(self, name))[:30]} is more than anybody waits for: ask for at"
+                    f" most {MOST:,}"
+                )
         if self.threads > most_threads():
             raise RequestError(
                 f"--threads {self.threads} is more than this machine can use: take at most {most_threads()}"
@@ -408,6 +414,8 @@ def read_seeds(text: str) -> tuple[int, ...]:
         raise RequestError(f"--seeds {text!r} cannot be read: write 5 (for 0 ... 4), 3,4,9 or 7:12") from None
     if not seeds or min(seeds) < 0:
         raise RequestError(f"--seeds {text!r} names no seed: ask for at least one, as in --seeds 5")
+    if max(seeds) > LARGEST_SEED or len(seeds) > MOST_SEEDS:
+        raise RequestError(f"--seeds {text!r}: seeds are below 2**63, and at most {MOST_SEEDS:,} are run")
     return seeds
 
 

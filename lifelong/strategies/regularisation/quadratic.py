@@ -11,9 +11,8 @@ from lifelong.core.batch import Params
 
 WITHOUT_OLD_DATA = (
     "{} in class-incremental streams: expect about 1 / T of the classes to be answered, unless another part brings old rows,"
-    " as Replay(size=200) does. On Split-MNIST EWC reaches 20.64 %, SI 21.20, LwF 21.89, and plain fine-tuning 19.89 (van de"
-    " Ven, Tuytelaars and Tolias, 2022): that is the published result, not a fault, for without old data old classes are not"
-    " weighed against new ones. Or try --setting task."
+    " as Replay(size=200) does. On Split-MNIST EWC reaches 20.64 %, SI 21.20, LwF 21.89, fine-tuning 19.89 (van de Ven et"
+    " al., 2022): the published result, not a fault. Or try --setting task."
 )
 
 

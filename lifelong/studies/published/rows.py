@@ -87,16 +87,22 @@ class Row(ABC):
         return mean_and_error(values) if values else absent(cells, self)
 
 
+OF_A_CELL = {"setting", "method", "seeds"}  # what each cell of a record says
+
+
 def cells_of(record: Path) -> list[Cell]:
     """What was measured so far."""
     try:
-        return json.loads(record.read_text())
+        cells = json.loads(record.read_text())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigurationError(f"{record} cannot be read ({error.strerror})") from None
     except ValueError:
         raise ConfigurationError(f"{record} is damaged: put back its last good version") from None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) and cell.keys() >= OF_A_CELL for cell in cells):
+        raise ConfigurationError(f"{record} is no record of cells: name another --record")
+    return cells
 
 
 def cell_of(row: Row, seeds: tuple[int, ...], measured: Cell) -> Cell:
