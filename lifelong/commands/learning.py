@@ -82,7 +82,7 @@ def compare_paradigms(asked: Asked | Path, out: Path, report: Path | None, as_js
     with waiting("reading the data"):
         from lifelong.core.files import write
         from lifelong.display.paradigms import paradigm_tables
-        from lifelong.display.paradigms_page import paradigms_page
+        from lifelong.display.report.paradigms import paradigms_page
         from lifelong.studies import comparison
 
     about, lines, folder = comparison.compare_paradigms(asked, out, (lambda line: None) if as_json else say)
