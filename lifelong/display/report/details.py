@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lifelong.core.files import RunError, read_json
@@ -69,29 +68,28 @@ def _p(difference: Difference) -> str:
 
 
 def settings(measured: Measured) -> str:
-    """What all share, as it was resolved; then each method in full."""
+    """What all share, as it was resolved and typed; then each method in full, with what else it differs in."""
     resolved = [method.run.resolved for method in measured.methods]
-    flat = [_flat({k: v for k, v in each.items() if k not in ("method", "paradigm")}) for each in resolved]
+    flat = [
+        _flat({name: value for name, value in each.items() if name not in ("method", "paradigm")})
+        | {f"typed --{name.replace('_', '-')}": text for name, text in given_words(method.run).items()}
+        for each, method in zip(resolved, measured.methods, strict=True)
+    ]
     names = list(dict.fromkeys(name for each in flat for name in each))
-    same = [[name, flat[0].get(name, "–")] for name in names if len({each.get(name) for each in flat}) == 1]
-    differ = [name for name in names if len({each.get(name) for each in flat}) > 1]
+    values = {name: {each[name] for each in flat if each.get(name)} for name in names}
+    typed_by_all = {name for name in names if all(name in each for each in flat)}
+    same = [name for name in names if len(values[name]) == 1 and (name in typed_by_all or "typed" not in name)]
     rows = [
-        [
-            named(method),
-            method.run.request.method,
-            flow(
-                [("method", each["method"]), *((name, own.get(name) or "none") for name in differ), *_typed(method.run)]
-            ),
-        ]
+        [named(method), method.run.request.method, flow([("", each["method"]), *_rest(names, same, own)])]
         for method, each, own in zip(measured.methods, resolved, flat, strict=True)
     ]
-    shared = table(["the same for all", "value"], same, (0, 1), "words") if same else ""
+    shared = table(["the same for all", "value"], [[name, *values[name]] for name in same], (0, 1), "words")
     return f"{shared}{table(['method', 'typed', 'in full'], rows, (0, 1, 2), 'words')}"
 
 
-def _typed(run: Loaded) -> list[tuple[str, str]]:
-    """The other words of the command that are not at their defaults, by their flags."""
-    return [("--" + name.replace("_", "-"), text) for name, text in given_words(run).items()]
+def _rest(names: list[str], same: list[str], values: dict[str, str]) -> list[tuple[str, str]]:
+    """What a method does not share with all others."""
+    return [(name, values[name]) for name in names if name not in same and values.get(name)]
 
 
 def given_words(run: Loaded) -> dict[str, str]:
@@ -118,13 +116,13 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, str]:
 
 def _made(measured: Measured) -> str:
     """When each run ended, on what, and where it lies."""
-    rows = []
+    rows: list[list[str]] = []
     for method in measured.methods:
         try:
             about = read_json(method.run.path / "run.json")
         except RunError:
             about = {}
-        made = _flat({name: about.get(name, {}) for name in ("versions", "machine")})
+        made = _flat({**about.get("versions", {}), **about.get("machine", {})})
         rows.append([named(method), ended(method), flow(made.items()), str(method.run.path)])
     return table(["method", "ended", "on", "folder"], rows, (0, 1, 2, 3), "words")
 
@@ -158,8 +156,3 @@ def brief_call(text: str) -> str:
 def as_text(about: Any) -> str:
     """JSON as a person reads it."""
     return f"<pre>{escaped(json.dumps(about, indent=2))}</pre>"
-
-
-def folder_name(path: Path) -> str:
-    """The folder's own name."""
-    return path.name

@@ -74,12 +74,12 @@ class Drawing:
         """Say what the marks of an artist show, one text each, and whose they are."""
         name = f"values-{len(self.values)}" + ("" if method is None else f" method-{method}")
         artist.set_gid(name)
-        self.values[name] = list(texts)
+        self.values[name] = [printable(text) for text in texts]
 
 
 def blank(width: float, height: float, title: str) -> Drawing:
     """Nothing yet; pixels of the page."""
-    return Drawing(Figure(figsize=(width / 72, height / 72), layout=None, facecolor="none"), title)
+    return Drawing(Figure(figsize=(width / 72, height / 72), facecolor="none"), printable(title))
 
 
 def axes_of(
@@ -128,9 +128,14 @@ def round_limits(values: Sequence[float], highest: float | None = 100.0) -> tupl
     return bottom, top + (0.02 * (top - bottom) if top == high else 0)
 
 
+def printable(text: str) -> str:
+    """Text without what would steer a terminal, or is no letter of an XML file: it is seen as such."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def shortened(name: str, most: int) -> str:
-    """A name of at most so many characters: what is in its middle left out; control characters seen as such."""
-    plain = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    """A name of at most so many characters: what is in its middle left out."""
+    plain = printable(name)
     if len(plain) <= most:
         return plain
     tail = (most - 1) // 3

@@ -80,7 +80,7 @@ def _level(axes: Axes, method: Method, value: Estimate, tasks: int) -> None:
 def _task_axis(axes: Axes, tasks: int) -> None:
     every = max(1, -(-tasks // 10))
     axes.set_xlim(0, tasks)
-    axes.set_xticks(range(0, tasks + 1, every))
+    axes.set_xticks(range(0, tasks + 1, every))  # 0: before anything is learned
     axes.set_xlabel("tasks learned")
     axes.grid(axis="y")
 
@@ -110,11 +110,13 @@ def along(measured: Measured, width: float = 760, height: float = 420) -> Drawin
     with style():
         axes = axes_of(drawing, top=14)
         everything: list[Estimate] = []
+        first = float(measured.tasks)
         for method in reversed(measured.rivals):  # the best above all
             if not method.seeds:
                 continue
             points = method.average_curve()[1:]  # what an untrained network does is no news
             everything += [point.value for point in points]
+            first = min(first, points[0].x)
             few = len(measured.rivals) * measured.tasks <= 400
             _curve(drawing, axes, method, points, opacity(measured, 12), few, "after task {}")
         for method in measured.references:
@@ -122,6 +124,8 @@ def along(measured: Measured, width: float = 760, height: float = 420) -> Drawin
                 _level(axes, method, method.score, measured.tasks)
                 everything.append(Estimate(method.score.mean, None, ()))
         _task_axis(axes, measured.tasks)
+        axes.set_xlim(0 if first < 1 or measured.tasks < 2 else 0.85, measured.tasks)
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick > 0 or first < 1])
         axes.set_ylim(*limits(everything))
         axes.set_ylabel(f"{measured.unit}, %")
     return drawing

@@ -77,6 +77,7 @@ def about(measured: Measured) -> str:
         optimisers.pop() if len(optimisers) == 1 else "",
         f"{length} of {budgets['batch']} rows a task{repeats}",
         _seeds(measured.methods),
+        "" if measured.unit == "accuracy" else "explained variance: 1 − mean square error / variance",
         f"data from: {data['origin'].removeprefix('data: ')}" if data.get("origin") else "",
     ]
     return f"<p class=about>{''.join(f'<span>{escaped(word)}</span>' for word in words if word)}</p>"

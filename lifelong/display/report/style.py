@@ -46,6 +46,9 @@ td.word{white-space:normal}
 td:last-child,th:last-child{padding-right:0}
 .flow{display:flex;flex-wrap:wrap;gap:2px 18px}
 .pair{white-space:nowrap}
+.words td,.words .pair{white-space:normal;overflow-wrap:anywhere}
+.words .pair{display:block}
+.words td.word{min-width:120px}
 .pair b{font-weight:400;color:var(--muted)}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--c);border:2px solid var(--c);margin-right:7px}
 .dot.open{background:none;border-radius:0;transform:rotate(45deg) scale(.85)}

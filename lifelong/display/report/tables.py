@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from lifelong import metrics
 from lifelong.core.storage import in_bytes
 from lifelong.display.report.colours import LIGHT
+from lifelong.display.report.drawing import printable
 from lifelong.display.report.measured import Measured, Method, bounded_tasks, text_of
 from lifelong.display.tables import passes_of, step_of
 from lifelong.metrics import NEEDS, estimate
@@ -20,10 +21,8 @@ class Markup(str):
 
 
 def escaped(text: str) -> str:
-    """Text as HTML: nothing in it is markup, and what would steer a terminal is seen as such."""
-    if isinstance(text, Markup):
-        return text
-    return html.escape("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text))
+    """Text as HTML: nothing in it is markup."""
+    return text if isinstance(text, Markup) else html.escape(printable(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,), kind: str = "") -> Markup:
