@@ -105,7 +105,7 @@ def serve() -> None:
 
 
 IMPORTED = (
-    "cli", "plotly.graph_objects", "scipy.stats", "sklearn.datasets", "torch._dynamo", "torch._inductor.fx_passes",
+    "cli", "matplotlib.backends.backend_svg", "scipy.stats", "sklearn.datasets", "torch._dynamo", "torch._inductor.fx_passes",
 )  # fmt: skip
 
 

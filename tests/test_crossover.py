@@ -108,7 +108,9 @@ def test_arms_are_plain_loops_on_the_same_episodes():
 def test_the_figure_has_every_arm_and_the_crossing():
     accuracy = {"a": torch.tensor([[0.1, 0.9], [0.2, 0.8]]), "b": torch.tensor([[0.5, 0.5], [0.5, 0.6]])}
     figure = crossover_figure(CrossoverStudy((1, 4), accuracy, {}), [("a", "b"), ("b", "a")])
-    assert [trace.name for trace in figure.data] == ["a", "b"] and len(figure.layout.shapes) == 1
+    (axes,) = figure.figure.axes
+    assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["a", "b"]
+    assert [line.get_label() for line in axes.lines if " over " in line.get_label()] == ["_a over b"]
 
 
 def test_what_is_no_curve_is_refused():

@@ -17,7 +17,7 @@ from lifelong.contracts.new import write_new
 from lifelong.core import files
 from lifelong.core.files import RunError
 from lifelong.core.stopped import Stopped
-from lifelong.display.page import write_report
+from lifelong.display.report.page import write_report
 from lifelong.runs.execute import estimated, execute, new_folder
 from lifelong.runs.folder import RunFolder, load
 from lifelong.runs.request import Request

@@ -70,7 +70,7 @@ ONLY_IN = {
     "typer": ("lifelong.commands", "cli"),
     "rich": ("lifelong.display", "lifelong.commands"),
     "avalanche": ("scenarios.avalanche", "lifelong.learners.avalanche"),
-    "plotly": ("lifelong.display",),
+    "matplotlib": ("lifelong.display",),
 }
 
 

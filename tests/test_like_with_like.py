@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifelong.core import storage
-from lifelong.display import page as report
+from lifelong.display.report import page as report
 from lifelong.display.tables import compare_tables
 from lifelong.runs.execute import execute, new_folder
 from lifelong.runs.folder import load

@@ -15,7 +15,7 @@ from lifelong.commands.compare import compare
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session
 from lifelong.core.strategy import FineTuning
-from lifelong.display.paradigms_page import paradigms_page
+from lifelong.display.report.paradigms import paradigms_page
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.protonet import ProtoNet

@@ -111,7 +111,7 @@ def _side_by_side(requests: list[Request], out: Path, report: Path | None, as_js
     from lifelong.commands.learning import learn
     from lifelong.display.console import output, refuse, say
     from lifelong.display.live import Turns
-    from lifelong.display.page import write_report
+    from lifelong.display.report.page import write_report
     from lifelong.display.tables import compare_tables
     from lifelong.runs.execute import new_folder
     from lifelong.runs.folder import load

@@ -96,7 +96,7 @@ def compare_paradigms(asked: Asked | Path, out: Path, report: Path | None, as_js
         from lifelong.core.files import write
         from lifelong.display.live import Stages
         from lifelong.display.paradigms import paradigm_tables
-        from lifelong.display.paradigms_page import paradigms_page
+        from lifelong.display.report.paradigms import paradigms_page
         from lifelong.studies import comparison
 
     with Stages("reading the stream", quiet=as_json) as tell:

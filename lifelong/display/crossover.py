@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
-
+from lifelong.display.report.colours import LIGHT, look
+from lifelong.display.report.drawing import FONT, Drawing, axes_of, blank, marks, style
+from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.studies.crossover import CrossoverStudy
 
-COLOURS = ["#3366cc", "#dc3912", "#ff9900", "#109618", "#990099", "#0099c6", "#dd4477"]
 
-
-def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None = None) -> go.Figure:
+def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None = None) -> Drawing:
     """Accuracy of each arm over k, mean and 95 % interval over seeds; a dotted line where the first of a pair overtakes."""
-    figure = go.Figure()
-    for colour, arm in zip(COLOURS, study.accuracy, strict=False):
-        curve = study.curve(arm)
-        widths = [100 * (value.half_width or 0) for value in curve]
-        figure.add_trace(
-            go.Scatter(
-                x=list(study.shots), y=[100 * value.mean for value in curve], name=arm, mode="lines+markers",
-                line={"color": colour}, error_y={"type": "data", "array": widths},
+    drawing = blank(640, 420, "Accuracy over the number of examples")
+    with style():
+        axes, everything = axes_of(drawing, top=40), []
+        axes.set_xscale("log")
+        for number, arm in enumerate(study.accuracy):
+            curve, own = study.curve(arm), look(number)
+            axes.plot(
+                study.shots,
+                [percent(value.mean) for value in curve],
+                color=own.colour,
+                linewidth=1.6,
+                label=arm,
+                marker=own.marker,
             )
-        )  # fmt: skip
-    for arm, other in pairs or []:
-        k = study.crossover(arm, other).k
-        if k is not None:
-            figure.add_vline(x=k, line={"dash": "dot", "color": "#999"}, annotation_text=f"{arm} over {other}")
-    figure.update_xaxes(title="k, rows of each class", type="log", tickvals=list(study.shots), ticktext=list(map(str, study.shots)))  # fmt: skip
-    figure.update_yaxes(title="accuracy, %")
-    return figure.update_layout(height=420, template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 50})
+            for k, value in zip(study.shots, curve, strict=True):
+                axes.plot([k, k], bounds(value), color=own.colour, linewidth=1, label=f"_{arm} at {k}")
+            told = [
+                (k, percent(v.mean), f"{arm}, k = {k}: {v.text(1)} %") for k, v in zip(study.shots, curve, strict=True)
+            ]
+            marks(drawing, axes, told, own, number, label=f"_{arm}")
+            everything += curve
+        axes.set_ylim(*limits(everything))
+        for arm, other in pairs or []:
+            k = study.crossover(arm, other).k
+            if k is not None:
+                axes.axvline(k, color=LIGHT["muted"], linestyle=":", linewidth=1.2, label=f"_{arm} over {other}")
+                axes.text(
+                    k, 1.01, f"{arm} over {other}", transform=axes.get_xaxis_transform(), ha="center", fontsize=FONT - 2
+                )
+        axes.set_xticks(study.shots, [str(k) for k in study.shots])
+        axes.minorticks_off()
+        axes.set_xlabel("k, rows of each class")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(axis="y")
+        axes.legend(loc="lower right")
+    return drawing

@@ -275,6 +275,21 @@ def mix(
     return Mixed(asked, runs), folder
 
 
+def load_mixed(folder: Path) -> Mixed:
+    """A finished study from its folder; nothing is learned, and no code of a file is executed.
+
+    Raises RunError where it cannot be read, or some of its runs are not finished.
+    """
+    asked = asked_of(folder)
+    paths = {combination: folder / "runs" / f"{number:02d}" for number, combination in enumerate(asked.combinations)}
+    missing = sum(not (path / "results.safetensors").exists() for path in paths.values())
+    if missing:
+        raise RunError(
+            f"{missing} of {len(paths)} runs of {folder} are not finished: `lifelong resume {shlex.quote(str(folder))}` goes on"
+        )
+    return Mixed(asked, {combination: load(path) for combination, path in paths.items()})
+
+
 def _run_of(asked: Ingredients, combination: Combination, path: Path, folder: Path) -> RunFolder:
     """The run of a combination; a new one where a process was killed before it wrote what it was to run."""
     if not (path / "run.json").exists():

@@ -1,0 +1,449 @@
+"""The figures of a group: each a function of what was measured, for the page and for papers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from lifelong.display.report.colours import LIGHT
+from lifelong.display.report.drawing import FONT, Drawing, axes_of, blank, marks, round_limits, shortened, style
+from lifelong.display.report.measured import Measured, Method, Point, bounded_tasks, text_of
+from lifelong.metrics import Estimate, estimate
+
+ROW = 15  # pixels that a row of text needs
+MOST_ROWS = 30
+FEW = 4  # methods whose bands can be told apart in a small panel
+
+
+def percent(value: float) -> float:
+    """As the axes have it."""
+    return 100 * value
+
+
+def bounds(value: Estimate) -> tuple[float, float]:
+    """The ends of an interval, in percent; the mean twice where there is none."""
+    width = value.half_width or 0.0
+    return percent(value.mean - width), percent(value.mean + width)
+
+
+def limits(points: Sequence[Estimate]) -> tuple[float, float]:
+    """A round axis around means and intervals; wide intervals are cut off before they squeeze the means."""
+    known = [value for value in points if value.mean == value.mean]
+    means = [percent(value.mean) for value in known] or [0.0, 100.0]
+    room = max(0.5 * (max(means) - min(means)), 2.0)
+    ends = [min(max(end, min(means) - room), max(means) + room) for value in known for end in bounds(value)]
+    return round_limits([min(max(end, 0.0) if min(means) >= 0 else end, 100.0) for end in [*means, *ends]])
+
+
+def _curve(
+    drawing: Drawing, axes: Axes, method: Method, points: Sequence[Point], alpha: float, told: bool, what: str
+) -> None:
+    """Means as a line, their interval as a band of this opacity, and the values at tasks' ends as marks."""
+    colour = method.look.colour
+    x = [point.x for point in points]
+    if alpha and points[0].value.half_width is not None:
+        low, high = zip(*(bounds(point.value) for point in points), strict=True)
+        name = f"band-{len(axes.collections)} method-{method.number}"
+        axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0, gid=name)
+    lines = len(axes.lines)
+    axes.plot(
+        x,
+        [percent(p.value.mean) for p in points],
+        color=colour,
+        linewidth=1.8,
+        gid=f"line-{lines} method-{method.number}",
+        zorder=3,
+    )
+    if told:
+        ends = [point for point in points if point.ends]
+        said = [
+            (p.x, percent(p.value.mean), f"{method.name}, {what.format(round(p.x))}: {text_of(p.value)} %")
+            for p in ends
+        ]
+        marks(drawing, axes, said, method.look, method.number, markersize=5)
+
+
+def opacity(measured: Measured, most: int) -> float:
+    """Of bands: the fainter the more there are, and none where there are more than so many."""
+    count = len(measured.rivals)
+    return 0.0 if count > most else 0.15 if count <= FEW else 0.09
+
+
+def _level(axes: Axes, method: Method, value: Estimate, tasks: int) -> None:
+    """A reference's value as a line across."""
+    axes.plot([0, tasks], [percent(value.mean)] * 2, color=method.look.colour, linestyle=method.look.line, linewidth=1.4,
+              gid=f"level-{len(axes.lines)} method-{method.number}", zorder=2)  # fmt: skip
+
+
+def _task_axis(axes: Axes, tasks: int) -> None:
+    every = max(1, -(-tasks // 10))
+    axes.set_xlim(0, tasks)
+    axes.set_xticks(range(0, tasks + 1, every))  # 0: before anything is learned
+    axes.set_xlabel("tasks learned")
+    axes.grid(axis="y")
+
+
+def with_legend(drawing: Drawing, measured: Measured) -> Drawing:
+    """The drawing with the methods' names under it, for where the page is not at hand; grey ones are one entry."""
+    shown = [method for method in measured.ranked if method.look.marker != "."]
+    with style():
+        lines = [
+            Line2D([], [], color=method.look.colour, linestyle=method.look.line, markersize=5,
+                   marker="" if method.reference else method.look.marker)
+            for method in shown
+        ]  # fmt: skip
+        names = [shortened(method.name, 34) for method in shown]
+        if len(shown) < len(measured.methods):
+            lines.append(Line2D([], [], color=LIGHT["other"]))
+            names.append(f"{len(measured.methods) - len(shown)} others")
+        columns = 3 if max(map(len, names)) <= 18 else 2
+        drawing.figure.legend(lines, names, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, fontsize=10)
+    return drawing
+
+
+def along(measured: Measured, width: float = 760, height: float = 420) -> Drawing:
+    """Average accuracy over the tasks begun so far, along the stream: mean over seeds, band = 95 % interval."""
+    capital = measured.measure.capitalize()
+    drawing = blank(width, height, f"{capital} over the tasks seen so far, along the stream")
+    with style():
+        axes = axes_of(drawing, top=14)
+        everything: list[Estimate] = []
+        first = float(measured.tasks)
+        for method in reversed(measured.rivals):  # the best above all
+            if not method.seeds:
+                continue
+            points = method.average_curve()[1:]  # what an untrained network does is no news
+            everything += [point.value for point in points]
+            first = min(first, points[0].x)
+            few = len(measured.rivals) * measured.tasks <= 400
+            _curve(drawing, axes, method, points, opacity(measured, 12), few, "after task {}")
+        for method in measured.references:
+            if method.score.mean == method.score.mean:
+                _level(axes, method, method.score, measured.tasks)
+                everything.append(Estimate(method.score.mean, None, ()))
+        _task_axis(axes, measured.tasks)
+        axes.set_xlim(0 if first < 1 or measured.tasks < 2 else 0.85, measured.tasks)
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick > 0 or first < 1])
+        axes.set_ylim(*limits(everything))
+        axes.set_ylabel(f"{measured.unit}, %")
+    return drawing
+
+
+def ranking(measured: Measured, width: float = 520, height: float = 420) -> Drawing:
+    """Methods as rows, the best on top: average accuracy at the end with its 95 % interval."""
+    methods = measured.ranked[:MOST_ROWS]
+    wide = width > 450
+    longest = max(len(method.name) for method in methods)
+    left = min(7.2 * min(longest, 34) + 14, (0.5 if wide else 0.44) * width)
+    most = int((left - 14) / 7.2) + 1
+    drawing = blank(width, height, f"{measured.measure.capitalize()} after the last task, the best first")
+    with style():
+        axes = axes_of(drawing, left=left, right=100 if wide else 92, top=14)
+        for row, method in enumerate(methods):
+            _row(drawing, axes, row, method, shortened(method.name, most))
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        _across(axes, [method.score for method in methods])
+        axes.set_xlabel(f"{measured.measure}, %")
+    return drawing
+
+
+def _row(drawing: Drawing, axes: Axes, row: int, method: Method, name: str) -> None:
+    """A method's name, its mean with its interval, and the two in numbers."""
+    words = {"va": "center", "fontsize": FONT, "transform": axes.get_yaxis_transform(), "clip_on": False}
+    own = f"row-{row} method-{method.number}"
+    axes.text(-0.035, row, name, ha="right", gid=own, **words)
+    value = method.score
+    text = text_of(value) if value.mean == value.mean else "diverged" if not method.seeds else "–"
+    axes.text(1.04, row, text, ha="left", color=LIGHT["ink"], gid=f"number-{own}", **words)
+    if value.mean != value.mean:
+        return
+    if value.half_width is not None and "±" in text:
+        axes.plot(
+            bounds(value),
+            [row, row],
+            color=method.look.colour,
+            linewidth=2,
+            solid_capstyle="butt",
+            gid=f"interval-{own}",
+        )
+    shape = {"markersize": 7, "marker": "D", "markerfacecolor": "none"} if method.reference else {"markersize": 7}
+    marks(drawing, axes, [(percent(value.mean), row, f"{method.name}: {text} %")], method.look, method.number, **shape)
+
+
+def _across(axes: Axes, values: Sequence[Estimate]) -> None:
+    """A round axis from left to right."""
+    axes.set_xlim(*limits(values))
+    axes.grid(axis="x")
+    axes.locator_params(axis="x", nbins=5 if axes.get_window_extent().width > 200 else 3)
+
+
+def lost(measured: Measured, width: float = 520, height: float = 420) -> Drawing:
+    """Of one run: each task just after it was learned, and at the end."""
+    method = measured.first
+    learned, final = (values.unbind(1) for values in (method.learned, method.final))
+    drawing = blank(width, height, "Each task just after it was learned, and at the end")
+    every = max(1, -(-measured.tasks // 30))
+    with style():
+        axes = axes_of(drawing, left=60, right=100, top=14)
+        drawn = []
+        for task in range(0, measured.tasks, every):
+            before, after = estimate(learned[task]), estimate(final[task])
+            drawn += [Estimate(value.mean, None, ()) for value in (before, after)]
+            axes.plot([percent(before.mean), percent(after.mean)], [task, task], color=LIGHT["other"], linewidth=2)
+            said = f"task {task + 1}, just learned: {text_of(before)} %"
+            marks(
+                drawing,
+                axes,
+                [(percent(before.mean), task, said)],
+                method.look,
+                markerfacecolor=LIGHT["paper"],
+                markersize=7,
+            )
+            said = f"task {task + 1}, at the end: {text_of(after)} %"
+            marks(drawing, axes, [(percent(after.mean), task, said)], method.look, markersize=7)
+            words = {"va": "center", "fontsize": FONT, "transform": axes.get_yaxis_transform(), "clip_on": False}
+            axes.text(1.04, task, f"{text_of(after)}", ha="left", **words)
+        axes.set_ylim(max(measured.tasks, 4) - 0.4, -0.6)
+        axes.set_yticks(
+            range(0, measured.tasks, every), [f"task {task + 1}" for task in range(0, measured.tasks, every)]
+        )
+        axes.spines["left"].set_visible(False)
+        _across(axes, drawn)
+        axes.set_xlabel(f"{measured.unit}, %: open, just learned; full, at the end")
+    return drawing
+
+
+def task_curves(measured: Measured, task: int, width: float = 320, height: float = 220) -> Drawing:
+    """Accuracy on one task along the stream, all methods; grey: while it is learned itself."""
+    drawing = blank(width, height, f"{measured.unit.capitalize()} on task {task + 1} along the stream")
+    with style():
+        axes = axes_of(drawing, top=26)
+        _draw_task(drawing, axes, measured, task, width > 500)
+        axes.set_title(f"task {task + 1}")
+    return drawing
+
+
+def tasks(measured: Measured, width: float = 468) -> Drawing:
+    """Accuracy on every task along the stream, a panel each; of many tasks twelve, evenly over the stream."""
+    shown = bounded_tasks(measured.tasks, 12)
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    drawing = blank(width, 130 * rows + 10, f"{measured.unit.capitalize()} on each task along the stream")
+    with style():
+        grid = drawing.figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.28, "hspace": 0.55})
+        for place, axes in enumerate(grid.flat):
+            if place >= len(shown):
+                axes.set_axis_off()
+                continue
+            axes.set_facecolor("none")
+            _draw_task(drawing, axes, measured, shown[place], False)
+            axes.set_title(f"task {shown[place] + 1}")
+            axes.set_xlabel("tasks learned" if place >= len(shown) - columns else "")
+            axes.set_ylabel(axes.get_ylabel() if place % columns == 0 else "")
+    return drawing
+
+
+def _draw_task(drawing: Drawing, axes: Axes, measured: Measured, task: int, large: bool) -> None:
+    everything: list[Estimate] = []
+    axes.axvspan(task, task + 1, color=LIGHT["grid"], linewidth=0, alpha=0.6)
+    few = len(measured.rivals) * measured.tasks <= 150
+    for method in reversed([method for method in measured.rivals if method.seeds]):
+        points = method.curve(task)
+        everything += [point.value for point in points]
+        after = [point._replace(ends=point.ends and point.x > task) for point in points]
+        _curve(
+            drawing,
+            axes,
+            method,
+            after,
+            opacity(measured, 12 if large else FEW),
+            few,
+            f"task {task + 1} after task {{}}",
+        )
+    for method in (method for method in measured.references if method.seeds):
+        value = Estimate(float(method.final[:, task].mean()), None, ())
+        everything.append(value)
+        _level(axes, method, value, measured.tasks)
+    _task_axis(axes, measured.tasks)
+    axes.set_ylim(*limits(everything))
+    axes.set_ylabel(f"{measured.unit}, %")
+
+
+def seeds(measured: Measured, width: float = 620, height: float = 0) -> Drawing:
+    """Average accuracy at the end of each seed as a dot, methods as rows."""
+    methods = [method for method in measured.ranked if method.seeds]
+    height = height or 62 + max(22, ROW + 4) * len(methods)
+    most = 34 if width > 450 else 18
+    left = 7.2 * min(max(len(method.name) for method in methods), most) + 14
+    drawing = blank(width, height, f"{measured.measure.capitalize()} after the last task, each seed a dot")
+    with style():
+        axes = axes_of(drawing, left=left, right=16, top=8)
+        for row, method in enumerate(methods):
+            words = {
+                "va": "center",
+                "ha": "right",
+                "transform": axes.get_yaxis_transform(),
+                "gid": f"row-{row} method-{method.number}",
+            }
+            axes.text(-0.02, row, shortened(method.name, most), **words)
+            axes.plot([percent(method.score.mean)] * 2, [row - 0.3, row + 0.3], color=method.look.colour, linewidth=2)
+            each = zip(method.result.seeds, method.score.per_seed, strict=True)
+            said = [
+                (percent(v), row, f"{method.name}, seed {seed}: {100 * v:.2f} %") for seed, v in each if v is not None
+            ]
+            marks(
+                drawing, axes, said, method.look, method.number, marker="o", markersize=6, alpha=0.55, markeredgewidth=0
+            )
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        dots = [Estimate(v, None, ()) for method in methods for v in method.score.per_seed if v is not None]
+        _across(axes, dots)
+        axes.set_xlabel(f"{measured.measure}, %")
+    return drawing
+
+
+def matrix(measured: Measured, method: Method, width: float = 320) -> Drawing:
+    """Accuracy on task j (columns) after task t (rows), mean over seeds; numbers inside where there is room."""
+    tasks, values = measured.tasks, method.matrix
+    drawing = blank(width, width - 6, f"{method.name}: {measured.unit} on each task after each task")
+    with style():
+        axes = axes_of(drawing, left=46, right=8, top=28, bottom=46)
+        axes.set_title(shortened(method.name, int(width / 7.8)), x=0)
+        shade = (values.clamp(0, 1)).tolist()
+        if tasks <= 20:
+            _cells(drawing, axes, values.tolist(), shade)
+        else:
+            picture = [[(*_red_green_blue(LIGHT["heat"]), value) for value in row] for row in shade]
+            axes.imshow(picture, extent=(0, tasks, tasks, 0), interpolation="nearest", aspect="auto")
+        every = max(1, -(-tasks // 10))
+        places = list(range(0, tasks, every))
+        axes.set_xticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
+        axes.set_yticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
+        axes.set_xlim(0, tasks)
+        axes.set_ylim(tasks, 0)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.set_xlabel(f"{measured.unit} on task, %")
+        axes.set_ylabel("after task")
+    return drawing
+
+
+def _cells(drawing: Drawing, axes: Axes, values: list[list[float]], shade: list[list[float]]) -> None:
+    from matplotlib.patches import Rectangle
+
+    inside = len(values) <= 10
+    for t, row in enumerate(values):
+        for j, value in enumerate(row):
+            known = value == value
+            cell = Rectangle((j, t), 1, 1, facecolor=LIGHT["heat"], alpha=shade[t][j] if known else 0, linewidth=0)
+            axes.add_patch(cell)
+            text = f"{100 * value:.1f}" if known else "–"
+            drawing.tell(cell, [f"task {j + 1} after task {t + 1}: {text} %"])
+            if inside:
+                colour = LIGHT["on-heat"] if known and shade[t][j] > 0.55 else LIGHT["ink"]
+                size = FONT if len(values) <= 6 else 9
+                axes.text(j + 0.5, t + 0.5, text if len(values) <= 6 else text.partition(".")[0] if text == "100.0" else text,
+                          ha="center", va="center", color=colour, fontsize=size)  # fmt: skip
+
+
+def _red_green_blue(colour: str) -> tuple[float, float, float]:
+    return int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255
+
+
+def bytes_kept(method: Method) -> float | None:
+    """What it keeps beside its network, rows counted as the images that they stand for."""
+    return None if method.cost.stored is None else method.cost.stored.total
+
+
+def seconds(method: Method) -> float | None:
+    """Of training, all seeds together."""
+    return method.result.seconds.get("training")
+
+
+COSTS: dict[str, tuple[Callable[[Method], float | None], str]] = {
+    "bytes": (bytes_kept, "bytes kept beside the network, rows as images"),
+    "seconds": (seconds, "seconds of training, all seeds"),
+}
+
+
+def against_cost(measured: Measured, cost: str, width: float = 480, height: float = 300) -> Drawing:
+    """Average accuracy at the end against what a method keeps or takes; logarithmic, nothing at the left."""
+    found, words = COSTS[cost]
+    priced = [(method, price) for method in measured.ranked if method.seeds and (price := found(method)) is not None]
+    drawing = blank(width, height, f"{measured.measure.capitalize()} against {words}")
+    with style():
+        axes = axes_of(drawing, top=14)
+        positive = [price for _, price in priced if price > 0]
+        least = min(positive, default=1.0) / 4
+        axes.set_xscale("log")
+        for method, price in priced:
+            low, high = bounds(method.score)
+            x = price if price > 0 else least
+            if method.score.half_width is not None and "±" in text_of(method.score):
+                axes.plot([x, x], [low, high], color=method.look.colour, linewidth=1.2)
+            said = f"{method.name}: {text_of(method.score)} %, {price:,.4g} {cost}"
+            shape = {"marker": "D", "markerfacecolor": "none"} if method.reference else {}
+            marks(
+                drawing,
+                axes,
+                [(x, percent(method.score.mean), said)],
+                method.look,
+                method.number,
+                markersize=8,
+                **shape,
+            )
+        price_axis(axes, positive, least, any(price <= 0 for _, price in priced))
+        axes.set_ylim(*limits([method.score for method, _ in priced]))
+        axes.grid(axis="y")
+        axes.set_xlabel(words)
+        axes.set_ylabel(f"{measured.measure}, %")
+    return drawing
+
+
+def price_axis(axes: Axes, positive: Sequence[float], least: float, free: bool) -> None:
+    """Powers of ten between, each as a person writes it, and a place for nothing."""
+    import math
+
+    from matplotlib.ticker import NullLocator
+
+    low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
+    axes.set_xlim(least / 1.6 if free else low / 1.6, high * 1.6)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1,) if math.log10(high / low) > 1.2 else (1, 2, 5)
+    ticks = [factor * 10.0**power for power in powers for factor in factors]
+    ticks = [tick for tick in ticks if low / 1.6 <= tick <= high * 1.6 and (not free or tick > least * 1.8)]
+    shown = ([least] if free else []) + ticks
+    axes.set_xticks(shown, (["none"] if free else []) + [plain_number(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def plain_number(value: float) -> str:
+    """As in "20 k" or "0.5"."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:g} {unit}"
+    return f"{value:g}"
+
+
+def losses(measured: Measured, width: float = 640, height: float = 260) -> Drawing:
+    """Training loss along the stream, mean over seeds, of the methods that have one."""
+    drawing = blank(width, height, "Training loss along the stream")
+    with style():
+        axes = axes_of(drawing, top=14)
+        for method in reversed(measured.methods):
+            if not (method.seeds and method.learns_by_gradient):
+                continue
+            values = method.result.losses[method.result.kept].mean(0).flatten()
+            stretch = measured.tasks / len(values)
+            x = [(i + 0.5) * stretch for i in range(len(values))]
+            axes.plot(x, values.tolist(), color=method.look.colour, linestyle=method.look.line, linewidth=1.2,
+                      gid=f"loss-{method.number} method-{method.number}")  # fmt: skip
+        _task_axis(axes, measured.tasks)
+        axes.set_ylabel("training loss")
+    return drawing
