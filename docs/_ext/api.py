@@ -1,0 +1,187 @@
+"""The public surface, by introspection: signatures, fields and docstrings of what packages offer, and the commands' help."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from prose import cell, code, fenced, first_line, markdown, table
+
+from lifelong.core.strategy import VERBS, Strategy
+from scenarios.public import typed_names
+
+ROOMS = ("strategies", "learners", "models", "optimisers", "memory", "meta", "adaptation")  # each has a page of its own
+DRAWS = ("draws", "task_draws", "prepare_draws", "notes", "notes_beside")
+
+
+def pages() -> dict[str, str]:
+    """Pages of the reference by name, as Markdown."""
+    metrics = importlib.import_module("lifelong.metrics")
+    return {
+        "api-lifelong": package_page("lifelong", public("lifelong")),
+        "api-scenarios": package_page("scenarios", public("scenarios")),
+        "api-metrics": package_page("lifelong.metrics", {name: getattr(metrics, name) for name in metrics.__all__}),
+        "commands": commands_page(),
+    }
+
+
+def public(package: str) -> dict[str, Any]:
+    """What a package offers by name, its rooms left out."""
+    module = importlib.import_module(package)
+    named = {name: getattr(module, name) for name, source in typed_names(package).items() if source != package}
+    return {name: value for name, value in sorted(named.items()) if value is not None}
+
+
+def package_page(package: str, offered: dict[str, Any]) -> str:
+    """A page: each class with its fields and methods, each function with its arguments."""
+    module = importlib.import_module(package)
+    parts = [f"# `{package}`", markdown(inspect.getdoc(module) or "")]
+    parts += [f"```{{py:module}} {package}\n```"]
+    for name, value in offered.items():
+        known = package == "scenarios" and getattr(value, "__name__", "") in typed_names("lifelong")
+        parts += [f"## {name}", "\n".join(entry(name, value, known))]
+    return "\n\n".join(parts) + "\n"
+
+
+def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
+    """One name: an object of Sphinx's Python domain, so that search finds it. known: it stands on another page, too."""
+    kind = "class" if inspect.isclass(value) else "function" if callable(value) and not is_alias(value) else "data"
+    yield f"`````{{py:{kind}}} {name}{signature(value) if kind != 'data' else ''}"
+    yield ":no-index:\n" if known else ""
+    yield markdown(inspect.getdoc(value) or "") if kind != "data" else value_in_words(value)
+    for method, function in methods_of(value) if kind == "class" else ():
+        shown = "property" if isinstance(function, property) else "method"
+        words = markdown(inspect.getdoc(function) or "")
+        yield f"\n````{{py:{shown}}} {method}{'' if shown == 'property' else signature(function)}\n\n{words}\n````"
+    yield "`````"
+
+
+def is_alias(value: Any) -> bool:
+    """Whether a value is a name for a type, such as dict[str, Any]."""
+    return hasattr(value, "__origin__") or not (inspect.isroutine(value) or inspect.isclass(value))
+
+
+def value_in_words(value: Any) -> str:
+    """A constant or a type's other name."""
+    if isinstance(value, dict) and value:
+        return f"A dictionary of {len(value)}: {', '.join(code(key) for key in list(value)[:3])} ..."
+    return f"The same as {code(str(value).replace('typing.', ''))}."
+
+
+def methods_of(kind: type) -> Iterator[tuple[str, Any]]:
+    """Public methods and properties that a class, or one of ours that it comes from, defines; verbs in their order."""
+    seen = {
+        name: value
+        for base in reversed(kind.__mro__)
+        if base.__module__.split(".")[0] in ("lifelong", "scenarios")
+        for name, value in vars(base).items()
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+    }
+    order = {name: i for i, name in enumerate((*DRAWS, *VERBS))}
+    yield from sorted(seen.items(), key=lambda item: order.get(item[0], len(order)))
+
+
+def signature(value: Any) -> str:
+    """A signature on one line, with the names of types as they are written; "" where there is none."""
+    try:
+        shown = str(inspect.signature(value))
+    except (TypeError, ValueError):
+        return ""
+    shown = re.sub(r"<factory>", "...", shown)
+    shown = re.sub(r"(?<![\w.])(?:typing|torch|collections\.abc|pathlib|(?:lifelong|scenarios)(?:\.\w+)+)\.(?=\w)", "", shown)
+    shown = re.sub(r"<(?:function|class|object) ?'?([\w.]*)[^>]*>", r"\1", shown)
+    return shown.replace("'", "") if "'" in shown and '"' not in shown and "= '" not in shown else shown
+
+
+def definition(name: str, value: Any) -> str:
+    """A method or a property as a file defines it: its signature and its one line."""
+    shown = f"@property\ndef {name}{signature(value.fget)}" if isinstance(value, property) else f"def {name}{signature(value)}"
+    return f'{shown}:\n    """{first_line(value)}"""'
+
+
+def verbs() -> str:
+    """All verbs with signatures, in the order in which they are called; then what is declared."""
+    return fenced("\n\n".join((definition(name, getattr(Strategy, name)) for name in VERBS)), "py")
+
+
+def draws() -> str:
+    """The methods that declare random numbers and sentences."""
+    return fenced("\n\n".join((definition(name, getattr(Strategy, name)) for name in DRAWS)), "py")
+
+
+def handed() -> str:
+    """The records that verbs are handed, by their docstrings."""
+    from lifelong.core import batch, problem
+
+    parts = []
+    for record in (batch.Batch, batch.Outputs, batch.Step, batch.FinishedTask, problem.Problem):
+        parts += [f"### `{record.__name__}`", markdown(inspect.getdoc(record) or "")]
+        rows = [
+            [code(name if isinstance(value, property) else f"{name}{signature(value)}"), cell(first_line(value))]
+            for name, value in methods_of(record)
+        ]
+        parts += [table(["method", "what it gives"], rows)] if rows and record is not batch.Outputs else []
+    return "\n\n".join(parts)
+
+
+def declared() -> str:
+    """What a strategy's class may declare, with its defaults."""
+    from lifelong.core.strategy import Requirements
+
+    fields = {name: value for name, value in vars(Strategy).items() if name in Strategy.__annotations__}
+    rows = [[code(name), code(repr(value)[:60])] for name, value in fields.items() if name != "alone_from"]
+    words = markdown((inspect.getdoc(Strategy) or "").partition("\n\n")[2])
+    needs = [[code(field.name), code(repr(field.default))] for field in dataclasses.fields(Requirements)]
+    return "\n\n".join(
+        [words, table(["declared", "default"], rows), "### `Requirements`", markdown(inspect.getdoc(Requirements) or "")]
+        + [table(["field", "default"], needs)]
+    )
+
+
+def learner_verbs() -> str:
+    """What a learner without gradient descent fills in."""
+    from lifelong.core.learner import AnyLearner
+
+    names = ("init", "step", "at_milestone", "after_task", "prepare", "predict", "draws", "requirements")
+    return fenced("\n\n".join(definition(name, getattr(AnyLearner, name)) for name in names), "py")
+
+
+def meta_verbs() -> str:
+    """What a meta-learner fills in."""
+    from lifelong.meta import MetaLearner
+
+    lines = [definition(name, value) for name, value in methods_of(MetaLearner)]
+    return markdown(inspect.getdoc(MetaLearner) or "") + "\n\n" + fenced("\n\n".join(lines), "py")
+
+
+def commands_page() -> str:
+    """Every command with its help, as `--help` prints it."""
+    from lifelong.commands import COMMANDS
+
+    parts = ["# Commands", "As `lifelong COMMAND --help` prints them."]
+    for name in COMMANDS:
+        parts += [f"## {name}", fenced(help_of(name))]
+    return "\n\n".join(parts) + "\n"
+
+
+def help_of(name: str) -> str:
+    """What a command's `--help` prints."""
+    from typer.testing import CliRunner
+
+    from cli import app
+
+    return CliRunner().invoke(app, [name, "--help"], prog_name="lifelong", terminal_width=100).output.strip()
+
+
+INSERTED = {
+    "verbs": verbs,
+    "draws": draws,
+    "handed": handed,
+    "declared": declared,
+    "learner verbs": learner_verbs,
+    "meta verbs": meta_verbs,
+}
