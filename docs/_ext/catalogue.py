@@ -215,6 +215,16 @@ def measured(name: str) -> str:
     return f"{words}\n\n" + table(["stream", *heads], rows, right=range(2, len(heads)))
 
 
+def families_table() -> str:
+    """Families, what each does, and its methods, linked."""
+    rows = []
+    for family, methods in families().items():
+        page = f"catalogue/strategies-{family}.md"
+        links = ", ".join(f"[{name}]({page}#{anchor(name)})" for name in methods)
+        rows.append([f"[{title_of(family)}]({page})", FAMILIES.get(family, ""), links])
+    return table(["family", "what it does", "methods"], rows)
+
+
 def scenarios_table() -> str:
     """Scenarios with what each is, its setting, network and budget."""
     from scenarios.catalogue import CATALOGUE
@@ -251,4 +261,4 @@ def metrics_table() -> str:
     return table(["metric", "what it is", "needs"], rows)
 
 
-INSERTED = {"scenarios": scenarios_table, "data": data_table, "metrics": metrics_table}
+INSERTED = {"families": families_table, "scenarios": scenarios_table, "data": data_table, "metrics": metrics_table}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lifelong.contracts.every_verb import strategy_with_every_verb
 from lifelong.core.files import RunError, write
 from scenarios.errors import ConfigurationError
 
@@ -188,10 +189,12 @@ TRIES = {  # what to try next, with the file's path, the class in it and the var
 }
 
 
-def write_new(kind: str, path: Path) -> str:
-    """Write the file; returns the command to try next. Refuses to overwrite."""
+def write_new(kind: str, path: Path, full: bool = False) -> str:
+    """Write the file; returns the command to try next. Refuses to overwrite. full: a strategy with every verb."""
     if kind not in TEXTS:
         raise ConfigurationError(f"unknown kind {kind!r}: it is {', '.join(list(TEXTS)[:-1])} or {list(TEXTS)[-1]}")
+    if full and kind != "strategy":
+        raise ConfigurationError("--full shows every verb of a strategy: it goes with `lifelong new strategy` alone")
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ConfigurationError(f"{path} must be a Python file whose name is a word, as in my_idea.py")
     if path.exists():
@@ -200,5 +203,6 @@ def write_new(kind: str, path: Path) -> str:
         raise RunError(f"{path.parent} is not a folder")
     name = "".join(word.capitalize() for word in path.stem.split("_"))
     word, variable = path.stem.replace("_", "-"), path.stem
-    write(path, TEXTS[kind].format(name=name, word=word, variable=variable).encode())
+    text = strategy_with_every_verb(name) if full else TEXTS[kind].format(name=name, word=word, variable=variable)
+    write(path, text.encode())
     return TRIES[kind].format(path=path, name=name, variable=variable)
