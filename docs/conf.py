@@ -33,6 +33,8 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search stands in the sidebar already
+    "content_footer_items": [],
 }
 copybutton_selector = "div.highlight-shell pre, div.highlight-python pre, div.highlight-toml pre"
 nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch and of Python; links between pages are all checked

@@ -31,7 +31,11 @@ from blocks import Block, blocks_of, words_of  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
 PAGES = {path.name: path for path in of_pages.pages()}
-RUN = [name for name, path in PAGES.items() if any(b.commands or b.language == "python" for b in blocks_of(path.read_text()))]
+RUN = [
+    name
+    for name, path in PAGES.items()
+    if any(b.commands or b.language == "python" for b in blocks_of(path.read_text()))
+]
 STAND_INS = {  # classes, training and test rows of each, side of the images
     "mnist": (10, 12, 4, 28),
     "omniglot": (280, 16, 4, 28),
@@ -208,7 +212,8 @@ def test_python_stands_before_the_tables():
 def test_every_python_block_is_right_for_a_type_checker(tmp_path):
     """Each page's blocks as a user's own file; and a block with a plain mistake is not."""
     shown = {
-        name: "\n".join(b.text for b in blocks_of(path.read_text()) if b.language == "python") for name, path in PAGES.items()
+        name: "\n".join(b.text for b in blocks_of(path.read_text()) if b.language == "python")
+        for name, path in PAGES.items()
     }
     shown = {name: text for name, text in shown.items() if text}
     assert len(shown) >= 7

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from lifelong.core.strategy import VERBS, Strategy
 from scenarios.public import typed_names
 
 ROOMS = ("strategies", "learners", "models", "optimisers", "memory", "meta", "adaptation")  # each has a page of its own
+WIDTH, TAB = 84, "    "  # characters of a line of code on a page
 DRAWS = ("draws", "task_draws", "prepare_draws", "notes", "notes_beside")
 
 
@@ -99,18 +101,25 @@ def signature(value: Any) -> str:
 
 def definition(name: str, value: Any) -> str:
     """A method or a property as a file defines it: its signature and its one line."""
-    shown = f"@property\ndef {name}{signature(value.fget)}" if isinstance(value, property) else f"def {name}{signature(value)}"
-    return f'{shown}:\n    """{first_line(value)}"""'
+    head = "@property\n" if isinstance(value, property) else ""
+    head += f"def {name}{signature(value.fget if isinstance(value, property) else value)}:"
+    if len(head.splitlines()[-1]) > WIDTH:  # as a formatter would break it
+        before, _, rest = head.partition("(")
+        arguments, _, given = rest.rpartition(") -> ")
+        head = f"{before}(\n    {arguments}\n) -> {given}"
+    return "\n".join(
+        [head, *textwrap.wrap(f'"""{first_line(value)}"""', WIDTH, initial_indent=TAB, subsequent_indent=TAB)]
+    )
 
 
 def verbs() -> str:
     """All verbs with signatures, in the order in which they are called; then what is declared."""
-    return fenced("\n\n".join((definition(name, getattr(Strategy, name)) for name in VERBS)), "py")
+    return fenced("\n\n".join(definition(name, getattr(Strategy, name)) for name in VERBS), "py")
 
 
 def draws() -> str:
     """The methods that declare random numbers and sentences."""
-    return fenced("\n\n".join((definition(name, getattr(Strategy, name)) for name in DRAWS)), "py")
+    return fenced("\n\n".join(definition(name, getattr(Strategy, name)) for name in DRAWS), "py")
 
 
 def handed() -> str:
@@ -136,10 +145,9 @@ def declared() -> str:
     rows = [[code(name), code(repr(value)[:60])] for name, value in fields.items() if name != "alone_from"]
     words = markdown((inspect.getdoc(Strategy) or "").partition("\n\n")[2])
     needs = [[code(field.name), code(repr(field.default))] for field in dataclasses.fields(Requirements)]
-    return "\n\n".join(
-        [words, table(["declared", "default"], rows), "### `Requirements`", markdown(inspect.getdoc(Requirements) or "")]
-        + [table(["field", "default"], needs)]
-    )
+    about = [words, table(["declared", "default"], rows), "### `Requirements`"]
+    about += [markdown(inspect.getdoc(Requirements) or ""), table(["field", "default"], needs)]
+    return "\n\n".join(about)
 
 
 def learner_verbs() -> str:

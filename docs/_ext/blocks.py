@@ -38,7 +38,12 @@ def blocks_of(page: str) -> list[Block]:
     result: list[Block] = []
     for block in found:
         before = result[-1] if result else None
-        if block.language == "text" and before and before.language in ("shell", "python") and not page[before.end : block.start].strip():
+        if (
+            block.language == "text"
+            and before
+            and before.language in ("shell", "python")
+            and not page[before.end : block.start].strip()
+        ):
             result[-1] = Block(before.language, before.text, before.start, before.end, block)
         else:
             result.append(block)

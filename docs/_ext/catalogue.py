@@ -65,7 +65,9 @@ def pages() -> dict[str, str]:
     for family, methods in families().items():
         about = FAMILIES.get(family, "")
         parts = [f"# {title_of(family)}", about, overview("strategies", methods)]
-        made[f"strategies-{family}"] = "\n\n".join(filter(None, [*parts, *map(method_section, methods.values())])) + "\n"
+        made[f"strategies-{family}"] = (
+            "\n\n".join(filter(None, [*parts, *map(method_section, methods.values())])) + "\n"
+        )
     for kind, (title, about) in ROOMS.items():
         things = dict(sorted(found(kind).items(), key=lambda item: item[0] != "Random"))
         parts = [f"# {title}", about, overview(kind, things)]
@@ -80,7 +82,10 @@ def title_of(family: str) -> str:
 
 def strategies_page() -> str:
     """The families, and all their methods in one line each."""
-    parts = ["# All strategies", "One file each in `lifelong/strategies`; they add up with `+`. In words: [strategies](../strategies.md)."]
+    parts = [
+        "# All strategies",
+        "One file each in `lifelong/strategies`; they add up with `+`. In words: [strategies](../strategies.md).",
+    ]
     pages = ["```{toctree}", ":maxdepth: 1", "", *(f"strategies-{family}" for family in families()), "```"]
     parts.append("\n".join(pages))
     for family, methods in families().items():
@@ -141,7 +146,9 @@ def facts(thing: Any, kind: str) -> str:
     module = inspect.getmodule(thing)
     lines = []
     if kind in ("strategies", "learners"):
-        lines.append(f"Settings: {settings_of(thing)}. Step: {passes_of(thing)} passes, {step_of(thing)} of fine-tuning's.")
+        lines.append(
+            f"Settings: {settings_of(thing)}. Step: {passes_of(thing)} passes, {step_of(thing)} of fine-tuning's."
+        )
         lines.append(f"Keeps: {escaped(thing.keeps or 'nothing')}.")
         words, _, file = thing.witness.partition(": ")
         lines += [f"Held against: {escaped(words)}, in `{file}`."] if file else []
@@ -234,7 +241,9 @@ def scenarios_table() -> str:
         budget = entry.budget
         length = f"{budget.epochs:g} epoch" if budget.epochs else f"{budget.iterations:,} x {budget.batch}"
         options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
-        rows.append([code(name), cell(entry.about), entry.setting, code(options) if options else "", code(entry.model), length])
+        rows.append(
+            [code(name), cell(entry.about), entry.setting, code(options) if options else "", code(entry.model), length]
+        )
     return table(["scenario", "what it is", "setting", "options", "network", "iterations x batch"], rows, right=[5])
 
 
@@ -242,7 +251,10 @@ def data_table() -> str:
     """Data sets that have names."""
     from scenarios.datasets import DATASETS
 
-    rows = [[code(name), cell(source.about), code(source.files) if source.files else "none"] for name, source in DATASETS.items()]
+    rows = [
+        [code(name), cell(source.about), code(source.files) if source.files else "none"]
+        for name, source in DATASETS.items()
+    ]
     return table(["data", "what it is", "files that it needs"], rows)
 
 
@@ -257,7 +269,9 @@ def metrics_table() -> str:
         "few_shot": "`--few-shot 1,5`",
         "probe": "`--linear-probe`",
     }
-    rows = [[code(name), cell(first_line(metric)), needs.get(NEEDS[name], NEEDS[name])] for name, metric in METRICS.items()]
+    rows = [
+        [code(name), cell(first_line(metric)), needs.get(NEEDS[name], NEEDS[name])] for name, metric in METRICS.items()
+    ]
     return table(["metric", "what it is", "needs"], rows)
 
 

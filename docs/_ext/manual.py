@@ -59,7 +59,10 @@ class Formula(SphinxDirective):
 
 def set_formulas(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Set the formulas of pages that are made of docstrings: in paragraphs and tables, not in code and headings."""
-    if not (page.startswith(f"{FOLDER}/") and not page.startswith((f"{FOLDER}/api", f"{FOLDER}/commands"))) and page != "metrics":
+    if (
+        not (page.startswith(f"{FOLDER}/") and not page.startswith((f"{FOLDER}/api", f"{FOLDER}/commands")))
+        and page != "metrics"
+    ):
         return
     if app.builder.format != "html":
         return
@@ -79,7 +82,9 @@ def write_plain(app: Sphinx, error: Exception | None) -> None:
         return
     texts = {}
     first = app.env.toctree_includes.get("index", [])
-    for page in sorted(app.env.found_docs, key=lambda page: (page not in first, first.index(page) if page in first else 0, page)):
+    for page in sorted(
+        app.env.found_docs, key=lambda page: (page not in first, first.index(page) if page in first else 0, page)
+    ):
         text = inserted(Path(app.env.doc2path(page)).read_text())
         out = Path(app.outdir, f"{page}.md")
         out.parent.mkdir(parents=True, exist_ok=True)

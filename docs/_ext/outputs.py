@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +19,15 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from blocks import ROOT, Block, blocks_of, pages
+from blocks import ROOT, Block, blocks_of, pages  # noqa: E402 # found by the path above
 
-LONGER = ("--paradigms", "--ingredients", "split-mnist", "split-omniglot", "make ")  # minutes, or data: `--all` runs them
+LONGER = (
+    "--paradigms",
+    "--ingredients",
+    "split-mnist",
+    "split-omniglot",
+    "make ",
+)  # minutes, or data: `--all` runs them
 
 
 def printed(block: Block, names: dict, everything: bool) -> str | None:
@@ -45,7 +53,7 @@ def printed(block: Block, names: dict, everything: bool) -> str | None:
 def renewed(page: str, everything: bool) -> str:
     """A page with what its blocks print now."""
     blocks = blocks_of(page)
-    last = max((i for i, block in enumerate(blocks) if block.shown), default=-1)
+    last = max((i for i, block in enumerate(blocks) if block.shown or "savefig" in block.text), default=-1)
     changes: list[tuple[Block, str]] = []
     names: dict = {"__name__": "__main__"}
     for block in blocks[: last + 1]:
@@ -68,6 +76,10 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             path.write_text(renewed(text, everything))
+            for picture in set(re.findall(r"\]\((_static/[\w.-]+)\)", text)) & {
+                f"_static/{name}" for name in os.listdir()
+            }:
+                shutil.copyfile(Path(picture).name, ROOT / "docs" / picture)
         print(path.relative_to(ROOT), flush=True)
 
 

@@ -80,7 +80,10 @@ def settings_in(text: str, names: Sequence[str]) -> tuple[dict[str, str], list[s
             if not named.match(sentence):
                 rest.append(sentence)
                 continue
-            starts = [0, *(found.end() - len(found[0]) + 2 for found in re.finditer(rf"; (?={named.pattern})", sentence))]
+            starts = [
+                0,
+                *(found.end() - len(found[0]) + 2 for found in re.finditer(rf"; (?={named.pattern})", sentence)),
+            ]
             for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
                 words, _, about = sentence[start:end].partition(": ")
                 said |= {name: about.strip(" ;") for name in re.split(r", | and ", words)}
