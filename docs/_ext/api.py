@@ -10,12 +10,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from prose import cell, code, fenced, first_line, markdown, table
+from prose import cell, code, escaped, fenced, first_line, markdown, settings_in, table
 
 from lifelong.core.strategy import VERBS, Strategy
 from scenarios.public import typed_names
 
-ROOMS = ("strategies", "learners", "models", "optimisers", "memory", "meta", "adaptation")  # each has a page of its own
 WIDTH, TAB = 84, "    "  # characters of a line of code on a page
 DRAWS = ("draws", "task_draws", "prepare_draws", "notes", "notes_beside")
 
@@ -54,12 +53,20 @@ def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
     kind = "class" if inspect.isclass(value) else "function" if callable(value) and not is_alias(value) else "data"
     yield f"`````{{py:{kind}}} {name}{signature(value) if kind != 'data' else ''}"
     yield ":no-index:\n" if known else ""
-    yield markdown(inspect.getdoc(value) or "") if kind != "data" else value_in_words(value)
+    yield described(value) if kind != "data" else value_in_words(value)
     for method, function in methods_of(value) if kind == "class" else ():
         shown = "property" if isinstance(function, property) else "method"
-        words = markdown(inspect.getdoc(function) or "")
+        words = described(function) if inspect.isfunction(function) else markdown(inspect.getdoc(function) or "")
         yield f"\n````{{py:{shown}}} {method}{'' if shown == 'property' else signature(function)}\n\n{words}\n````"
     yield "`````"
+
+
+def described(value: Any) -> str:
+    """A docstring as Markdown; what it says of fields or arguments as a list."""
+    names = [name for name in inspect.signature(value).parameters] if signature(value) else []
+    said, left = settings_in(inspect.getdoc(value) or "", names)
+    listed = "\n".join(f"- {code(name)}: {escaped(about)}" for name, about in said.items())
+    return "\n\n".join(filter(None, [*(fenced(p) if p.startswith("    ") else escaped(p) for p in left), listed]))
 
 
 def is_alias(value: Any) -> bool:
@@ -87,16 +94,37 @@ def methods_of(kind: type) -> Iterator[tuple[str, Any]]:
     yield from sorted(seen.items(), key=lambda item: order.get(item[0], len(order)))
 
 
+class Plain:
+    """An annotation as it is written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def signature(value: Any) -> str:
     """A signature on one line, with the names of types as they are written; "" where there is none."""
     try:
-        shown = str(inspect.signature(value))
+        found = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
+    arguments = [p.replace(annotation=plain(p.annotation)) for p in found.parameters.values()]
+    returned = found.empty if inspect.isclass(value) else plain(found.return_annotation)
+    shown = str(found.replace(parameters=arguments, return_annotation=returned))
     shown = re.sub(r"<factory>", "...", shown)
-    shown = re.sub(r"(?<![\w.])(?:typing|collections\.abc|pathlib|(?:lifelong|scenarios)(?:\.\w+)+)\.(?=\w)", "", shown)
-    shown = re.sub(r"<(?:function|class|object) ?'?([\w.]*)[^>]*>", r"\1", shown)
-    return shown.replace("'", "") if "'" in shown and '"' not in shown and "= '" not in shown else shown
+    return re.sub(r"<(?:function|class|object) ?'?([\w.]*)[^>]*>", r"\1", shown)
+
+
+def plain(annotation: Any) -> Any:
+    """An annotation without the modules that its types come from."""
+    if annotation is inspect.Parameter.empty:
+        return annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return Plain(
+        re.sub(r"(?<![\w.])(?:typing|collections\.abc|pathlib|(?:lifelong|scenarios)(?:\.\w+)+)\.(?=\w)", "", text)
+    )
 
 
 def definition(name: str, value: Any) -> str:

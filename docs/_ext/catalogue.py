@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from formulas import is_formula
-from prose import cell, code, default_of, escaped, fenced, first_line, paragraphs, sentences, settings_in, table
+from prose import (
+    cell,
+    code,
+    default_of,
+    escaped,
+    fenced,
+    fields_said,
+    first_line,
+    paragraphs,
+    sentences,
+    settings_in,
+    table,
+)
 
 from lifelong.display.tables import family_of, passes_of, settings_of, step_of
 from lifelong.notation.registry import found
@@ -107,7 +119,8 @@ def anchor(name: str) -> str:
 
 def method_section(thing: Any, kind: str = "strategies") -> str:
     """All that is known of one thing: line, formula, words, fields, what it keeps, witness, source, command, rows."""
-    said, left = settings_in(inspect.getdoc(thing) or "", [field.name for field in fields_of(thing)])
+    names = [field.name for field in fields_of(thing)]
+    left, said = settings_in(inspect.getdoc(thing) or "", names)[1], fields_said(thing, names)
     line, *words = left or [first_line(thing)]
     opening, *more = sentences(line)
     parts = [f"## {thing.__name__}", f"**{escaped(opening)}**", escaped(" ".join(more)), *map(shown, words)]

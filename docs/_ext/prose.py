@@ -109,7 +109,29 @@ def code(text: str) -> str:
 
 
 def default_of(field: dataclasses.Field) -> str:
-    """A field's default as it is written; "" where there is none."""
+    """A field's default as one would write it; "" where there is none."""
     if field.default is not dataclasses.MISSING:
-        return repr(field.default)
-    return repr(field.default_factory()) if field.default_factory is not dataclasses.MISSING else ""
+        return written(field.default)
+    return written(field.default_factory()) if field.default_factory is not dataclasses.MISSING else ""
+
+
+def written(value: Any) -> str:
+    """A value as one would write it: of a record the fields alone that are not at their defaults."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    given = []
+    for field in dataclasses.fields(value):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if field.init and getattr(value, field.name) != default:
+            given.append(f"{field.name}={written(getattr(value, field.name))}")
+    return (
+        repr(value) if len(given) == len(dataclasses.fields(value)) else f"{type(value).__name__}({', '.join(given)})"
+    )
+
+
+def fields_said(kind: type, names: Sequence[str]) -> dict[str, str]:
+    """What a class and those that it comes from say of its fields, the nearest first."""
+    said: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        said |= settings_in(vars(base).get("__doc__") or "", names)[0]
+    return said
