@@ -16,6 +16,7 @@ extensions = ["myst_parser", "sphinx_copybutton", "manual"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext", "_static"]
 highlight_language = "text"
+smartquotes = False  # what stands in quotes is often code
 python_maximum_signature_line_length = 88
 add_module_names = False
 toc_object_entries = False  # the headings of a page say enough
@@ -34,7 +35,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "navbar_persistent": [],  # the search stands in the sidebar already
-    "content_footer_items": [],
+    "footer_content_items": [],
 }
 copybutton_selector = "div.highlight-shell pre, div.highlight-python pre, div.highlight-toml pre"
 nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch and of Python; links between pages are all checked

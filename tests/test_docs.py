@@ -134,6 +134,7 @@ def test_plain_text_is_shown_as_it_stands():
         ("max_{l<T} a[l, j] <= 1", "max<sub>l&lt;T</sub> a[l, j] ≤ 1"),
         ("for rows x of numbers, per_class and DER(alpha=0.1)", "for rows x of numbers, per_class and DER(alpha=0.1)"),
         ("rate x grad L", "rate × grad L"),
+        ("min_accuracy, argmin_c f_old(x)", "min_accuracy, argmin<sub>c</sub> f<sub>old</sub>(x)"),
     ],
 )
 def test_formulas_are_set(plain, made):

@@ -13,8 +13,10 @@ GREEK = {
     "mu": "μ", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ", "omega": "ω",
 }  # fmt: skip
 NO_FACTOR = "of|and|is|in|the|a|as|at|on|to|by|from|for|with|are|or|that|where|goes|alone|flat"
-BASE = rf"(?<![\w.])(?:[A-Za-z]|{'|'.join(GREEK)}|sum|max|min|mean|argmin|argmax|rate|lambda|gate)'?"
-SUBSCRIPT = re.compile(rf"({BASE})_(\{{[^}}]*\}}|\([^()]*\)|[A-Za-z0-9]+(?![\w]))")
+LETTERS = rf"(?<![\w.])(?:[A-Za-z]|{'|'.join(GREEK)})'?"
+NAMES = r"(?<![\w.])(?:sum|max|min|mean|argmin|argmax|rate|gate)"  # which are words of names, too, as in min_accuracy
+BRACED = r"\{[^}]*\}|\([^()]*\)"
+SUBSCRIPT = re.compile(rf"(?:({LETTERS})_({BRACED}|[A-Za-z0-9]+(?!\w))|({NAMES})_({BRACED}|[a-z](?!\w)))")
 POWER = re.compile(r"(?<=[\w)\]|'>])\^(\{[^}]*\}|\([^()]*\)|-?\w+)")
 LETTER = re.compile(rf"(?<![\w.])({'|'.join(GREEK)})(?![\w=])")
 SIGNS = (("&lt;-", "←"), ("&lt;=", "≤"), ("&gt;=", "≥"), (" ... ", " … "))
@@ -31,7 +33,7 @@ def typeset(text: str, factors: str = "") -> str:
     left = rf"(?:(?<![\w])(?:[A-Za-z]'?|\d[\d.]*{'|' + factors if factors else ''})|[)\]|]|\w\^\d|_\w+)"
     said = re.sub(rf"({left}) x (?!(?:{NO_FACTOR})\b)(?=[\w(|&])", r"\1 × ", said)
     said = POWER.sub(lambda found: f"<sup>{found[1].strip('{}()')}</sup>", said)
-    said = SUBSCRIPT.sub(lambda found: f"{found[1]}<sub>{found[2].strip('{}()')}</sub>", said)
+    said = SUBSCRIPT.sub(lambda f: f"{f[1] or f[3]}<sub>{(f[2] or f[4]).strip('{}()')}</sub>", said)
     said = re.sub(r"\bsum<sub>", "Σ<sub>", said)
     said = LETTER.sub(lambda found: GREEK[found[1]], said)
     for plain, sign in SIGNS:
