@@ -61,11 +61,13 @@ class {name}TaskGenerator:
         return Task(t, train, rows[:0], test, label, (0, 1))
 
 
-def make(dataset, tasks=5, setting="domain", budget=None):
-    return Stream("{word}", dataset, {name}TaskGenerator(tasks), setting, tasks, 2, budget=budget or Budget(iterations=100))
+def make(dataset, tasks, setting, budget):
+    return Stream("{word}", dataset, {name}TaskGenerator(tasks), setting, tasks, 2, budget=budget)
 
 
-{variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, model="MLP(100)", about="odd against even"))
+# what a run takes where nothing is said: data, setting, options of `make`, network, budget of each task
+protocol = {{"model": "MLP(100)", "budget": Budget(iterations=100, batch=32)}}
+{variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, **protocol, about="odd against even"))
 '''
 
 MODEL = '''"""A small network: rows of any shape, one hidden layer.
