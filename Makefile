@@ -7,13 +7,13 @@ DEMO := --strategy "FineTuning()" --strategy "EWC(strength=1000.0)" --strategy "
 	--strategy "LwF()" --strategy "Replay(size=200)" --learner "NearestClassMean()" --baselines joint \
 	--seeds 5 --eval-every 20 --eval-rows 300
 
-.PHONY: install demo test lint reference methods families multitask transfer bench gpu clean
+.PHONY: install demo test lint docs reference methods families multitask transfer bench gpu clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
 	touch $@
 
 demo: install
@@ -27,6 +27,11 @@ lint: install
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# the site, in build/docs, and llms.txt beside it; a warning is an error
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --fresh-env --quiet docs build/docs
+	@echo "open build/docs/index.html"
 
 reference: install
 	$(BIN)/lifelong reproduce

@@ -1,8 +1,9 @@
-"""Every command and every block of Python that the README shows is run, in its order, in one folder.
+"""Every command and every block of Python that README and the pages show is run, page by page, in its order, in one folder.
 
 With small budgets: a repeated option counts once, as it was given last, so each command runs as it stands with those of
 `SMALL` behind it. Data that need a download are stood in for by noise of the same shape (`STAND_INS`). `make` itself is
-not run, as it would install; its commands are read by `make -n`, and those of them that are ours are run.
+not run, as it would install; its commands are read by `make -n`, and those of them that are ours are run. What a page
+says that a block prints is compared word by word; numbers depend on the budget, and words do not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ import torch
 from scenarios.stream import Budget
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "docs/_ext"))
+
+import blocks as of_pages  # noqa: E402 # found by the path above
+from blocks import Block, blocks_of, words_of  # noqa: E402
+
 README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path for path in of_pages.pages()}
+RUN = [
+    name
+    for name, path in PAGES.items()
+    if any(b.commands or b.language == "python" for b in blocks_of(path.read_text()))
+]
 STAND_INS = {  # classes, training and test rows of each, side of the images
     "mnist": (10, 12, 4, 28),
     "omniglot": (280, 16, 4, 28),
@@ -33,7 +45,7 @@ QUICK = ["--seeds", "2", "--iterations", "3", "--device", "cpu", "--threads", "1
 SMALL = {
     "run": QUICK,
     "compare": QUICK,
-    "pretrain": ["--init", "MAML(rotations=True, iterations=2, tasks=2, query=2)", "--episodes", "4"],
+    "pretrain": ["--episodes", "4"],
     "meta-test": [],
     "transfer": [*QUICK, "--steps", "2"],
     "similarity": [*QUICK, "--rows", "5"],
@@ -45,21 +57,14 @@ ALSO = {  # words of a command, and what it needs besides
     "run split-omniglot": ["--iterations", "1", "--batch", "2"],
     "--shot": ["--episodes", "4"],
     "--online": ["--online", "3", "--runs", "1"],
+    "MAML(rotations=True)": ["--init", "MAML(rotations=True, iterations=2, tasks=2, query=2)"],
+    "MyMeta(": ["--init", "my_meta.py:MyMeta(iterations=2, tasks=2)", "--model", "MLP(8)"],
+    "--init start.safetensors": ["--model", "MLP(8)"],
+    "meta-test start.safetensors": [],
 }
-
-
-def blocks(language: str, text: str = README) -> list[str]:
-    """The fenced blocks of a language, "" where none is named."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [block for name, block in fenced if name == language]
-
-
-def commands() -> list[str]:
-    """What the README tells a reader to type, comments left out: in blocks, and the comparisons named in the text."""
-    shown = [line for block in blocks("") for line in block.splitlines()]
-    shown += [" ".join(words.split()) for words in re.findall(r"`(lifelong compare [^`]*?)`", README, re.DOTALL)]
-    lines = [re.split(r"\s#\s", line)[0].strip() for line in shown]
-    return [line for line in lines if line.startswith(("lifelong ", "make ")) and "..." not in line]
+SHORTER = {  # what a block of Python says, and the same with a small budget
+    'build("split-digits")': 'build("split-digits", budget=Budget(iterations=2, batch=8))',
+}
 
 
 def small(command: str) -> list[str]:
@@ -96,59 +101,124 @@ def readers_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_command_works_as_it_stands(readers_folder, monkeypatch, capsys):
+@pytest.fixture
+def own_metrics():
+    """A metric that a page registers is gone after it."""
+    from lifelong.metrics import METRICS, NEEDS
+
+    before = dict(METRICS), dict(NEEDS)
+    yield
+    for kept, names in zip((METRICS, NEEDS), before, strict=True):
+        kept.clear()
+        kept.update(names)
+
+
+def called(command: str, monkeypatch, capsys) -> str:
+    """What a command prints, with a small budget; it must end well."""
     import cli
 
-    shown = [command for command in commands() if command.startswith("lifelong ")]
-    assert len(shown) >= 20
-    for command in shown:
-        monkeypatch.setattr(sys, "argv", ["lifelong", *small(command)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        assert ended.value.code == 0, (command, said.err)
-        assert said.out or said.err, command
-    assert (readers_folder / "report.html").exists() and (readers_folder / "runs/digits/summary.json").exists()
+    monkeypatch.setattr(sys, "argv", ["lifelong", *small(command)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 0, (command, said.err)
+    assert said.out or said.err, command
+    return said.out
 
 
-def test_every_python_block_works_as_it_stands(readers_folder, capsys):
-    shown = blocks("python")
+def executed(block: Block, page: str, names: dict, capsys) -> str:
+    """What a block of Python prints; names: what the page's blocks before it defined."""
+    text = block.text
+    for words, fewer in SHORTER.items():
+        text = text.replace(words, fewer)
+    exec(compile(text, page, "exec", dont_inherit=True), names)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_every_block_works_and_prints_what_the_page_says(page, readers_folder, own_metrics, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    names: dict = {"__name__": "__main__", "Budget": Budget}
+    for block in blocks_of(PAGES[page].read_text()):
+        if block.language == "python":
+            said = executed(block, page, names, capsys)
+        else:
+            ours = [command for command in block.commands if command.startswith("lifelong ")]
+            said = "".join([called(command, monkeypatch, capsys) for command in ours])
+        if block.shown:
+            missing = words_of(block.shown.text) - words_of(said)
+            assert words_of(block.shown.text) and not missing, (page, block.text, missing, said)
+    for report in re.findall(r"--(?:report|output) (\S+\.html)", PAGES[page].read_text()):
+        assert (readers_folder / report).exists()
+
+
+def test_what_runs_is_more_than_the_readme():
+    assert len(RUN) >= 12 and "README.md" in RUN
+    count = sum(len(b.commands) for name in RUN for b in blocks_of(PAGES[name].read_text()))
+    assert count >= 60
+
+
+def test_a_wrong_output_would_be_seen():
+    page = "```python\nprint('average accuracy')\n```\n\n```text\naverage accuracy, forgetting\n```\n"
+    (block,) = blocks_of(page)
+    assert block.shown and words_of(block.shown.text) - words_of("average accuracy") == {"forgetting"}
+    apart = page.replace("```\n\n```text", "```\n\nAnd then:\n\n```text")
+    assert [block.shown for block in blocks_of(apart)] == [None, None]
+
+
+def test_predictions_are_right_in_the_datas_own_labels(readers_folder, capsys):
+    """The last rows of the page from Python, by their numbers: mostly rows that it learned."""
+    names: dict = {"__name__": "__main__"}
+    shown = [b for b in blocks_of(PAGES["python.md"].read_text()) if "Request(" in b.text or "load_dataset" in b.text]
     assert len(shown) == 2
-    short = {  # what the README says, and the same with a small budget
-        'build("split-digits")': 'build("split-digits", budget=Budget(iterations=2, batch=8))',
-        "range(5)": "range(2)",
-        'Request("split-digits", ': 'Request("split-digits", iterations=60, ',
-    }
-    assert all(README.count(words) == 1 for words in short)
     for block in shown:
-        for words, fewer in short.items():
-            block = block.replace(words, fewer)
-        exec(compile(block, "README.md", "exec", dont_inherit=True), {"Budget": Budget})
-    last = capsys.readouterr().out.splitlines()[-1]
-    accuracy = [float(word) for word in last.strip("[]").split()]
-    assert len(accuracy) == 3 and min(accuracy) > 0.8, last  # mostly rows that it learned, answered in their own labels
+        said = executed(block, "python.md", names, capsys)
+    accuracy = [float(word) for word in re.findall(r"0\.\d+", said)]
+    assert len(accuracy) == 3 and min(accuracy) > 0.8, said
+
+
+def test_commands_that_are_named_in_sentences_are_there():
+    """Words and options; a command in a sentence is not run."""
+    import typer
+
+    from lifelong.commands import COMMANDS
+    from lifelong.commands.group import loaded
+
+    options = {}
+    for name in COMMANDS:
+        command = loaded(name)
+        inner = [command, *(getattr(command, "commands", None) or {}).values()]
+        options[name] = {word for each in inner for p in each.params for word in p.opts} | {"--help"}
+    seen = 0
+    for name, path in PAGES.items():
+        text = re.sub(of_pages.FENCE, "", path.read_text())
+        for words in re.findall(r"`lifelong ([^`]+)`", text):
+            command, *rest = words.split()
+            if command.startswith("--") or not command.islower() or command == "COMMAND":
+                continue
+            assert command in COMMANDS, (name, words)
+            for option in re.findall(r"(?<=\s)--[\w-]+", " ".join(rest)):
+                assert option in options[command], (name, words)
+            seen += 1
+    assert seen >= 10 and typer
 
 
 def test_python_stands_before_the_tables():
-    """Who looks for a library sees one before anything else."""
-    assert README.index("```python") < README.index("## What you see")
-
-
-def test_every_python_block_of_the_docs_works(readers_folder, capsys):
-    shown = [block for page in sorted(ROOT.glob("docs/*.md")) for block in blocks("python", page.read_text())]
-    assert shown
-    for block in shown:
-        exec(compile(block, "docs", "exec", dont_inherit=True), {"__name__": "__main__"})
-    assert "Result(class-incremental, 5 tasks, seeds 0 ... 2, average accuracy" in capsys.readouterr().out
+    """Who looks for a library sees one before anything else; and the page is short."""
+    assert README.index("```python") < README.index("method   ")
+    assert len(README.splitlines()) <= 95
 
 
 def test_every_python_block_is_right_for_a_type_checker(tmp_path):
-    """As a user's own file; and a block with a plain mistake is not."""
-    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-    shown = [block for page in pages for block in blocks("python", page.read_text())]
-    assert len(shown) >= 3
-    for i, block in enumerate(shown):
-        (tmp_path / f"block{i}.py").write_text(block)
+    """Each page's blocks as a user's own file; and a block with a plain mistake is not."""
+    shown = {
+        name: "\n".join(b.text for b in blocks_of(path.read_text()) if b.language == "python")
+        for name, path in PAGES.items()
+    }
+    shown = {name: text for name, text in shown.items() if text}
+    assert len(shown) >= 7
+    for name, text in shown.items():
+        (tmp_path / f"{Path(name).stem.replace('-', '_').lower()}_page.py").write_text(text)
     (tmp_path / "wrong.py").write_text(
         'from lifelong import Lerner, Learner, build, run\nrun(Learner(strategy="EWC()"), build("split-blobs"))\n'
     )
@@ -166,9 +236,11 @@ def test_every_python_block_is_right_for_a_type_checker(tmp_path):
 def test_every_make_target_is_there_and_its_commands_can_be_run(readers_folder, monkeypatch, capsys):
     import cli
 
-    targets = [shlex.split(command)[1] for command in commands() if command.startswith("make ")]
-    assert set(targets) >= {"demo", "test"}
-    for target in [*targets, "reference", "bench"]:
+    commands = [command for name in RUN for b in blocks_of(PAGES[name].read_text()) for command in b.commands]
+    targets = {shlex.split(command)[1] for command in commands if command.startswith("make ")}
+    targets |= {word for path in PAGES.values() for word in re.findall(r"`make (\w+)`", path.read_text())}
+    assert targets >= {"demo", "test", "docs", "reference", "bench", "methods"}
+    for target in targets:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
     if shutil.which("make") is None:
         pytest.skip("no make on this machine")

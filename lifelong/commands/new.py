@@ -18,6 +18,9 @@ def new(
         ),
     ],
     path: Annotated[Path, typer.Argument(metavar="FILE.py", help="the file to write")],
+    full: Annotated[
+        bool, typer.Option("--full", help="a strategy with every verb, its signature and what it does by default")
+    ] = False,
 ) -> None:
     """Write a small working file to start from.
 
@@ -26,5 +29,5 @@ def new(
     from lifelong.contracts.new import write_new
     from lifelong.display.console import output
 
-    command = write_new(kind, path)
+    command = write_new(kind, path, full)
     output.print(f"wrote {path}; try it: {command}", soft_wrap=True)

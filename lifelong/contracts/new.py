@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lifelong.contracts.every_verb import strategy_with_every_verb
 from lifelong.core.files import RunError, write
 from scenarios.errors import ConfigurationError
 
@@ -60,11 +61,13 @@ class {name}TaskGenerator:
         return Task(t, train, rows[:0], test, label, (0, 1))
 
 
-def make(dataset, tasks=5, setting="domain", budget=None):
-    return Stream("{word}", dataset, {name}TaskGenerator(tasks), setting, tasks, 2, budget=budget or Budget(iterations=100))
+def make(dataset, tasks, setting, budget):
+    return Stream("{word}", dataset, {name}TaskGenerator(tasks), setting, tasks, 2, budget=budget)
 
 
-{variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, model="MLP(100)", about="odd against even"))
+# what a run takes where nothing is said: data, setting, options of `make`, network, budget of each task
+protocol = {{"model": "MLP(100)", "budget": Budget(iterations=100, batch=32)}}
+{variable} = register(Entry("{word}", make, "digits", "domain", {{"tasks": 5}}, **protocol, about="odd against even"))
 '''
 
 MODEL = '''"""A small network: rows of any shape, one hidden layer.
@@ -188,10 +191,12 @@ TRIES = {  # what to try next, with the file's path, the class in it and the var
 }
 
 
-def write_new(kind: str, path: Path) -> str:
-    """Write the file; returns the command to try next. Refuses to overwrite."""
+def write_new(kind: str, path: Path, full: bool = False) -> str:
+    """Write the file; returns the command to try next. Refuses to overwrite. full: a strategy with every verb."""
     if kind not in TEXTS:
         raise ConfigurationError(f"unknown kind {kind!r}: it is {', '.join(list(TEXTS)[:-1])} or {list(TEXTS)[-1]}")
+    if full and kind != "strategy":
+        raise ConfigurationError("--full shows every verb of a strategy: it goes with `lifelong new strategy` alone")
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ConfigurationError(f"{path} must be a Python file whose name is a word, as in my_idea.py")
     if path.exists():
@@ -200,5 +205,6 @@ def write_new(kind: str, path: Path) -> str:
         raise RunError(f"{path.parent} is not a folder")
     name = "".join(word.capitalize() for word in path.stem.split("_"))
     word, variable = path.stem.replace("_", "-"), path.stem
-    write(path, TEXTS[kind].format(name=name, word=word, variable=variable).encode())
+    text = strategy_with_every_verb(name) if full else TEXTS[kind].format(name=name, word=word, variable=variable)
+    write(path, text.encode())
     return TRIES[kind].format(path=path, name=name, variable=variable)

@@ -79,7 +79,10 @@ class Conv4:
             net[f"block{i}.scale"] = torch.ones(self.channels)
             net[f"block{i}.shift"] = torch.zeros(self.channels)
             inputs = self.channels
-            size = [-(-s // 2) if self.halving == "stride" else max(s // 2, 1) for s in size]
+            if self.halving == "stride":
+                size = [-(-s // 2) for s in size]
+            elif min(size) > 1:  # as `layer` does: where one side is 1, neither is halved
+                size = [s // 2 for s in size]
         linear(net, "head", inputs * size[0] * size[1], classes, generator)
         return net
 
