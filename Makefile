@@ -13,7 +13,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs,export,track]"
 	touch $@
 
 demo: install

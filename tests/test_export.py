@@ -125,7 +125,7 @@ def test_a_library_that_is_not_there_is_named(runs, monkeypatch):
         with pytest.raises(export.ExportError, match=rf"{name}.*lifelong\[export\]"):
             ask()
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(tracking.TrackingError, match="pip install wandb"):
+    with pytest.raises(tracking.TrackingError, match=r"--track wandb: .*lifelong\[track\]"):
         tracking.trackers_named("tensorboard,wandb")
     with pytest.raises(tracking.TrackingError, match="did you mean 'wandb'"):
         tracking.trackers_named("wand")

@@ -90,7 +90,7 @@ def _library(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise TrackingError(f"--track {package}: it is not installed: pip install {package}") from None
+        raise TrackingError(f"--track {package}: it is not installed: pip install 'lifelong[track]'") from None
 
 
 @contextmanager
