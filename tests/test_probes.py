@@ -90,3 +90,19 @@ def test_tables_show_them_at_any_width(cli, tmp_path):
     assert len(list(tmp_path.glob("split-blobs-*"))) == 3  # nothing was begun
     code, out, errors = cli("compare", *words, "--paradigms", "all")
     assert code == 2 and errors.startswith("error: --probe does not go with --paradigms")
+
+
+def test_the_page_has_them(tmp_path):
+    from lifelong import load
+    from lifelong.display.report.page import write_report
+    from lifelong.display.tables import in_own_unit
+    from lifelong.runs.groups import groups_of
+
+    for name, strategy in {"plain": "FineTuning()", "anchored": "L2Init()"}.items():
+        execute(Request(**TINY, strategy=strategy, probe=WORDS), out=tmp_path, name=name)
+    runs = [load(tmp_path / name) for name in ("plain", "anchored")]
+    write_report(groups_of(runs), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for run_ in runs:
+        for found in metrics.probed(run_.result).values():
+            assert all(f">{in_own_unit(each)}<" in page for each in (found.first, found.last, found.mean))

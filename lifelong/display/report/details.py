@@ -8,9 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from lifelong import metrics
 from lifelong.core.files import RunError, read_json
 from lifelong.display.report.measured import Measured, Method
 from lifelong.display.report.tables import escaped, flow, metric_tables, named, seed_table, table, task_table
+from lifelong.display.tables import in_own_unit
 from lifelong.runs.folder import Loaded
 from lifelong.runs.labels import calls
 from lifelong.runs.request import seeds_text
@@ -34,6 +36,10 @@ def details(measured: Measured, found: list[Difference]) -> str:
         )
         parts.append(folded("Every seed", seed_table(measured), f"{measured.measure} after the last task"))
     parts.append(folded("Every task at the end", task_table(measured), f"{measured.unit}, %"))
+    if probes := probe_table(measured):
+        parts.append(
+            folded("Probes", probes, "each in its own unit, mean ± half-width of the 95 % interval over seeds")
+        )
     parts.append(folded("Settings", settings(measured), "typed, and what it stood for"))
     parts.append(folded("Versions, dates and folders", _made(measured)))
     parts.append(folded("Repeat it", commands([(named(m), m.run.request.command) for m in measured.methods])))
@@ -60,6 +66,25 @@ def _differences(measured: Measured, found: list[Difference]) -> tuple[str, str]
         for d in sorted(shown, key=lambda d: -d.value.mean)
     ]
     return table(["better", "than", "by, points", "seeds", "p", "established"], rows, (0, 1)), note
+
+
+def probe_table(measured: Measured) -> str:
+    """What probes found, a line for each number and method; nothing where none was asked for."""
+    found = [
+        (probe, method, numbers)
+        for method in measured.methods
+        for probe, numbers in metrics.probed(method.result).items()
+    ]
+    rows = [
+        [
+            escaped(probe),
+            named(method),
+            f"{numbers.moments}",
+            *map(in_own_unit, (numbers.first, numbers.last, numbers.mean)),
+        ]
+        for probe, method, numbers in sorted(found, key=lambda each: each[0])
+    ]
+    return table(["probe", "method", "moments", "first", "last", "mean"], rows, (0, 1)) if rows else ""
 
 
 def _p(difference: Difference) -> str:
