@@ -41,9 +41,10 @@ class Nursery:
         environment: Mapping[str, str] | None = None,
         output: str = os.devnull,
         errors: str = os.devnull,
+        **limits: Any,
     ) -> Child:
-        """The words of a command in a folder; what it writes goes to files."""
-        asked = {"words": [*map(str, words)], "folder": str(folder), "output": output, "errors": errors}
+        """The words of a command in a folder; what it writes goes to files. limits: see `limited`."""
+        asked = {"words": [*map(str, words)], "folder": str(folder), "output": output, "errors": errors, "limits": limits}
         return Child(self, self.ask("begin", **asked, environment=dict(environment or os.environ)))
 
     def ask(self, question: str, **details: Any) -> Any:
@@ -136,6 +137,7 @@ def become(asked: dict[str, Any]) -> None:
     os.environ.update(asked["environment"])
     sys.path[0] = asked["folder"]  # as `python -m` does
     sys.argv = [str(ROOT / "cli.py"), *asked["words"]]
+    limited(**asked["limits"])
     code: Any = 0
     try:
         import cli
@@ -149,6 +151,39 @@ def become(asked: dict[str, Any]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int = -1) -> None:
+    """What a process may not do: write files above a size, as on a full disk; take memory; write what is not a user's.
+
+    dies_at: it is killed when it is about to change the disk for this time, counted from 0: to open a file for writing, to
+    write, to rename, to remove, to make a folder.
+    """
+    import resource
+
+    if file_size >= 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    if memory >= 0:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if user >= 0 and os.getuid() == 0:  # whom permissions stop
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    if dies_at >= 0:
+        left = dies_at
+
+        def look(event: str, details: tuple[Any, ...]) -> None:
+            nonlocal left
+            changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+            if not changes and event == "open":
+                changes = bool(set(str(details[1] or "")) & set("wax+")) or bool((details[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+            if changes:
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+        sys.addaudithook(look)
 
 
 if __name__ == "__main__":
