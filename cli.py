@@ -13,6 +13,7 @@ from lifelong.core.stopped import Stopped
 from scenarios.errors import ConfigurationError
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
+FAILED = 1  # the exit code of work that began, and could not be finished
 app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_completion": True})
 
 
@@ -40,12 +41,15 @@ def overview(
 
 
 def main() -> None:
-    """The console script: errors become one line, and exit codes 0, 1 and 2, or 130 after Ctrl-C."""
+    """The console script: errors become one line, and an exit code.
+
+    2 for what cannot be asked or read, 1 for work that failed, diverged or was stopped, 130 after Ctrl-C, else 0.
+    """
     warnings.showwarning = _warned
     try:
         code = app(prog_name="lifelong", standalone_mode=False)
     except ConfigurationError as error:
-        code = _refused(str(error))
+        code = _refused(str(error), error.exit_code)
     except UsageError as error:
         code = _refused(error.format_message())
     except Stopped as error:
@@ -53,7 +57,19 @@ def main() -> None:
         code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except BaseException as error:
+        code = _raised(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _raised(error: BaseException) -> int:
+    """The exit code of what a user's own code raised while it worked, in one line; whatever else it is goes on."""
+    from lifelong.notation.user_code import users_line
+
+    words = users_line(error)
+    if not words:
+        raise error
+    return _refused(f"{words}; `lifelong check FILE.py` says how to mend it", FAILED)
 
 
 def _warned(message: Warning | str, *place: object) -> None:
@@ -61,9 +77,10 @@ def _warned(message: Warning | str, *place: object) -> None:
     sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
 
 
-def _refused(words: str) -> int:
-    sys.stderr.write(f"error: {' '.join(words.split())}\n")
-    return 2
+def _refused(words: str, code: int = 2) -> int:
+    line = " ".join(words.split())
+    sys.stderr.write(f"error: {''.join(c if c.isprintable() else repr(c)[1:-1] for c in line)}\n")
+    return code
 
 
 if __name__ == "__main__":

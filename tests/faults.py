@@ -55,12 +55,11 @@ def build():
 
 @dataclass(frozen=True)
 class Subject:
-    """A file or folder of the workbench, its kind, and commands that read it. wanted: whether none of them can do without."""
+    """A file or folder of the workbench, its kind, and commands that read it."""
 
     file: str
     kind: str
     commands: tuple[tuple[str, ...], ...]
-    wanted: bool = True
 
 
 SHOWN = (("show", "a"), ("show", "a", "--csv"), ("report", "a"), ("resume", "a"))
@@ -70,21 +69,61 @@ SUBJECTS = (
     Subject("a/run.json", "json", (*SHOWN, ("resume", "a", "--json"), ("distil", "a", "--iterations", "2"))),
     Subject("a/results.safetensors", "tensors", (*SHOWN, ("distil", "a", "--iterations", "2"))),
     Subject("a/learner-0.safetensors", "tensors", (("distil", "a", "--iterations", "2"),)),
-    Subject("a/summary.json", "json", (("resume", "a", "--json"), ("show", "a")), wanted=False),
+    Subject("a/summary.json", "json", (("resume", "a", "--json"), ("show", "a"))),
     Subject("a", "folder", SHOWN),
     Subject("cut/run.json", "json", (("resume", "cut"), ("show", "cut"))),
-    Subject("cut/checkpoint.safetensors", "tensors", (("resume", "cut"),), wanted=False),
-    Subject("chunk/learner-0.safetensors", "tensors", (("resume", "chunk"),), wanted=False),
+    Subject("cut/checkpoint.safetensors", "tensors", (("resume", "cut"),)),
+    Subject("chunk/learner-0.safetensors", "tensors", (("resume", "chunk"),)),
     Subject("coded/run.json", "json", (("resume", "coded"), ("distil", "coded", "--iterations", "2"))),
-    Subject("idea.py", "text", (("distil", "coded", "--iterations", "2"), ("run", "split-blobs", "--strategy", "idea.py:Idea()", *QUICK, "--name", "x"), ("check", "idea.py"))),  # fmt: skip
+    Subject(
+        "idea.py",
+        "text",
+        (
+            ("distil", "coded", "--iterations", "2"),
+            ("run", "split-blobs", "--strategy", "idea.py:Idea()", *QUICK, "--name", "x"),
+            ("check", "idea.py"),
+        ),
+    ),
     Subject("net.py", "text", (("run", "split-blobs", "--model", "net.py:Net()", *QUICK, "--name", "x"),)),
     Subject("trunk.py", "text", ((*FEATURES, "weights.safetensors"),)),
     Subject("own/trusted.txt", "text", (("distil", "coded", "--iterations", "2"),)),
-    Subject("begun/start.checkpoint.safetensors", "tensors", (("resume", "begun"),), wanted=False),
+    Subject("begun/start.checkpoint.safetensors", "tensors", (("resume", "begun"),)),
     Subject("begun/run.json", "json", (("resume", "begun"),)),
-    Subject("start.safetensors", "tensors", (("meta-test", "start.safetensors", "--episodes", "2"), ("meta-test", "start.safetensors", "--episodes", "2", "--json"))),  # fmt: skip
-    Subject("image-start.safetensors", "tensors", (("run", "split(data='my.npz', tasks=2)", "--model", "MLP(6)", "--init", "image-start.safetensors", *QUICK, "--name", "x"), ("features", "my.npz", "--model", "MLP(6)", "--weights", "image-start.safetensors", "--out", "new.npz"))),  # fmt: skip
-    Subject("my.npz", "arrays", (("run", "split(data='my.npz', tasks=2)", *QUICK, "--name", "x"), ("distil", "n", "--iterations", "2"), ("features", "my.npz", "--model", "MLP(6)", "--out", "new.npz"))),  # fmt: skip
+    Subject(
+        "start.safetensors",
+        "tensors",
+        (
+            ("meta-test", "start.safetensors", "--episodes", "2"),
+            ("meta-test", "start.safetensors", "--episodes", "2", "--json"),
+        ),
+    ),
+    Subject(
+        "image-start.safetensors",
+        "tensors",
+        (
+            (
+                "run",
+                "split(data='my.npz', tasks=2)",
+                "--model",
+                "MLP(6)",
+                "--init",
+                "image-start.safetensors",
+                *QUICK,
+                "--name",
+                "x",
+            ),
+            ("features", "my.npz", "--model", "MLP(6)", "--weights", "image-start.safetensors", "--out", "new.npz"),
+        ),
+    ),
+    Subject(
+        "my.npz",
+        "arrays",
+        (
+            ("run", "split(data='my.npz', tasks=2)", *QUICK, "--name", "x"),
+            ("distil", "n", "--iterations", "2"),
+            ("features", "my.npz", "--model", "MLP(6)", "--out", "new.npz"),
+        ),
+    ),
     Subject("table.npz", "table", (TABLE, ("features", "my.npz", "--model", "MLP(6)", "--out", "table.npz"))),
     Subject("pictures/ant/0.png", "image", (("run", "split(data='pictures', tasks=2)", *QUICK, "--name", "x"),)),
     Subject("pictures", "folder", (("run", "split(data='pictures', tasks=2)", *QUICK, "--name", "x"),)),
@@ -94,8 +133,8 @@ SUBJECTS = (
     Subject("ingredients/c/ingredients.json", "json", (("resume", "ingredients/c"),)),
     Subject("ingredients/c/runs/00/run.json", "json", (("resume", "ingredients/c"), ("show", "ingredients/c"))),
     Subject("ingredients/c/runs/00/results.safetensors", "tensors", (("resume", "ingredients/c"),)),
-    Subject("ingredients/c/starts/0.safetensors", "tensors", (("resume", "ingredients/c"),), wanted=False),
-    Subject("record.json", "json", (("reproduce", "--table-only", "--record", "record.json", "--page", "page.md"),), wanted=False),  # fmt: skip
+    Subject("ingredients/c/starts/0.safetensors", "tensors", (("resume", "ingredients/c"),)),
+    Subject("record.json", "json", (("reproduce", "--table-only", "--record", "record.json", "--page", "page.md"),)),
 )
 
 
@@ -143,11 +182,13 @@ class Workbench:
         printed = re.sub(r'"(seconds|training|evaluation)": [\d.e-]+', "", ended.output)
         printed = re.sub(r"(?m)^.*\bseconds\b.*$", "", printed)
         place = {"run": "runs/x", "resume": words[1]}.get(words[0])
-        if place and (self.folder / place / "results.safetensors").exists():
+        if place and os.path.exists(self.folder / place / "results.safetensors"):
             from lifelong.runs.folder import load_result
 
             result = load_result(self.folder / place)
-            printed = repr((result.accuracy.nan_to_num(-1).tolist(), result.losses.nan_to_num(-1).tolist(), result.seeds))
+            printed = repr(
+                (result.accuracy.nan_to_num(-1).tolist(), result.losses.nan_to_num(-1).tolist(), result.seeds)
+            )
         return ended.code, printed
 
     def sound_answer(self, words: tuple[str, ...]) -> tuple[int, str]:
@@ -190,10 +231,32 @@ def _fill(bench: Workbench) -> None:
     weights = torch.nn.Linear(5, 3).state_dict()
     save_file(weights, "weights.safetensors")
     torch.save(weights, "weights.pt")
-    Path("record.json").write_text(json.dumps([{"setting": "task", "method": "ewc", "seeds": [0], "accuracy": [0.9], "seconds": 3.0}]))  # fmt: skip
+    Path("record.json").write_text(
+        json.dumps([{"setting": "task", "method": "ewc", "seeds": [0], "accuracy": [0.9], "seconds": 3.0}])
+    )
     for words in (
-        ("pretrain", "sines", "--init", "MAML(iterations=1, tasks=2)", "--output", "start.safetensors", "--episodes", "2"),
-        ("pretrain", "split(data='my.npz', tasks=2)", "--init", "ProtoNet(way=2, query=2, iterations=2, data='other.npz')", "--model", "MLP(6)", "--output", "image-start.safetensors", "--episodes", "2"),  # fmt: skip
+        (
+            "pretrain",
+            "sines",
+            "--init",
+            "MAML(iterations=1, tasks=2)",
+            "--output",
+            "start.safetensors",
+            "--episodes",
+            "2",
+        ),
+        (
+            "pretrain",
+            "split(data='my.npz', tasks=2)",
+            "--init",
+            "ProtoNet(way=2, query=2, iterations=2, data='other.npz')",
+            "--model",
+            "MLP(6)",
+            "--output",
+            "image-start.safetensors",
+            "--episodes",
+            "2",
+        ),
         ("features", "my.npz", "--model", "MLP(6)", "--out", "table.npz"),
     ):
         ended = bench.run(words)
@@ -288,7 +351,12 @@ def zero(path: Path, chance: random.Random) -> str:
 
 
 def noise(path: Path, chance: random.Random) -> str:
-    path.write_bytes(chance.choice([b"\xff\xfe", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"\x80\x04K*.", b"\x00" * 9, "ä\n".encode("utf-16")]) + chance.randbytes(chance.choice([0, 8, 3000])))  # fmt: skip
+    path.write_bytes(
+        chance.choice(
+            [b"\xff\xfe", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"\x80\x04K*.", b"\x00" * 9, "ä\n".encode("utf-16")]
+        )
+        + chance.randbytes(chance.choice([0, 8, 3000]))
+    )
     return "noise"
 
 
@@ -345,16 +413,16 @@ def emptied(path: Path, chance: random.Random) -> str:
 
 
 def odd_inside(path: Path, chance: random.Random) -> str:
-    where = chance.choice([path, *[place for place in path.iterdir() if place.is_dir()]])
+    where = chance.choice([path, *[place for place in path.iterdir() if os.path.isdir(place)]])
     for i in range(2):
-        place = where / f"[/bold]\x1b[31m{i}.png"
+        place = where / f"[bold]\x1b[31m{i}.png"
         chance.choice([lambda p=place: os.mkfifo(p), lambda p=place: p.mkdir(), lambda p=place: p.symlink_to(p.name)])()
     (where / os.fsdecode(b"\xff\xfe.png")).write_bytes(b"\x89PNG")
     return "odd files inside"
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else path.unlink(missing_ok=True)
 
 
 BYTES: tuple[Harm, ...] = (flip, flip, flip, truncate, truncate, lengthen, zero, noise)
@@ -369,10 +437,37 @@ def deep(levels: int) -> list[Any]:
 
 
 ODD: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1.5, 1e308, -1e308, 10**30, 10**400, float("nan"), float("inf"), "", "x", "[/bold]\x1b[31m[x]",
-    "\ud800", "../../up", "a\nb\0c", "<script>alert(1)</script>", "x" * 100_000, "/proc/self/mem", [], {}, [[]], [0], ["x"],
-    {"a": None}, [None] * 3, list(range(100_000)), deep(500),
-)  # fmt: skip
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1.5,
+    1e308,
+    -1e308,
+    10**30,
+    10**400,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "[/bold]\x1b[31m[x]",
+    "\ud800",
+    "../../up",
+    "a\nb\0c",
+    "<script>alert(1)</script>",
+    "x" * 100_000,
+    "/proc/self/mem",
+    [],
+    {},
+    [[]],
+    [0],
+    ["x"],
+    {"a": None},
+    [None] * 3,
+    list(range(100_000)),
+    deep(500),
+)
 
 
 def odd_value(path: Path, chance: random.Random) -> str:
@@ -414,10 +509,28 @@ def edited(path: Path, chance: random.Random) -> str:
 
 
 FOREIGN = (
-    b"", b"[]", b"{}", b"null", b"3", b'"x"', b"{", b"[" * 100_000, b"[" * 500 + b"]" * 500, b'{"a":' * 100_000, b"\xef\xbb\xbf{}",
-    b'{"format": 3, "request": []}', b'{"request": {"scenario": 3}}', b"1" * 5000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff\xfe{\x00}\x00",
-    b'{"lines": 3}', b'[{"setting": []}]', b"[null]", b"[1, 2]", b'[{"seeds": 3, "setting": "task", "method": "ewc"}]',
-)  # fmt: skip
+    b"",
+    b"[]",
+    b"{}",
+    b"null",
+    b"3",
+    b'"x"',
+    b"{",
+    b"[" * 100_000,
+    b"[" * 500 + b"]" * 500,
+    b'{"a":' * 100_000,
+    b"\xef\xbb\xbf{}",
+    b'{"format": 3, "request": []}',
+    b'{"request": {"scenario": 3}}',
+    b"1" * 5000,
+    b'{"a": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe{\x00}\x00",
+    b'{"lines": 3}',
+    b'[{"setting": []}]',
+    b"[null]",
+    b"[1, 2]",
+    b'[{"seeds": 3, "setting": "task", "method": "ewc"}]',
+)
 
 
 def foreign(path: Path, chance: random.Random) -> str:
@@ -436,22 +549,24 @@ def header(path: Path, chance: random.Random) -> str:
         return "its header says another length"
     names = [name for name in held if name != "__metadata__"]
     name = chance.choice(names)
-    what = chance.choice(["dtype", "shape", "offsets", "gone", "about", "name"])
-    if what == "dtype":
+    kind = chance.choice(["dtype", "shape", "offsets", "gone", "about", "name"])
+    if kind == "dtype":
         held[name]["dtype"] = chance.choice(["F64", "I64", "BOOL", "F16", "X9", 3, None])
-    elif what == "shape":
+    elif kind == "shape":
         held[name]["shape"] = chance.choice([[10**15], [2**62, 4], [-1], [], [0], ["x"], None, [1] * 100])
-    elif what == "offsets":
+    elif kind == "offsets":
         held[name]["data_offsets"] = chance.choice([[0, 10**15], [0, 0], [8, 0], [-1, 4], None, [0]])
-    elif what == "gone":
+    elif kind == "gone":
         del held[name]
-    elif what == "name":
+    elif kind == "name":
         held["[/bold]\x1b[31m"] = held.pop(name)
     else:
-        held["__metadata__"] = chance.choice([{}, None, {"about": "{"}, {"about": "[]"}, {"about": "null"}, {"about": 3}, {"about": "[" * 100_000}])  # fmt: skip
+        held["__metadata__"] = chance.choice(
+            [{}, None, {"about": "{"}, {"about": "[]"}, {"about": "null"}, {"about": 3}, {"about": "[" * 100_000}]
+        )
     text = json.dumps(held).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-    return f"header: {what} of {name}"
+    return f"header: {kind} of {name}"
 
 
 def resaved(path: Path, chance: random.Random) -> str:
@@ -479,9 +594,9 @@ def resaved(path: Path, chance: random.Random) -> str:
             "huge": torch.full(value.shape, 2**62, dtype=torch.int64),
             "negative": torch.full(value.shape, -7, dtype=value.dtype) if value.dtype != torch.bool else value,
         }
-        what = chance.choice(list(choices))
-        tensors.pop(name) if choices[what] is None else tensors.update({name: choices[what]})
-        words = f"{name} is {what}"
+        kind = chance.choice(list(choices))
+        tensors.pop(name) if choices[kind] is None else tensors.update({name: choices[kind]})
+        words = f"{name} is {kind}"
     save_tensors(path, tensors, about)
     return f"saved with {words}"
 
@@ -493,33 +608,46 @@ def rearranged(path: Path, chance: random.Random) -> str:
     key = chance.choice(["x", "y"])
     value = held[key]
     odd = {
-        "0-d": np.array(3.0), "none": np.zeros((0, 5)), "one axis more": value[None], "text": np.array(["a"] * len(value)),
-        "dates": np.zeros(len(value), dtype="M8[D]"), "records": np.zeros(len(value), dtype=[("a", "i4")]), "complex": value + 1j,
-        "objects": np.array([{}] * len(value), dtype=object), "NaN": np.full(value.shape, np.nan), "negative": -1 - np.abs(value),
-        "huge": np.full(value.shape, 1e300), "longdouble": value.astype(np.longdouble) * 1.5, "half": value[: len(value) // 2],
-        "no features": np.zeros((len(value), 0)), "2**63": np.full(value.shape, 2**63, dtype=np.uint64), "bytes": np.zeros(value.shape, "S3"),
-    }  # fmt: skip
-    what = chance.choice([*odd, "gone", "x_test alone", "a class that only the test part has", "a bomb", "no array", "no zip"])
-    if what in odd:
-        held[key] = odd[what]
-    elif what == "gone":
+        "0-d": np.array(3.0),
+        "none": np.zeros((0, 5)),
+        "one axis more": value[None],
+        "text": np.array(["a"] * len(value)),
+        "dates": np.zeros(len(value), dtype="M8[D]"),
+        "records": np.zeros(len(value), dtype=[("a", "i4")]),
+        "complex": value + 1j,
+        "objects": np.array([{}] * len(value), dtype=object),
+        "NaN": np.full(value.shape, np.nan),
+        "negative": -1 - np.abs(value),
+        "huge": np.full(value.shape, 1e300),
+        "longdouble": value.astype(np.longdouble) * 1.5,
+        "half": value[: len(value) // 2],
+        "no features": np.zeros((len(value), 0)),
+        "2**63": np.full(value.shape, 2**63, dtype=np.uint64),
+        "bytes": np.zeros(value.shape, "S3"),
+    }
+    kind = chance.choice(
+        [*odd, "gone", "x_test alone", "a class that only the test part has", "a bomb", "no array", "no zip"]
+    )
+    if kind in odd:
+        held[key] = odd[kind]
+    elif kind == "gone":
         del held[key]
-    elif what == "x_test alone":
+    elif kind == "x_test alone":
         held["x_test"] = held["x"]
-    elif what.startswith("a class"):
+    elif kind.startswith("a class"):
         held |= {"x_test": held["x"][:2], "y_test": np.array([3, 99])}
-    if what == "no zip":
+    if kind == "no zip":
         np.save(path.with_suffix(".npy"), value)
         path.with_suffix(".npy").replace(path)
         return "a single array"
     np.savez(path, **held)
-    if what == "a bomb":
+    if kind == "a bomb":
         _bomb(path, key)
-    elif what == "no array":
+    elif kind == "no array":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x.npy", b"no array")
             archive.writestr("y.npy", b"no array")
-    return f"{key}: {what}"
+    return f"{key}: {kind}"
 
 
 def _bomb(path: Path, key: str) -> None:
@@ -534,30 +662,47 @@ def odd_picture(path: Path, chance: random.Random) -> str:
     """A picture that is none, or claims to be larger than any."""
     from PIL import Image
 
-    what = chance.choice(["bomb", "text", "huge header", "grey", "one pixel"])
-    if what == "bomb":
+    kind = chance.choice(["bomb", "text", "huge header", "grey", "one pixel"])
+    if kind == "bomb":
         Image.new("1", (15_000, 15_000)).save(path)
-    elif what == "text":
+    elif kind == "text":
         path.write_text("no picture")
-    elif what == "huge header":
+    elif kind == "huge header":
         content = bytearray(path.read_bytes())
         content[16:24] = b"\x7f\xff\xff\xff\x7f\xff\xff\xff"
         path.write_bytes(content)
     else:
-        Image.new("L", (9, 9) if what == "grey" else (1, 1)).save(path)
-    return what
+        Image.new("L", (9, 9) if kind == "grey" else (1, 1)).save(path)
+    return kind
 
 
 def broken_code(path: Path, chance: random.Random) -> str:
     """A user's file that raises, ends the program, or is no Python at all."""
-    text = chance.choice([
-        "raise SystemExit(0)", "import sys\nsys.exit(0)", "raise KeyError('x')", "1/0", "def f(:", "\0", "raise BaseException", "x = " + "(" * 500,
-        "import no_such_module", "raise Exception('a\\nb' * 1000)", "class Idea: pass\nclass Net: pass\ndef build(): return 3",
-        "Idea = Net = build = 3", "def Idea(): pass\nNet = Idea\nbuild = Idea", "def __getattr__(name): raise ValueError(name)",
-        "from lifelong import Strategy as Idea\nfrom torch.nn import Linear as Net\nbuild = Net", "raise RuntimeError('\\x1b[31m[/bold]')",
-        "class E(Exception):\n    def __str__(self): raise ValueError\nraise E", "import os\nos.kill(os.getpid(), 9) if 0 else exec('raise Warning')",
-        "def f(): return f()\nf()", "#" * 1_000_000, "\ud800" if 0 else "x = '\\ud800'\nraise ValueError(x)",
-    ])  # fmt: skip
+    text = chance.choice(
+        [
+            "raise SystemExit(0)",
+            "import sys\nsys.exit(0)",
+            "raise KeyError('x')",
+            "1/0",
+            "def f(:",
+            "\0",
+            "raise BaseException",
+            "x = " + "(" * 500,
+            "import no_such_module",
+            "raise Exception('a\\nb' * 1000)",
+            "class Idea: pass\nclass Net: pass\ndef build(): return 3",
+            "Idea = Net = build = 3",
+            "def Idea(): pass\nNet = Idea\nbuild = Idea",
+            "def __getattr__(name): raise ValueError(name)",
+            "from lifelong import Strategy as Idea\nfrom torch.nn import Linear as Net\nbuild = Net",
+            "raise RuntimeError('\\x1b[31m[/bold]')",
+            "class E(Exception):\n    def __str__(self): raise ValueError\nraise E",
+            "import os\nos.kill(os.getpid(), 9) if 0 else exec('raise Warning')",
+            "def f(): return f()\nf()",
+            "#" * 1_000_000,
+            "\ud800" if 0 else "x = '\\ud800'\nraise ValueError(x)",
+        ]
+    )
     path.write_text(text)
     return f"it holds {text[:40]!r}"
 
@@ -602,7 +747,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
     for place, _, files in os.walk(folder):
         for file in files:
             path = Path(place, file)
-            plain = path.is_file() and not path.is_symlink() and path.stat().st_size < 2**30
+            plain = os.path.isfile(path) and not path.is_symlink() and path.stat().st_size < 2**30
             found[os.fspath(path.relative_to(folder))] = path.read_bytes() if plain else "special"
     return found
 
@@ -649,7 +794,11 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
     if any(name.endswith(".partial") for name in after):
         return "a stray file is left"
     if ended.code == 2:
-        lost = [name for name, value in before.items() if after.get(name) != value and not name.endswith((".lock", "/run.json", "page.md"))]
+        lost = [
+            name
+            for name, value in before.items()
+            if after.get(name) != value and not name.endswith((".lock", "/run.json", "page.md"))
+        ]
         if lost:
             return f"lost: {lost[0]} is not as it was"
         new = [name for name in set(after) - set(before) if not name.endswith((".lock", "page.md", "trusted.txt"))]

@@ -44,7 +44,13 @@ class Nursery:
         **limits: Any,
     ) -> Child:
         """The words of a command in a folder; what it writes goes to files. limits: see `limited`."""
-        asked = {"words": [*map(str, words)], "folder": str(folder), "output": output, "errors": errors, "limits": limits}
+        asked = {
+            "words": [*map(str, words)],
+            "folder": str(folder),
+            "output": output,
+            "errors": errors,
+            "limits": limits,
+        }
         return Child(self, self.ask("begin", **asked, environment=dict(environment or os.environ)))
 
     def ask(self, question: str, **details: Any) -> Any:
@@ -177,7 +183,9 @@ def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int 
             nonlocal left
             changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
             if not changes and event == "open":
-                changes = bool(set(str(details[1] or "")) & set("wax+")) or bool((details[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+                changes = bool(set(str(details[1] or "")) & set("wax+")) or bool(
+                    (details[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+                )
             if changes:
                 if not left:
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,7 +152,7 @@ def feature_table(asked: Asked, out: Path | None = None) -> Table:
     trunk = _trunk(asked, dataset, device)
     about = _about(asked, dataset, trunk)
     path = out or Path("features") / f"{_slug(asked.data)}-{_slug(asked.model)}-{about['key'][:8]}.npz"
-    if path.exists():
+    if os.path.lexists(path):
         if about_table(path).get("key") != about["key"]:
             raise FeatureError(f"{path} holds something else, and stays as it is: choose another --out, or delete it")
         return Table(path, about, False)

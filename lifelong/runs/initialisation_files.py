@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,9 @@ class Work:
             raise InitialisationError(
                 f"--output {output}: a start's file ends in .safetensors, so that --init knows it"
             )
-        if output.exists():
+        if os.path.lexists(output):
             raise RunError(f"{output} exists already: choose another --output")
-        if not output.parent.is_dir():
+        if not os.path.isdir(output.parent):
             raise RunError(f"{output} cannot be written: there is no folder {output.parent}")
         self.request, self.output, self.episodes = request, output, episodes
         self.method, self.distribution, self.tests_on = self._prepared()
