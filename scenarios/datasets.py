@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scenarios.disk import BLANK, DIGEST, is_intact, opened, reason, remove_left_by_the_dead, sealed
 from scenarios.machine import free_memory
 from scenarios.stream import Dataset, ScenarioError, generator
-from scenarios.tables import SPLIT, about_table, mapped, origin_of, refuse_infinite
+from scenarios.tables import SPLIT, about_table, mapped, origin_of, refuse_damaged, refuse_infinite
 
 
 def default_root() -> Path:
@@ -142,8 +143,7 @@ def read_npz(path: Path) -> Dataset:
     except ScenarioError:
         raise
     except Exception as error:  # zip, zlib, numpy and Python's parser each have their own errors for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ScenarioError(f"{path}: is not an .npz file that can be read ({reason})") from None
+        raise ScenarioError(f"{path}: is not an .npz file that can be read ({reason(error)})") from None
     for key, value in held.items():
         if not isinstance(value, np.ndarray):
             raise ScenarioError(f"{path}: {key} is no array: write the file with np.savez")
@@ -152,6 +152,7 @@ def read_npz(path: Path) -> Dataset:
 
 def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
     """The dataset of a table, see `scenarios.tables`; held: its small arrays y and train_rows."""
+    refuse_damaged(path)
     split, y, about, x = held[SPLIT], _plain(path.stem, "y", held["y"]), about_table(path), mapped(path)
     if split.ndim or split.dtype.kind not in "iu" or y.ndim != 1 or not 0 < int(split) < len(y):
         raise ScenarioError(f"{path}: {SPLIT} must be a whole number above 0 and below the number of rows")
@@ -178,7 +179,7 @@ def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
 
 def _refuse_claims(path: Path) -> None:
     """Refuse arrays that say they are larger than what the file holds, or than memory is, before any room is made."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         if file.read(6) == b"\x93NUMPY":
             raise ScenarioError(
                 f"{path}: is a single array, as of a .npy file: write it with np.savez(..., x=rows, y=labels)"
@@ -250,12 +251,15 @@ def _class_folders(path: Path) -> dict[str, Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = [
-        Path(place, file)
-        for place, _, files in sorted(os.walk(folder, followlinks=True))
-        for file in sorted(files)
-        if file.lower().endswith(IMAGES)
-    ]
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        found += [Path(place, file) for file in files if file.lower().endswith(IMAGES)]
+    found.sort(key=lambda file: (str(file.parent), file.name))
     if not found:
         raise ScenarioError(f"{folder}: holds no image: each class is a folder of images ({', '.join(IMAGES[:3])} ...)")
     return found
@@ -270,13 +274,12 @@ def _pixels(file: Path, size: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with opened(file) as plain, Image.open(plain) as image:
                 return np.asarray(image.convert("RGB").resize((size, size)))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ScenarioError(f"{file}: says that it is larger than any image should be: it is not decoded") from None
     except Exception as error:  # each format has errors of its own for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise ScenarioError(f"{file}: is no image that can be read ({reason})") from None
+        raise ScenarioError(f"{file}: is no image that can be read ({reason(error)})") from None
 
 
 def describe(dataset: Dataset) -> str:
@@ -475,10 +478,12 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
 
 def _cached(name: str, data: DatasetSource, root: Path) -> Dataset:
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     cache = root / "datasets" / f"{name}.safetensors"
     try:
+        if is_intact(cache) is False:
+            raise ValueError("it is not as it was written")
         with safe_open(cache, "pt") as file:
             kept = file.metadata()
             x, y, train_rows, classes = (
@@ -506,19 +511,20 @@ def _cached(name: str, data: DatasetSource, root: Path) -> Dataset:
     ) as error:  # torchvision raises RuntimeError, URLError, OSError, EOFError ... for one and the same thing
         if not there and root.is_dir() and not any(root.iterdir()):
             root.rmdir()  # torchvision makes the folder before it knows that it cannot fill it
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ScenarioError(
-            f"{name} is not there, or damaged, and could not be downloaded ({reason}); {where}"
+            f"{name} is not there, or damaged, and could not be downloaded ({reason(error)}); {where}"
         ) from None
     content = dataset.content_hash()
     if data.content and content != data.content:
         raise ScenarioError(f"{name}: the decoded images are not the published ones (damaged archive?); {where}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_by_the_dead(cache.parent, f"{name}.{{process}}.")
         kept = {"train_rows": str(dataset.train_rows), "classes": str(dataset.classes), "content": content}
         kept["labels"] = json.dumps(dataset.labels)
-        partial = cache.with_suffix(f".{os.getpid()}")
-        save_file({"x": dataset.x, "y": dataset.y}, partial, metadata=kept)
+        kept["about"] = json.dumps({DIGEST: BLANK.decode()})
+        partial = cache.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(sealed(save({"x": dataset.x, "y": dataset.y}, kept)))
         partial.replace(cache)
     except OSError:
         pass  # a folder that may only be read costs a decode at each start, nothing else

@@ -193,6 +193,11 @@ class RunFolder:
         about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
         about["resolved"] = self.resolved
         write(self.path / "summary.json", json.dumps(about, indent=2).encode())
+        for name in (
+            "checkpoint.safetensors",
+            "start.checkpoint.safetensors",
+        ):  # of a process that was killed just then
+            (self.path / name).unlink(missing_ok=True)
         self.describe("diverged" if not bool(result.kept.all()) else "done")
         return result
 
