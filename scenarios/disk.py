@@ -50,6 +50,12 @@ def reason(error: BaseException) -> str:
     return line if len(line) <= 120 else f"{line[:117]}..."
 
 
+def shown(path: Path | str) -> str:
+    """A path as a message says it: the end of it where it is long."""
+    text = str(path)
+    return text if len(text) <= 150 else f"...{text[-147:]}"
+
+
 def remove_left_by_the_dead(folder: Path, names: str) -> None:
     """Remove what a process that is no more left half-made: names begin as in ".{process}-partial-", with its number."""
     before, after = names.split("{process}")

@@ -159,11 +159,11 @@ def become(asked: dict[str, Any]) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int = -1) -> None:
+def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int = -1, counts: str = "") -> None:
     """What a process may not do: write files above a size, as on a full disk; take memory; write what is not a user's.
 
     dies_at: it is killed when it is about to change the disk for this time, counted from 0: to open a file for writing, to
-    write, to rename, to remove, to make a folder.
+    rename, to remove, to make a folder. counts: a file that says at its end how often it did.
     """
     import resource
 
@@ -176,22 +176,29 @@ def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int 
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
-    if dies_at >= 0:
-        left = dies_at
+    if dies_at >= 0 or counts:
+        _watch_the_disk(dies_at, counts)
 
-        def look(event: str, details: tuple[Any, ...]) -> None:
-            nonlocal left
-            changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
-            if not changes and event == "open":
-                changes = bool(set(str(details[1] or "")) & set("wax+")) or bool(
-                    (details[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-                )
-            if changes:
-                if not left:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left -= 1
 
-        sys.addaudithook(look)
+def _watch_the_disk(dies_at: int, counts: str) -> None:
+    seen = 0
+
+    def look(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal seen
+        changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+        if event == "open" and isinstance(details[0], str | os.PathLike | bytes) and os.fspath(details[0]) != counts:
+            changes = bool(set(str(details[1] or "")) & set("wax+")) or bool(
+                (details[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+            )
+            changes &= not os.fspath(details[0]).startswith("/dev/") if isinstance(details[0], str) else True
+        if changes:
+            if seen == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+            if counts:
+                Path(counts).write_text(str(seen))
+
+    sys.addaudithook(look)
 
 
 if __name__ == "__main__":

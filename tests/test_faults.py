@@ -8,17 +8,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-import pytest
+from tests.faults import complaint, fault
 
-from tests.faults import Workbench, complaint, fault
-
-COUNT = int(os.environ.get("LIFELONG_FAULTS", "90"))
+COUNT = int(os.environ.get("LIFELONG_FAULTS", "60"))
 FIRST = int(os.environ.get("LIFELONG_FIRST_FAULT", "0"))
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory, nursery):
-    return Workbench(tmp_path_factory.mktemp("faults"), nursery)
 
 
 def test_faults_of_files(bench):

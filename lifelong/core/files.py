@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
-from scenarios.disk import BLANK, DIGEST, is_intact, opened, read_plain, reason, sealed
+from scenarios.disk import BLANK, DIGEST, is_intact, opened, read_plain, reason, sealed, shown
 from scenarios.errors import ConfigurationError
 from scenarios.typed import TypedError, check, damaged
 
@@ -66,14 +66,8 @@ def write(path: Path, content: bytes) -> None:
     except (OSError, ValueError) as error:  # a zero byte in a name is a ValueError
         with suppress(OSError, ValueError):  # where nothing can be written, nothing can be removed either
             partial.unlink()
-        words = f"{_shown(path)} cannot be written ({reason(error)}); what was saved before is as it was"
+        words = f"{shown(path)} cannot be written ({reason(error)}); what was saved before is as it was"
         raise UnwrittenError(words) from None
-
-
-def _shown(path: Path) -> str:
-    """A path as a message says it: the end of it where it is long."""
-    text = str(path)
-    return text if len(text) <= 150 else f"...{text[-147:]}"
 
 
 @contextmanager
@@ -91,9 +85,9 @@ def make_folder(path: Path, new: bool = False) -> None:
     try:
         path.mkdir(parents=True, exist_ok=not new)
     except FileExistsError:
-        raise RunError(f"{_shown(path)} exists already: choose another name") from None
+        raise RunError(f"{shown(path)} exists already: choose another name") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{_shown(path)} cannot be made ({reason(error)}): choose another folder") from None
+        raise RunError(f"{shown(path)} cannot be made ({reason(error)}): choose another folder") from None
 
 
 def check_writable(folder: Path) -> None:
@@ -140,7 +134,7 @@ def _locked(path: Path, system: Any) -> IO[str]:
         try:
             lock = open(path, "a+")  # noqa: SIM115 - it is held while the folder is
         except OSError as error:
-            words = f"{_shown(path.parent)} cannot be written ({reason(error)}); what was saved before is as it was"
+            words = f"{shown(path.parent)} cannot be written ({reason(error)}); what was saved before is as it was"
             raise RunError(words) from None
         try:
             system.flock(lock, system.LOCK_EX | system.LOCK_NB)
@@ -148,9 +142,7 @@ def _locked(path: Path, system: Any) -> IO[str]:
             lock.seek(0)
             owner = _owner(lock.read(100))
             lock.close()
-            raise RunError(
-                f"{_shown(path.parent)} is being learned by {owner}: wait for it, or stop it first"
-            ) from None
+            raise RunError(f"{shown(path.parent)} is being learned by {owner}: wait for it, or stop it first") from None
         except OSError:
             return lock  # some network file systems know no locks
         with suppress(OSError):
@@ -179,7 +171,7 @@ def digest(path: Path) -> str:
         with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise RunError(f"{_shown(path)} cannot be read ({reason(error)})") from None
+        raise RunError(f"{shown(path)} cannot be read ({reason(error)})") from None
 
 
 def write_json(path: Path, held: dict[str, Any]) -> None:
@@ -202,22 +194,22 @@ def read_json(path: Path, kinds: Any = None) -> dict[str, Any]:
         held = json.loads(read_plain(path))
         if isinstance(held, dict) and (said := held.pop(DIGEST, None)) is not None and said != _digest_of(held):
             raise RunError(
-                f"{_shown(path)} is not as it was written: put it back; where you changed it yourself, delete its"
+                f"{shown(path)} is not as it was written: put it back; where you changed it yourself, delete its"
                 f' line "{DIGEST}"'
             )
         check(held, {} if kinds is None else kinds)
     except FileNotFoundError:
-        raise RunError(f"{_shown(path)}: there is no such file") from None
+        raise RunError(f"{shown(path)}: there is no such file") from None
     except OSError as error:
-        raise RunError(f"{_shown(path)} cannot be read ({reason(error)})") from None
+        raise RunError(f"{shown(path)} cannot be read ({reason(error)})") from None
     except RecursionError:
-        raise RunError(damaged(_shown(path), "it is nested too deeply")) from None
+        raise RunError(damaged(shown(path), "it is nested too deeply")) from None
     except TypedError as error:
-        raise RunError(damaged(_shown(path), error)) from None
+        raise RunError(damaged(shown(path), error)) from None
     except RunError:
         raise
     except ValueError as error:
-        raise RunError(f"{_shown(path)} cannot be read ({reason(error)})") from None
+        raise RunError(f"{shown(path)} cannot be read ({reason(error)})") from None
     return held
 
 
@@ -240,22 +232,22 @@ def load_tensors(path: Path, kinds: Any = None) -> tuple[dict[str, Tensor], dict
     """
     try:
         if is_intact(path) is False:
-            raise RunError(f"{_shown(path)} is damaged (it is not as it was written): {DAMAGED}")
+            raise RunError(f"{shown(path)} is damaged (it is not as it was written): {DAMAGED}")
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
             check(about, {} if kinds is None else kinds)
             _check_digest(about)
             return {name: file.get_tensor(name) for name in list(file.keys())}, about
     except FileNotFoundError:
-        raise RunError(f"{_shown(path)}: there is no such file") from None
+        raise RunError(f"{shown(path)}: there is no such file") from None
     except RunError:
         raise
     except TypedError as error:
-        raise RunError(f"{_shown(path)} is damaged, or of another version of lifelong ({error}): {DAMAGED}") from None
+        raise RunError(f"{shown(path)} is damaged, or of another version of lifelong ({error}): {DAMAGED}") from None
     except RecursionError:
-        raise RunError(f"{_shown(path)} is damaged (it is nested too deeply): {DAMAGED}") from None
+        raise RunError(f"{shown(path)} is damaged (it is nested too deeply): {DAMAGED}") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{_shown(path)} is damaged ({reason(error)}): {DAMAGED}") from None
+        raise RunError(f"{shown(path)} is damaged ({reason(error)}): {DAMAGED}") from None
 
 
 def _check_digest(about: dict[str, Any]) -> None:
@@ -272,11 +264,11 @@ def fitting(
     """One of the tensors of a file; -1 in a shape is any length. Raises RunError where it is missing, or another."""
     value = tensors.get(name)
     if value is None:
-        raise RunError(f"{_shown(path)} is damaged (it holds no {name[:60]!r}): {DAMAGED}")
+        raise RunError(f"{shown(path)} is damaged (it holds no {name[:60]!r}): {DAMAGED}")
     fits = len(shape) == value.ndim and all(a in (-1, b) for a, b in zip(shape, value.shape, strict=True))
     if not fits or value.dtype != dtype:
         found = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)[:6]}"
-        raise RunError(f"{_shown(path)} is damaged (its {name[:60]!r} is {found}, and must not be): {DAMAGED}")
+        raise RunError(f"{shown(path)} is damaged (its {name[:60]!r} is {found}, and must not be): {DAMAGED}")
     return value
 
 

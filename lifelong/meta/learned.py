@@ -164,7 +164,7 @@ def load_learned(path: Path) -> LearnedInitialisation:
     named = isinstance(meta, dict) and isinstance(meta.get("net"), dict)
     if not named or not seeds or any(leaf.ndim < 1 or len(leaf) != seeds for leaf in leaves):
         raise RunError(damaged(path, f"it does not hold parameters of a network for each of {seeds} seeds"))
-    if any(not isinstance(value, torch.Tensor) for value in meta["net"].values()):
+    if not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in meta["net"].values()):
         raise RunError(damaged(path, "what it holds is no network"))
     return LearnedInitialisation(meta, about, tuple(about["seeds"]))
 

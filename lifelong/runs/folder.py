@@ -40,7 +40,7 @@ from lifelong.runs import user_files
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
 from scenarios.brief import cut
-from scenarios.disk import reason, remove_left_by_the_dead
+from scenarios.disk import reason, remove_left_by_the_dead, shown
 from scenarios.typed import TypedError, check, damaged
 
 PARTIAL = ".{process}-partial-"  # a folder that is being made by a process
@@ -87,7 +87,7 @@ class RunFolder:
         except OSError as error:
             if os.path.exists(path):  # another process was faster
                 raise RunError(f"{path} exists already: choose another --name") from None
-            raise RunError(f"{path} cannot be made ({reason(error)}): choose another folder") from None
+            raise RunError(f"{shown(path)} cannot be made ({reason(error)}): choose another folder") from None
         folder.path = path
         return folder
 
