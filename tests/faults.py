@@ -781,7 +781,7 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
         return "traceback"
     if ended.seconds > SLOWEST:
         return f"slow: {ended.seconds:.0f} s"
-    if ended.code not in (0, 2):
+    if ended.code not in (0, 2) and not (ended.code == 1 and "diverged" in ended.errors and drawn.harm is resaved):
         return f"exit code {ended.code}"
     long = [line for line in ended.errors.splitlines() if len(line) > LONGEST]
     if long:

@@ -26,6 +26,16 @@ EVERY_READER = (
 )  # fmt: skip
 
 
+def test_the_payloads_work(place, tmp_path):
+    """Where they are executed, they leave a canary: else this file would prove nothing."""
+    _, evil, canary = place
+    exec(compile(evil.read_text(), str(evil), "exec"), {"__name__": "evil"})
+    assert canary.exists()
+    canary.unlink()
+    pickle.loads(pickle.dumps(Payload(tmp_path / "canary")))
+    assert (tmp_path / "canary").exists()
+
+
 class Payload:
     """What an unpickler would call."""
 

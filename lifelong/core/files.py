@@ -180,6 +180,18 @@ def write_json(path: Path, held: dict[str, Any]) -> None:
     write(path, json.dumps({**held, DIGEST: _digest_of(held)}, indent=2).encode())
 
 
+def _is_changed(held: dict[str, Any]) -> bool:
+    """Whether an object is another than its digest, which is taken out, says; without one it is as it is."""
+    said = held.pop(DIGEST, None)
+    return _looks_like_a_digest(held) if said is None else said != _digest_of(held)
+
+
+def _looks_like_a_digest(held: dict[str, Any]) -> bool:
+    """Whether some value can only be a digest whose name is damaged."""
+    texts = [value for value in held.values() if isinstance(value, str) and len(value) == len(BLANK)]
+    return any(not text.strip("0123456789abcdef") for text in texts)
+
+
 def _digest_of(held: Any) -> str:
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
@@ -192,7 +204,7 @@ def read_json(path: Path, kinds: Any = None) -> dict[str, Any]:
     """
     try:
         held = json.loads(read_plain(path))
-        if isinstance(held, dict) and (said := held.pop(DIGEST, None)) is not None and said != _digest_of(held):
+        if isinstance(held, dict) and _is_changed(held):
             raise RunError(
                 f"{shown(path)} is not as it was written: put it back; where you changed it yourself, delete its"
                 f' line "{DIGEST}"'
@@ -251,11 +263,10 @@ def load_tensors(path: Path, kinds: Any = None) -> tuple[dict[str, Tensor], dict
 
 
 def _check_digest(about: dict[str, Any]) -> None:
-    """Take the digest out of a description; a value that looks like one under another name was one, too."""
+    """Take the digest out of a description."""
     about.pop(DIGEST, None)
-    for name, value in about.items():
-        if isinstance(value, str) and len(value) == len(BLANK) and not value.strip("0123456789abcdef"):
-            raise TypedError(f"{name!r} is unknown"[:60])
+    if _looks_like_a_digest(about):
+        raise TypedError("it is not as it was written")
 
 
 def fitting(

@@ -339,8 +339,11 @@ def saved_request(about: dict[str, Any], where: Path) -> Request:
     unknown = set(held) - {"scenario", *(name.removesuffix("?") for name in REQUEST)}
     if unknown:
         raise RunError(damaged(where, f"request has {len(unknown)} words that are not known"))
+    seeds = held.get("seeds", Request.seeds)
+    if not seeds or min(seeds) < 0:
+        raise RunError(damaged(where, "request.seeds must be whole numbers of at least 0, and one of them at least"))
     files = user_files.from_json(about.get("files", {}), about.get("plugins", {}), where)
-    return Request(**{**held, "seeds": tuple(held.get("seeds", Request.seeds)), "files": files})
+    return Request(**{**held, "seeds": tuple(seeds), "files": files})
 
 
 def refuse_unlisted(texts: Sequence[str], request: Request, where: Path) -> None:
