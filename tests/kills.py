@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from tests.processes import Nursery
 
-QUICK = ("--seeds", "2", "--iterations", "6", "--device", "cpu", "--model", "MLP(6)")
+QUICK = ("--seeds", "2", "--iterations", "6", "--device", "cpu")
 OFTEN = ("--checkpoint-every", "0")
 TIMED = ("seconds", "training", "evaluation", "processor seconds")  # what a clock says
 
@@ -39,7 +39,10 @@ class Command:
 
 
 def run(*words: str, scenario: str = "split-blobs") -> Command:
-    return Command(("run", scenario, *words, *QUICK, *OFTEN, "--name", "x"), "runs/x", ("resume", "runs/x", *OFTEN))
+    model = () if {"--model", "GenerativeClassifier()"} & {*words} else ("--model", "MLP(6)")
+    return Command(
+        ("run", scenario, *words, *model, *QUICK, *OFTEN, "--name", "x"), "runs/x", ("resume", "runs/x", *OFTEN)
+    )
 
 
 def commands() -> list[Command]:
@@ -56,6 +59,8 @@ def commands() -> list[Command]:
         words = ("--baseline", "joint") if needs.paradigm == "joint" else ()
         setting = "task" if needs.task_id or "class" not in needs.settings else "class"
         scenario = "split-blobs(validation=0.2)" if needs.validation else "split-blobs"
+        if name == "SoftSharing":  # which ties what each task has for itself
+            words = (*words, "--model", "SharedLayers(MLP(6, 6), depth=0)")
         found.append(run("--strategy", f"{name}()", *words, "--setting", setting, scenario=scenario))
     found += [run("--learner", f"{name}()", scenario="split-digits") for name in sorted(vocabulary("learners"))]
     found += [run("--baseline", name) for name in ("joint", "isolate")]
@@ -111,6 +116,7 @@ class Place:
 
     def __init__(self, folder: Path, nursery: Nursery) -> None:
         self.folder, self.nursery = folder, nursery
+        nursery.begin(("--version",), folder).wait()  # it has imported what it imports from now on
         self.commands = commands()
         self.whole: dict[int, tuple[dict[str, Any], float, int]] = {}
 
