@@ -30,6 +30,7 @@ from scenarios.errors import ConfigurationError, in_a_line
 UsageError: Any = typer.BadParameter.__bases__[0]  # what typer raises for words that it cannot read
 OF_WORDS = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EACCES)
 NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
+FAILED = 1  # the exit code of work that began, and could not be finished
 app = typer.Typer(cls=AllCommands, context_settings=PAGE, **{**PLAIN, "add_completion": True})
 
 
@@ -79,7 +80,7 @@ def _code_of(words: list[str]) -> int:
         code = app(prog_name="lifelong", standalone_mode=False)
         sys.stdout.flush()
     except ConfigurationError as error:
-        return _refused(str(error))
+        return _refused(str(error), error.exit_code)
     except UsageError as error:
         return _refused(error.format_message())
     except Stopped as error:
@@ -91,11 +92,11 @@ def _code_of(words: list[str]) -> int:
         raise
     except OSError as error:
         words_of_it = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        return _refused(words_of_it, code=2 if error.errno in OF_WORDS else 1)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        return _refused("there is not enough memory: take a smaller --model, --batch or --fleet", code=1)
+        return _refused(words_of_it, 2 if error.errno in OF_WORDS else FAILED)
+    except BaseException as error:
+        if _is_out_of_memory(error):
+            return _refused("there is not enough memory: take a smaller --model, --batch or --fleet", FAILED)
+        return _raised(error)
     return code if isinstance(code, int) else 0
 
 
@@ -114,7 +115,19 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was refused, by Python, numpy or torch."""
     words = str(error)
-    return isinstance(error, MemoryError) or any(said in words for said in NO_MEMORY)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in words for said in NO_MEMORY)
+    )
+
+
+def _raised(error: BaseException) -> int:
+    """The exit code of what a user's own code raised while it worked, in one line; whatever else it is goes on."""
+    from lifelong.notation.user_code import users_line
+
+    words = users_line(error)
+    if not words:
+        raise error
+    return _refused(f"{words}; `lifelong check FILE.py` says how to mend it", FAILED)
 
 
 def _warned(message: Warning | str, *place: object) -> None:

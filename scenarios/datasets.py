@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scenarios.disk import BLANK, DIGEST, is_intact, opened, reason, remove_left_by_the_dead, sealed
 from scenarios.machine import free_memory
 from scenarios.stream import Dataset, ScenarioError, generator
-from scenarios.tables import SPLIT, about_table, mapped, origin_of, refuse_infinite
+from scenarios.tables import SPLIT, about_table, mapped, origin_of, read_through, refuse_damaged, refuse_infinite
 
 
 def default_root() -> Path:
@@ -127,6 +128,7 @@ def read_npz(path: Path) -> Dataset:
     `scenarios.tables`. Raises ScenarioError for anything else.
     """
     try:
+        whole = refuse_damaged(path)
         _refuse_claims(path)
         with np.load(path, allow_pickle=False) as arrays:
             missing = {"x", "y"} - set(arrays.files)
@@ -135,23 +137,25 @@ def read_npz(path: Path) -> Dataset:
                     f"{path}: needs arrays named x and y, and has {', '.join(arrays.files[:9]) or 'none'}"
                 )
             if SPLIT in arrays.files:
-                return _read_table(path, {key: arrays[key] for key in ("y", SPLIT)})
+                return _read_table(path, {key: arrays[key] for key in ("y", SPLIT)}, whole)
             held = {key: arrays[key] for key in ARRAYS if key in arrays.files}
     except FileNotFoundError:
         raise ScenarioError(f"{path}: there is no such file") from None
     except ScenarioError:
         raise
     except Exception as error:  # zip, zlib, numpy and Python's parser each have their own errors for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ScenarioError(f"{path}: is not an .npz file that can be read ({reason})") from None
+        raise ScenarioError(f"{path}: is not an .npz file that can be read ({reason(error)})") from None
     for key, value in held.items():
         if not isinstance(value, np.ndarray):
             raise ScenarioError(f"{path}: {key} is no array: write the file with np.savez")
     return dataset_from_arrays(path.stem, **held)
 
 
-def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
-    """The dataset of a table, see `scenarios.tables`; held: its small arrays y and train_rows."""
+def _read_table(path: Path, held: dict[str, np.ndarray], whole: bool) -> Dataset:
+    """The dataset of a table, see `scenarios.tables`; held: its small arrays y and train_rows.
+
+    whole: whether it is known that nothing in it changed since it was written.
+    """
     split, y, about, x = held[SPLIT], _plain(path.stem, "y", held["y"]), about_table(path), mapped(path)
     if split.ndim or split.dtype.kind not in "iu" or y.ndim != 1 or not 0 < int(split) < len(y):
         raise ScenarioError(f"{path}: {SPLIT} must be a whole number above 0 and below the number of rows")
@@ -165,6 +169,7 @@ def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
             raise ScenarioError(
                 f"{path}: {len(x)} rows and {len(y)} labels; there must be as many whole numbers of at least 0 as rows"
             )
+        read_through(path) if not whole else None
         refuse_infinite(path, x)
         _refuse_alone(path.stem, np.unique(y[:count]).tolist(), np.unique(y[count:]).tolist())
         labels = np.unique(y)
@@ -178,7 +183,7 @@ def _read_table(path: Path, held: dict[str, np.ndarray]) -> Dataset:
 
 def _refuse_claims(path: Path) -> None:
     """Refuse arrays that say they are larger than what the file holds, or than memory is, before any room is made."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         if file.read(6) == b"\x93NUMPY":
             raise ScenarioError(
                 f"{path}: is a single array, as of a .npy file: write it with np.savez(..., x=rows, y=labels)"
@@ -250,12 +255,15 @@ def _class_folders(path: Path) -> dict[str, Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = [
-        Path(place, file)
-        for place, _, files in sorted(os.walk(folder, followlinks=True))
-        for file in sorted(files)
-        if file.lower().endswith(IMAGES)
-    ]
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        found += [Path(place, file) for file in files if file.lower().endswith(IMAGES)]
+    found.sort(key=lambda file: (str(file.parent), file.name))
     if not found:
         raise ScenarioError(f"{folder}: holds no image: each class is a folder of images ({', '.join(IMAGES[:3])} ...)")
     return found
@@ -270,13 +278,12 @@ def _pixels(file: Path, size: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with opened(file) as plain, Image.open(plain) as image:
                 return np.asarray(image.convert("RGB").resize((size, size)))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ScenarioError(f"{file}: says that it is larger than any image should be: it is not decoded") from None
     except Exception as error:  # each format has errors of its own for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise ScenarioError(f"{file}: is no image that can be read ({reason})") from None
+        raise ScenarioError(f"{file}: is no image that can be read ({reason(error)})") from None
 
 
 def describe(dataset: Dataset) -> str:
@@ -473,14 +480,20 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     return _cached(name, DATASETS[name], folder)
 
 
+UNSEALED = {"train_rows", "classes", "content", "labels"}  # what caches say that were written before there were digests
+
+
 def _cached(name: str, data: DatasetSource, root: Path) -> Dataset:
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     cache = root / "datasets" / f"{name}.safetensors"
     try:
+        intact = is_intact(cache)
         with safe_open(cache, "pt") as file:
             kept = file.metadata()
+            if intact is False or (intact is None and not {*kept} <= UNSEALED):
+                raise ValueError("it is not as it was written")
             x, y, train_rows, classes = (
                 file.get_tensor("x"),
                 file.get_tensor("y"),
@@ -506,19 +519,20 @@ def _cached(name: str, data: DatasetSource, root: Path) -> Dataset:
     ) as error:  # torchvision raises RuntimeError, URLError, OSError, EOFError ... for one and the same thing
         if not there and root.is_dir() and not any(root.iterdir()):
             root.rmdir()  # torchvision makes the folder before it knows that it cannot fill it
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ScenarioError(
-            f"{name} is not there, or damaged, and could not be downloaded ({reason}); {where}"
+            f"{name} is not there, or damaged, and could not be downloaded ({reason(error)}); {where}"
         ) from None
     content = dataset.content_hash()
     if data.content and content != data.content:
         raise ScenarioError(f"{name}: the decoded images are not the published ones (damaged archive?); {where}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_by_the_dead(cache.parent, f"{name}.{{process}}.")
         kept = {"train_rows": str(dataset.train_rows), "classes": str(dataset.classes), "content": content}
         kept["labels"] = json.dumps(dataset.labels)
-        partial = cache.with_suffix(f".{os.getpid()}")
-        save_file({"x": dataset.x, "y": dataset.y}, partial, metadata=kept)
+        kept["about"] = json.dumps({DIGEST: BLANK.decode()})
+        partial = cache.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(sealed(save({"x": dataset.x, "y": dataset.y}, kept)))
         partial.replace(cache)
     except OSError:
         pass  # a folder that may only be read costs a decode at each start, nothing else

@@ -9,6 +9,8 @@ WORD = 60  # characters of one word of a message that is too long
 class ConfigurationError(ValueError):
     """A request that cannot be honoured: one line that says what was wrong and what would be right. Exit code 2."""
 
+    exit_code = 2
+
 
 def in_a_line(text: str, most: int = LONGEST) -> str:
     """A text in one line of at most so many characters, whatever it quotes.

@@ -7,6 +7,7 @@ a place that is a multiple of an element's size: as `write_table` writes it. Els
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from scenarios.disk import BLANK, opened, reason
 from scenarios.stream import ScenarioError
 
 SPLIT = "train_rows"  # the array by which a table is known
@@ -51,9 +53,14 @@ def write_table(
                 with archive.open(_member(f"{name}.npy"), "w") as member:
                     npy.write_array(member, value, allow_pickle=False)
             archive.writestr(_member(ABOUT), json.dumps(about, indent=2))
+            archive.comment = BLANK
+        with open(partial, "r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(-len(BLANK), os.SEEK_END)
+            file.write(digest.encode())
         os.replace(partial, path)
     except OSError as error:
-        raise ScenarioError(f"{path} cannot be written ({error.strerror or error})") from None
+        raise ScenarioError(f"{path} cannot be written ({reason(error)})") from None
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -77,17 +84,45 @@ def _write_rows(archive: zipfile.ZipFile, rows: Iterator[np.ndarray], shape: tup
             member.write(np.ascontiguousarray(piece, dtype="<f4").data.cast("B"))
 
 
+def refuse_damaged(path: Path) -> bool:
+    """Raise ScenarioError where a table is not as it was written; whether a file says how it was written at all."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - len(BLANK)))
+        said = file.read()
+        if sum(letter in b"0123456789abcdef" for letter in said) < len(BLANK) - 4:  # a damaged digest is one, too
+            return False
+        file.seek(0)
+        digest, left = hashlib.sha256(), size - len(BLANK)
+        while left > 0 and (piece := file.read(min(PIECE, left))):
+            digest.update(piece)
+            left -= len(piece)
+    digest.update(BLANK)
+    if digest.hexdigest().encode() != said:
+        raise ScenarioError(f"{path}: is damaged: it is not as it was written")
+    return True
+
+
+def read_through(path: Path) -> None:
+    """Read the rows of a table once, which compares them with the checksum of the archive. Raises BadZipFile."""
+    with opened(path) as file, zipfile.ZipFile(file) as archive, archive.open("x.npy") as member:
+        while member.read(PIECE):
+            pass
+
+
 def about_table(path: Path) -> dict[str, Any]:
     """What a table says of itself; nothing where it says nothing. Raises ScenarioError where that cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as file, zipfile.ZipFile(file) as archive:
             if ABOUT not in archive.namelist():
                 return {}
             if archive.getinfo(ABOUT).file_size > LONGEST:
                 raise ScenarioError(f"{path}: {ABOUT} is longer than anything that is said of a table")
             held = json.loads(archive.read(ABOUT))
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ScenarioError(f"{path}: {ABOUT} cannot be read ({str(error).splitlines()[0][:200]})") from None
+    except ScenarioError:
+        raise
+    except Exception as error:  # zip, zlib and JSON each have errors of their own for a damaged file
+        raise ScenarioError(f"{path}: {ABOUT} cannot be read ({reason(error)})") from None
     if not isinstance(held, dict):
         raise ScenarioError(f"{path}: {ABOUT} holds no object")
     return held
@@ -102,7 +137,8 @@ def origin_of(about: dict[str, Any]) -> str:
         f"pre-trained on: {about.get('pretrained on', 'unknown')}",
     ]
     words += [f"weights {about.get('weights', '?')}", str(about.get("transform", ""))]
-    return " ".join(", ".join(word for word in words if word).split())[:300]
+    line = " ".join(", ".join(word for word in words if word).split())
+    return "".join(letter for letter in line if letter.isprintable())[:300]
 
 
 def refuse_infinite(path: Path, x: np.ndarray) -> None:

@@ -51,6 +51,14 @@ def nursery():
     nursery.close()
 
 
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory, nursery):
+    """A sound file of every kind, and commands that read them."""
+    from tests.faults import Workbench
+
+    return Workbench(tmp_path_factory.mktemp("bench"), nursery)
+
+
 @pytest.fixture
 def cli(tmp_path, tmp_path_factory, nursery):
     """Run the command line in a process of its own: (exit code, standard output, standard error)."""

@@ -41,9 +41,16 @@ class Nursery:
         environment: Mapping[str, str] | None = None,
         output: str = os.devnull,
         errors: str = os.devnull,
+        **limits: Any,
     ) -> Child:
-        """The words of a command in a folder; what it writes goes to files."""
-        asked = {"words": [*map(str, words)], "folder": str(folder), "output": output, "errors": errors}
+        """The words of a command in a folder; what it writes goes to files. limits: see `limited`."""
+        asked = {
+            "words": [*map(str, words)],
+            "folder": str(folder),
+            "output": output,
+            "errors": errors,
+            "limits": limits,
+        }
         return Child(self, self.ask("begin", **asked, environment=dict(environment or os.environ)))
 
     def ask(self, question: str, **details: Any) -> Any:
@@ -136,6 +143,7 @@ def become(asked: dict[str, Any]) -> None:
     os.environ.update(asked["environment"])
     sys.path[0] = asked["folder"]  # as `python -m` does
     sys.argv = [str(ROOT / "cli.py"), *asked["words"]]
+    limited(**asked["limits"])
     code: Any = 0
     try:
         import cli
@@ -149,6 +157,48 @@ def become(asked: dict[str, Any]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def limited(file_size: int = -1, memory: int = -1, user: int = -1, dies_at: int = -1, counts: str = "") -> None:
+    """What a process may not do: write files above a size, as on a full disk; take memory; write what is not a user's.
+
+    dies_at: it is killed when it is about to change the disk for this time, counted from 0: to open a file for writing, to
+    rename, to remove, to make a folder. counts: a file that says at its end how often it did.
+    """
+    import resource
+
+    if file_size >= 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    if memory >= 0:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if user >= 0 and os.getuid() == 0:  # whom permissions stop
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    if dies_at >= 0 or counts:
+        _watch_the_disk(dies_at, counts)
+
+
+def _watch_the_disk(dies_at: int, counts: str) -> None:
+    seen = 0
+
+    def look(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal seen
+        changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+        if event == "open" and isinstance(details[0], str | os.PathLike | bytes) and os.fspath(details[0]) != counts:
+            changes = bool(set(str(details[1] or "")) & set("wax+")) or bool(
+                (details[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+            )
+            changes &= not os.fspath(details[0]).startswith("/dev/") if isinstance(details[0], str) else True
+        if changes:
+            if seen == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+            if counts:
+                Path(counts).write_text(str(seen))
+
+    sys.addaudithook(look)
 
 
 if __name__ == "__main__":

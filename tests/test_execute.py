@@ -56,7 +56,7 @@ def test_a_run_killed_before_its_summary_has_one_after_resume(cli, tmp_path):
     execute(folder)
     summary, about = (json.loads((folder.path / name).read_text()) for name in ("summary.json", "run.json"))
     (folder.path / "summary.json").unlink()
-    (folder.path / "run.json").write_text(json.dumps({**about, "status": "running"}))
+    files.write_json(folder.path / "run.json", {**about, "status": "running"})
     code, out, errors = cli("resume", folder.path, "--json")
     assert code == 0 and json.loads(out) == summary, errors
     assert json.loads((folder.path / "summary.json").read_text()) == summary
@@ -279,7 +279,7 @@ def test_places_that_cannot_be_written_are_one_line(cli, tmp_path, words):
 def test_a_run_of_an_older_format_is_refused_in_a_line(cli, tmp_path):
     execute(PLAIN, out=tmp_path / "runs", name="old")
     path = tmp_path / "runs/old/run.json"
-    about = json.loads(path.read_text())
+    about = files.read_json(path)
     for older in ({**about, "format": 1}, {name: value for name, value in about.items() if name != "format"}):
         path.write_text(json.dumps(older))
         for word in ("resume", "show", "distil"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifelong.core import storage
+from lifelong.core.files import read_json
 from lifelong.display.report import page as report
 from lifelong.display.tables import compare_tables
 from lifelong.runs.execute import execute, new_folder
@@ -176,7 +177,7 @@ def test_runs_without_a_seed_in_common_are_shown_without_a_difference(runs, cli)
 
 def test_a_run_that_an_earlier_version_wrote_is_grouped_by_its_words(runs, tmp_path):
     _, alike, _ = runs
-    about = json.loads((alike[0].path / "run.json").read_text())
+    about = read_json(alike[0].path / "run.json")
     for name in ("resolved", "files"):
         del about[name]
     earlier = tmp_path / "earlier"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -23,8 +25,11 @@ def learned(tmp_path, **words):
     return load(folder.path)
 
 
-def answered(run, stream, told: bool):
-    """Final accuracy [S, T], by the raw test rows of each task of each seed, and `predict` alone."""
+def answered(run, stream, told: bool, scaled: bool = False):
+    """Final accuracy [S, T], by the raw test rows of each task of each seed, and `predict` alone.
+
+    scaled: the rows are divided by 255 before they are handed over.
+    """
     dataset, seeds = stream.dataset, run.result.seeds
     index = stream_index(stream, list(seeds))
     accuracy = torch.zeros(len(seeds), len(stream), dtype=torch.float64)
@@ -32,10 +37,9 @@ def answered(run, stream, told: bool):
     for t in range(len(stream)):
         for s in range(len(seeds)):
             rows = index["rows_test"][s, t, : index["count_test"][s, t]]
-            if told:
-                found = run.predict_labels(dataset.x[rows].numpy(), task=t)[s]
-            else:
-                found = run.predict_labels(dataset.x[rows].numpy())[s]
+            x = dataset.x[rows].numpy()
+            x = x.astype(np.float32) / 255 if scaled else x
+            found = run.predict_labels(x, task=t)[s] if told else run.predict_labels(x)[s]
             accuracy[s, t] = float((found == labels[dataset.y[rows].numpy()]).mean())
     return accuracy
 
@@ -59,6 +63,35 @@ def test_predict_gives_the_recorded_accuracy_back(tmp_path, words, told):
     _, stream, _ = run.request.build()
     assert len(run.sessions()) == 2 and len(run.result.seeds) == 3
     assert torch.equal(answered(run, stream, told), run.result.at_task_ends[:, -1])
+
+
+def own_data(kind: str) -> str:
+    """Data of a user's own in the present folder, four classes of twenty rows: its name."""
+    random, y = np.random.default_rng(0), np.repeat((3, 7, 9, 12), 20)
+    shades = np.clip(random.normal(60 * (y % 4)[:, None, None] + 30, 25, (80, 6, 6)), 0, 255).astype(np.uint8)
+    if kind == "images":
+        from PIL import Image
+
+        for i, (label, pixels) in enumerate(zip(y, shades, strict=True)):
+            place = Path("images", "test" if i % 5 == 0 else "train", f"class-{label}")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+        return "images"
+    np.savez(f"{kind}.npz", x=shades if kind == "bytes" else shades[:, 0] / 255 - 0.5, y=y)
+    return f"{kind}.npz"
+
+
+@pytest.mark.parametrize("kind", ["numbers", "bytes", "images"])
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_own_data_gives_the_recorded_accuracy_back(tmp_path, monkeypatch, kind, setting):
+    """Raw rows and, where the data are bytes, rows that were divided by 255 already."""
+    monkeypatch.chdir(tmp_path)
+    words = {"scenario": f"split(data='{own_data(kind)}', tasks=2)", "setting": setting, "model": "MLP(8)"}
+    run = learned(tmp_path, **words)
+    stream, final = run.request.build()[1], run.result.at_task_ends[:, -1]
+    for scaled in (False, True) if kind != "numbers" else (False,):
+        assert torch.equal(answered(run, stream, setting != "class", scaled), final)
+    assert final.isfinite().all() and len(final.unique()) > 1, "nothing was learned that could be answered wrongly"
 
 
 def test_rows_in_every_form_a_user_has_them(tmp_path):

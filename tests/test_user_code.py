@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import py_compile
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lifelong.core.files import load_tensors, save_tensors
+from lifelong.core.files import load_tensors, read_json, save_tensors, write_json
 from lifelong.core.strategy import Strategy
 from lifelong.notation import registry
 from lifelong.notation import user_code as own_code
@@ -87,13 +86,13 @@ def start(runs, tmp_path):
 
 def rewritten(folder: Path, listed: bool, **fields: str) -> None:
     """What a hostile sender writes into run.json."""
-    about = json.loads((folder / "run.json").read_text())
+    about = read_json(folder / "run.json")
     about["request"] |= fields
     if listed:  # with the hash of the very file, which proves nothing
         path = next(iter(fields.values())).partition(".py:")[0] + ".py"
         about["plugins"] = {path: own_code.digest_of(path)[:16]}
         about["files"] = {path: {"path": path, "content": own_code.digest_of(path)[:16]}}
-    (folder / "run.json").write_text(json.dumps(about))
+    write_json(folder / "run.json", about)
 
 
 FIELDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +26,9 @@ def resume(
     from lifelong.commands.learning import compare_paradigms, finish, mix_ingredients
     from lifelong.display.console import say, waiting
 
-    if (path / "paradigms.json").exists():
+    if os.path.lexists(path / "paradigms.json"):
         return compare_paradigms(path, Path(), None, as_json)
-    if (path / "ingredients.json").exists():
+    if os.path.lexists(path / "ingredients.json"):
         return mix_ingredients(path, Path(), as_json)
     with waiting(f"reading {path}"):
         from lifelong.core.footprint import use_threads

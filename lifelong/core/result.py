@@ -5,16 +5,28 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lifelong.core.files import RunError, fitting
 from scenarios.brief import cut
-from scenarios.stream import Seed
+from scenarios.stream import SETTINGS, Seed
+from scenarios.typed import TypedError, check, damaged
 
 BY_MEMBER = ("accuracy", "untrained", "losses", "diverged")
 PROBE = "probe "
+KINDS = {  # of what is said beside the tensors
+    "seeds": list[int | list[int]],
+    "paradigm": ("continual", "joint", "isolate"),
+    "setting": SETTINGS,
+    "open": ("all", "seen", "current"),
+    "seconds": dict[str, float],
+    "settings": list[str],
+    "numbers?": list[int],
+}
 CSV = ["seed", "evaluation", "task_learned", "iteration", "task_end", "task", "accuracy"]
 FEW_SHOT = "few-shot accuracy at "
 
@@ -133,8 +145,13 @@ class Result:
         return {name: getattr(self, name) for name in names} | lists
 
     @classmethod
-    def of(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Result:
-        """What `tensors` and `about` gave."""
+    def of(cls, tensors: dict[str, Tensor], about: dict[str, Any], where: Path = Path("the result")) -> Result:
+        """What `tensors` and `about` gave. Raises RunError, with the file `where` they are from, for anything else."""
+        try:
+            check(about, KINDS)
+        except TypedError as error:
+            raise RunError(damaged(where, error)) from None
+        _check_tensors(tensors, about, where)
         seeds = tuple(Seed(*seed) if isinstance(seed, list) else seed for seed in about["seeds"])
         probes = {name[len(PROBE) :]: value for name, value in tensors.items() if name.startswith(PROBE)}
         held = {name: tensors[name] for name in (*BY_MEMBER, "when")}
@@ -154,6 +171,42 @@ class Result:
                     line = [seed, e, learned, iteration, end, t, f"{self.accuracy[s, e, t].item():.6g}"]
                     write([self.settings[s], *line] if varied else line)
         return text.getvalue()
+
+
+def _check_tensors(tensors: dict[str, Tensor], about: dict[str, Any], where: Path) -> None:
+    """Raise RunError where tensors do not fit one another, or hold what no run measures."""
+    seeds = len(about["seeds"])
+    accuracy = fitting(where, tensors, "accuracy", (seeds, -1, -1))
+    evaluations, tasks = accuracy.shape[1:]
+    untrained = fitting(where, tensors, "untrained", (seeds, tasks))
+    losses = fitting(where, tensors, "losses", (seeds, tasks, -1))
+    when = fitting(where, tensors, "when", (evaluations, 4), torch.int64)
+    diverged = fitting(where, tensors, "diverged", (seeds, 2), torch.int64)
+    probes = {name: value for name, value in tensors.items() if name.startswith(PROBE)}
+    sound = {
+        "seeds": min(seeds, evaluations, tasks) > 0,
+        "settings": len(about["settings"]) in (0, seeds),
+        "numbers": all(0 <= task < tasks for task in about.get("numbers", ())),
+        "accuracy": not (accuracy.isinf() | (accuracy > 1 + 1e-6)).any(),
+        "untrained": not (untrained.isinf() | (untrained > 1 + 1e-6)).any(),
+        "when": bool(((when[:, 0] >= 0) & (when[:, 0] < tasks) & (when[:, 1:] >= 0).all(1) & (when[:, 2] <= 1)).all()),
+        "diverged": bool((diverged >= -1).all() and (diverged[:, 0] < tasks).all()),
+        "losses": losses.shape[2] > 0,
+        "seconds": {"training", "evaluation"} <= set(about["seconds"]),
+        **{
+            name: value.ndim > 1 and len(value) == seeds and value.is_floating_point() for name, value in probes.items()
+        },
+        **{name: _are_shots(name, value) for name, value in probes.items() if name.startswith(PROBE + FEW_SHOT)},
+    }
+    for name, right in sound.items():
+        if not right:
+            raise RunError(damaged(where, f"its {name[:60]!r} cannot be of a run"))
+
+
+def _are_shots(name: str, value: Tensor) -> bool:
+    """Whether a probe's name says the numbers of rows that its tensor [S, T, 2, K] is of."""
+    words = name.removeprefix(PROBE + FEW_SHOT).split(",")
+    return all(word.isdecimal() and len(word) < 10 for word in words) and value.shape[2:] == (2, len(words))
 
 
 def _seeds_in_words(seeds: tuple[int | Seed, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from lifelong.core.stopped import Stopped
 from lifelong.meta.pretraining import Event, PretrainingState, Stepped
 from scenarios.errors import ConfigurationError
 
+CHECKPOINT = {"words": str, "iteration": int, "seconds": float, "validated": list[int]}
 STRUCTURE = "structure"  # under which a file says how its tensors hang together
 
 
@@ -29,13 +31,13 @@ def save_tree(path: Path, tree: Any, about: dict[str, Any]) -> None:
     save_tensors(path, tensors, {**about, STRUCTURE: _taken_apart(tree, "", tensors)})
 
 
-def load_tree(path: Path) -> tuple[Any, dict[str, Any]]:
-    """What `save_tree` wrote. Raises RunError where the file is damaged."""
-    tensors, about = load_tensors(path)
+def load_tree(path: Path, kinds: Any = None) -> tuple[Any, dict[str, Any]]:
+    """What `save_tree` wrote; kinds: of what is said, see `scenarios.typed`. Raises RunError where the file is damaged."""
+    tensors, about = load_tensors(path, kinds)
     structure = about.pop(STRUCTURE, {"dict": {}})  # of a file that is no tree, what is said of it tells so
     try:
         return _put_together(structure, tensors), about
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise RunError(f"{path} is damaged: its tensors are not those that it names") from None
 
 
@@ -102,16 +104,21 @@ class Checkpoints:
         Raises StateError, before anything is learned, where what will be learned could not be written.
         """
         _taken_apart(state.meta, "", {})
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return state
-        tensors, about = load_tensors(self.path)
+        tensors, about = load_tensors(self.path, CHECKPOINT)
         if about["words"] != self.words:
-            raise RunError(f"{self.path} is of another request ({about['words']}): delete it to start again")
+            raise RunError(f"{self.path} is of another request ({about['words'][:120]}): delete it to start again")
+        iteration, scores = about["iteration"], [f"validated {i}" for i in about["validated"]]
         state.meta = filled(state.meta, tensors, "meta", self.path)
         state.optimiser = filled(state.optimiser, tensors, "optimiser", self.path)
-        state.iteration, state.seconds = about["iteration"], about["seconds"]
-        state.losses = list(tensors["losses"].unbind(1))
-        state.validated = [(i, tensors[f"validated {i}"]) for i in about["validated"]]
+        losses = tensors.get("losses")
+        kinds = [losses, *map(tensors.get, scores)]
+        if iteration < 1 or any(value is None or value.ndim != 2 or not value.is_floating_point() for value in kinds):
+            raise RunError(f"{self.path} is of another run: delete it to start again")
+        assert losses is not None
+        state.iteration, state.seconds, state.losses = iteration, about["seconds"], list(losses.unbind(1))
+        state.validated = [(i, tensors[name]) for i, name in zip(about["validated"], scores, strict=True)]
         return state
 
     def __call__(self, event: Event) -> None:

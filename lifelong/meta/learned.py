@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from lifelong.core.files import FORMAT, RunError, check_format
 from lifelong.core.problem import Params, Problem
@@ -22,7 +23,12 @@ from scenarios.brief import in_brief
 from scenarios.datasets import load_dataset
 from scenarios.episodes import TaskSource, check_apart, split_classes
 from scenarios.stream import Dataset, ScenarioError, Stream, generator
+from scenarios.typed import TypedError, check, damaged
 
+ABOUT = {  # what a start's file says, as far as it is read
+    "made by": str, "model": str, "shape": list[int], "data": str, "starts": str, "overlap allowed": bool, "seeds": list[int],
+    "tests on?": str, "scenario?": str,
+}  # fmt: skip
 FEW = 50  # classes below which none are held out: validation then takes other images of the same classes
 
 
@@ -150,6 +156,16 @@ def load_learned(path: Path) -> LearnedInitialisation:
     if "made by" not in about:
         raise RunError(f"{path} is not a start: `lifelong pretrain` writes one")
     check_format(about, path)
+    try:
+        check(about, ABOUT)
+    except TypedError as error:
+        raise RunError(damaged(path, error)) from None
+    leaves, seeds = tree_leaves(meta), len(about["seeds"])
+    named = isinstance(meta, dict) and isinstance(meta.get("net"), dict)
+    if not named or not seeds or any(leaf.ndim < 1 or len(leaf) != seeds for leaf in leaves):
+        raise RunError(damaged(path, f"it does not hold parameters of a network for each of {seeds} seeds"))
+    if not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in meta["net"].values()):
+        raise RunError(damaged(path, "what it holds is no network"))
     return LearnedInitialisation(meta, about, tuple(about["seeds"]))
 
 
@@ -166,7 +182,7 @@ class PendingInitialisation:
         self, path: Path | None = None, watch: Consumer | None = None, checkpointer: Checkpointer | None = None
     ) -> LearnedInitialisation:
         """The start: as it was kept, from its file, or learned now."""
-        if self.learned is None and path is not None and path.exists():
+        if self.learned is None and path is not None and os.path.lexists(path):
             self.learned = load_learned(path)
         if self.learned is None:
             every = max(1, self.method.iterations // 10)

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from lifelong.models.base import Described, Hook, ModelError, Net
-from lifelong.notation.user_code import file_of, user_line
-from scenarios.errors import ConfigurationError
+from lifelong.notation.user_code import file_of, in_one_line, user_line, words_of
 
 CONTRACT = "write `def __init__(self, shape, classes, ...)`, your own fields after these two"
 ROWS = 3  # rows of the trial that every network passes before anything learns
@@ -42,7 +41,7 @@ MENDS = {
 
 def refusal(error: BaseException, maker: type, shown: str = "") -> ModelError:
     """What a user's network raised as one line: the file and the line in it, what happened, and what to do."""
-    path, text = file_of(maker), str(error)
+    path, text = file_of(maker), words_of(error, 10_000)
     mend = next((mend for words, mend in MENDS.items() if words in text), "")
     mend = mend or (f"`lifelong check {path}` runs the contract" if path else "it breaks the contract of a model")
     return ModelError(f"{user_line(error, path or shown or maker.__qualname__)}: {mend}")
@@ -50,12 +49,8 @@ def refusal(error: BaseException, maker: type, shown: str = "") -> ModelError:
 
 def asked(maker: type, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call code of a user's network: the one place where what it raises becomes one line."""
-    try:
+    with in_one_line(lambda error: refusal(error, maker)):
         return call(*arguments, **named)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # a user's network may raise anything at all
-        raise refusal(error, maker) from None
 
 
 def broken(maker: type, words: str, verb: str = "") -> ModelError:

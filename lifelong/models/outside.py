@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from lifelong.models.base import ModelError
-from lifelong.notation.user_code import digest_of, from_file, suggest, user_line
+from lifelong.notation.user_code import digest_of, from_file, in_one_line, suggest, user_line, words_of
+from scenarios.disk import opened, reason
+from scenarios.machine import free_memory
 
 SOURCES = ("torchvision", "timm", "transformers")
 HEADS = ("fc", "classifier", "heads", "head")  # what torchvision's networks call the layers that answer
@@ -45,10 +48,8 @@ def _of_file(path: str, name: str) -> nn.Module:
     maker = from_file(path, name)
     if not callable(maker):
         raise ModelError(f"{path}:{name} is no function that makes a torch module")
-    try:
+    with in_one_line(lambda error: ModelError(user_line(error, path))):
         module = maker()
-    except Exception as error:  # a user's function may raise anything at all
-        raise ModelError(user_line(error, path)) from None
     if not isinstance(module, nn.Module):
         raise ModelError(f"{path}:{name} made a {type(module).__name__}, and must return a torch module")
     return module
@@ -68,7 +69,7 @@ def _of_package(source: str, name: str, pretrained: bool) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # each package has errors of its own for a name, a network and a server
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        words = reason(error)
         hint = "; where there is no network, give --weights FILE and leave --pretrained out" if pretrained else ""
         raise ModelError(f"{source}:{name} cannot be made ({words}){hint}") from None
 
@@ -106,13 +107,9 @@ def features_of(module: nn.Module, x: Tensor) -> Tensor:
 
     Raises ModelError where the rows do not fit it.
     """
-    try:
+    shape = tuple(x.shape[1:])
+    with in_one_line(lambda error: ModelError(f"rows of shape {shape} do not fit the network ({words_of(error)}): see --size, --channels")):  # fmt: skip
         output: Any = module(x)
-    except Exception as error:  # a network may raise anything at all for rows that it was not made for
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(
-            f"rows of shape {tuple(x.shape[1:])} do not fit the network ({words}): see --size, --channels"
-        ) from None
     pooled = getattr(output, "pooler_output", None)
     if isinstance(pooled, Tensor):
         output = pooled
@@ -153,6 +150,9 @@ def load_weights(module: nn.Module, path: Path, wrappers: tuple[str, ...] = ("st
 def read_weights(path: Path) -> dict[str, Any]:
     """The named tensors of a file; nothing in it is executed. Raises ModelError where it cannot be read so."""
     try:
+        with opened(path) as file:  # a pipe or a device would be waited for
+            if os.fstat(file.fileno()).st_size > free_memory():
+                raise ModelError(f"{path} is larger than memory")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -160,6 +160,8 @@ def read_weights(path: Path) -> dict[str, Any]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file") from None
+    except ModelError:
+        raise
     except Exception as error:  # pickle, zip and safetensors each have errors of their own
         words = str(error).strip().splitlines() or [type(error).__name__]
         unsafe = any("weights_only" in line or "Unsupported" in line for line in words)

@@ -18,13 +18,16 @@ import sys
 import traceback
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scenarios.disk import read_plain, reason
 from scenarios.errors import ConfigurationError
 
 CODE = re.compile(r"(?<![^\s()+,'\"=])([^\s()+,'\"=]+\.py):([A-Za-z_]\w*)")  # my_idea.py:MyIdea
+LONGEST = 2**20  # bytes of a file of code
 FILES: dict[str, str] = {}  # path of each file that was executed -> hash of its content
 PLACES: dict[str, str] = {}  # where a file lies that a run named from another folder, by the name it gave
 _NAMED: set[str] = set()  # files that the user named in this call, resolved
@@ -93,7 +96,10 @@ def is_trusted(digest: str) -> bool:
     if digest in _RAN:
         return True
     try:
-        return any(line.split(maxsplit=1)[:1] == [digest] for line in trust_list().read_text().splitlines())
+        return any(
+            line.split(maxsplit=1)[:1] == [digest]
+            for line in read_plain(trust_list()).decode(errors="replace").splitlines()
+        )
     except (OSError, ValueError):
         return False
 
@@ -141,9 +147,9 @@ def digest_of(path: str) -> str:
 
 def _content(path: str) -> bytes:
     try:
-        return Path(PLACES.get(path, path)).read_bytes()
-    except (OSError, ValueError) as error:
-        raise UserCodeError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+        return read_plain(PLACES.get(path, path), LONGEST)
+    except OSError as error:
+        raise UserCodeError(f"{path}: cannot be read ({reason(error)})") from None
 
 
 def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
@@ -159,12 +165,13 @@ def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
         module.__file__ = path
         sys.modules[name] = module  # dataclasses look their module up
         try:
-            exec(compile(content, path, "exec", dont_inherit=True), vars(module))
-        except BaseException as error:  # a user's file may raise anything at all
+            with in_one_line(lambda error: UserCodeError(_load_words(error, path))):
+                exec(compile(content, path, "exec", dont_inherit=True), vars(module))
+        except BaseException as error:
             del sys.modules[name]
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, UserCodeError) or not isinstance(error, ConfigurationError):
                 raise
-            raise UserCodeError(_load_words(error, path)) from None
+            raise UserCodeError(f"{path}: {error}") from None
         _MODULES[path, digest] = module
     return _MODULES[path, digest]
 
@@ -172,10 +179,6 @@ def load_file(path: str, named_by_user: bool = False) -> types.ModuleType:
 def _load_words(error: BaseException, path: str) -> str:
     if isinstance(error, SyntaxError) and error.filename in (path, None):
         return f"{path}: line {error.lineno}: {error.msg}"
-    if isinstance(error, ConfigurationError):
-        return f"{path}: {error}"
-    if isinstance(error, SystemExit):
-        return f"{user_line(error, path)} (it ends the program, and a file that is loaded must not)"
     return user_line(error, path)
 
 
@@ -224,10 +227,31 @@ def suggest(name: str, known: Iterable[str]) -> str:
 # --- errors in them ---------------------------------------------------------------------------------------------------
 
 
-def words_of(error: BaseException) -> str:
-    """An error in one line: its kind and the first line that it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+@contextmanager
+def in_one_line(refusal: Callable[[BaseException], Exception]) -> Iterator[None]:
+    """Call user code in here: whatever it raises becomes what `refusal` makes of it; Ctrl-C goes through.
+
+    What is one line for a person already stays as it is.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, ConfigurationError):
+        raise
+    except BaseException as error:  # a user's code may raise anything at all, and end the program
+        raise refusal(error) from None
+
+
+def words_of(error: BaseException, longest: int = 150) -> str:
+    """An error in one line: its kind and the beginning of what it says; of more letters than a line has, all of it."""
+    try:
+        lines = str(error).strip()[:longest].splitlines()
+    except Exception:  # it is a class of the user's own
+        lines = []
+    said = (
+        f"{type(error).__name__}: {lines[0] if longest < 1000 else ' '.join(lines)}" if lines else type(error).__name__
+    )
+    ends = " (it ends the program, and code that is called must not)" if isinstance(error, SystemExit) else ""
+    return said + ends
 
 
 def user_line(error: BaseException, path: str) -> str:
@@ -242,6 +266,14 @@ def user_line(error: BaseException, path: str) -> str:
         if frame.f_code.co_filename == path or _resolved(frame.f_code.co_filename) == place
     ]
     return f"{path}:{lines[-1]}: {words_of(error)}" if lines else f"{path}: {words_of(error)}"
+
+
+def users_line(error: BaseException) -> str:
+    """The same of whichever user's file an error came through last; "" where it came through none."""
+    loaded = {module.__file__ for module in _MODULES.values()}
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    passed = [file for file in files if file in loaded]
+    return user_line(error, passed[-1]) if passed else ""
 
 
 def file_of(maker: Any) -> str:

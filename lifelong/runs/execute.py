@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lifelong.adaptation.few_shot import few_shot_probes, read_shots
-from lifelong.core.files import RunError, held_alone, remove_partials
+from lifelong.core.files import RunError, goes_on, held_alone, remove_partials
 from lifelong.core.footprint import use_threads
 from lifelong.core.loop import Progress, check_request, cost, run
 from lifelong.core.probes import Probe
@@ -49,7 +49,7 @@ def execute(
     Raises a ConfigurationError for what cannot be run, before anything is written, and where another process works in the folder.
     """
     folder = work if isinstance(work, RunFolder) else new_folder(work, out, name, every)
-    with held_alone(folder.path):
+    with held_alone(folder.path), goes_on(folder.path, f"lifelong resume {folder.path}"):
         remove_partials(folder.path)
         return folder.settle() if folder.finished else _executed(folder, watch, watch_start)
 

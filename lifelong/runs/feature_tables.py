@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from scenarios.brief import in_brief
 from scenarios.datasets import load_dataset
 from scenarios.errors import ConfigurationError
 from scenarios.stream import Dataset, generator
-from scenarios.tables import about_table, write_table
+from scenarios.tables import about_table, refuse_damaged, write_table
 
 VERSION = 1  # of how a table is made; raised where the same request gives other numbers
 NORMALISED = {  # means and deviations of each channel
@@ -151,8 +152,8 @@ def feature_table(asked: Asked, out: Path | None = None) -> Table:
     trunk = _trunk(asked, dataset, device)
     about = _about(asked, dataset, trunk)
     path = out or Path("features") / f"{_slug(asked.data)}-{_slug(asked.model)}-{about['key'][:8]}.npz"
-    if path.exists():
-        if about_table(path).get("key") != about["key"]:
+    if os.path.lexists(path):
+        if _key(path) != about["key"]:
             raise FeatureError(f"{path} holds something else, and stays as it is: choose another --out, or delete it")
         return Table(path, about, False)
     make_folder(path.parent)
@@ -165,6 +166,15 @@ def feature_table(asked: Asked, out: Path | None = None) -> Table:
 
     write_table(path, pieces(), first.shape[1:], _labels(dataset), dataset.train_rows, about)
     return Table(path, about, True)
+
+
+def _key(path: Path) -> str:
+    """The key of a table that is there, sound and whole; "" where it is another kind of file."""
+    key = about_table(path).get("key")
+    if not isinstance(key, str):
+        return ""
+    refuse_damaged(path)
+    return key
 
 
 def _features(asked: Asked, dataset: Dataset, trunk: Trunk, device: torch.device) -> Iterator[np.ndarray]:

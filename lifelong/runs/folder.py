@@ -9,10 +9,11 @@ import json
 import os
 import platform
 import re
+import tempfile
 import time
-import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -22,23 +23,29 @@ from lifelong.core.files import (
     RunError,
     check_format,
     filled,
+    fitting,
     load_tensors,
     make_folder,
     named,
     read_json,
     save_tensors,
     write,
+    write_json,
 )
 from lifelong.core.fleet import PLACE
 from lifelong.core.loop import Done, Event, Options, Session, Stepped, Stopped, TaskEnded, TrainingState, chunks
 from lifelong.core.result import Result
 from lifelong.metrics import Estimate, probed, summary
 from lifelong.runs import user_files
+from lifelong.runs.configuration import FILE as CONFIGURATION
 from lifelong.runs.configuration import write_configuration
 from lifelong.runs.prediction import Predictor
 from lifelong.runs.request import Request
 from scenarios.brief import cut
+from scenarios.disk import reason, remove_left_by_the_dead, shown
+from scenarios.typed import TypedError, check, damaged
 
+PARTIAL = ".{process}-partial-"  # a folder that is being made by a process
 MEASURED = ("untrained", "losses", "diverged")
 
 
@@ -67,16 +74,32 @@ class RunFolder:
         folder.resolved = folder.request.resolved()
         if os.path.exists(path):  # unlike Path.exists it bears a name that is too long, which is refused next
             raise RunError(f"{path} exists already: choose another --name, or `lifelong resume {path}`")
-        make_folder(path, new=True)
-        folder.describe("running")
-        write_configuration(path, "run", request.configuration)
+        make_folder(path.parent)
+        remove_left_by_the_dead(path.parent, PARTIAL)
+        try:  # the folder is there with its run.json, or not at all
+            folder.path = Path(tempfile.mkdtemp(prefix=PARTIAL.format(process=os.getpid()), dir=path.parent))
+            try:
+                folder.describe("running")
+                write_configuration(folder.path, "run", request.configuration)
+                folder.path.chmod(0o777 & ~_mask())
+                folder.path.rename(path)
+            except BaseException:
+                for name in ("run.json", CONFIGURATION):
+                    (folder.path / name).unlink(missing_ok=True)
+                folder.path.rmdir()
+                raise
+        except OSError as error:
+            if os.path.exists(path):  # another process was faster
+                raise RunError(f"{path} exists already: choose another --name") from None
+            raise RunError(f"{shown(path)} cannot be made ({reason(error)}): choose another folder") from None
+        folder.path = path
         return folder
 
     @classmethod
     def open(cls, path: Path, every: float = 60.0) -> RunFolder:
         """A folder that exists, with the request that its run.json holds."""
         folder = cls(path, read_request(path), every)
-        about = read_json(path / "run.json")
+        about = read_about(path)
         folder.start, folder.resolved = about.get("start", {}), about.get("resolved", {})
         folder.made = {name: about.get(name, usual) for name, usual in folder.made.items()}
         return folder
@@ -93,11 +116,11 @@ class RunFolder:
             "start": self.start or {"made by": self.request.init},
             **self.made,
         }
-        write(self.path / "run.json", json.dumps(about, indent=2).encode())
+        write_json(self.path / "run.json", about)
 
     def changes(self) -> list[str]:
         """What differs from when the run began; raises RunError where its data or a file that it names differ."""
-        about = read_json(self.path / "run.json")
+        about = read_about(self.path)
         check_data(self.path, self.request, self.resolved)
         now = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
         then = {"torch": about["versions"]["torch"], "threads": about["machine"]["threads"]}
@@ -112,28 +135,17 @@ class RunFolder:
     def restore(self, chunk: int, session: Session, state: TrainingState) -> TrainingState | Result:
         """The result of a finished chunk, the state that a checkpoint holds, or the state as it is."""
         done = self._learner(chunk)
-        if done.exists():
+        if os.path.lexists(done):
             return self._chunk_result(done)
         path = self.path / "checkpoint.safetensors"
-        if not path.exists():
+        if not os.path.lexists(path):
             return state
-        tensors, about = load_tensors(path)
+        tensors, about = load_tensors(path, CHECKPOINT)
         if about["chunk"] != chunk or about["request"] != repr(self.request):
             if about["chunk"] < chunk:
                 return state  # of a chunk that has finished since
             raise RunError(f"{path} is of another run: delete it to start again")
-        for name in MEASURED:
-            setattr(state, name, tensors[name].to(state.losses.device))
-        tree = filled(session.fleet.tensors(state.fleet), tensors, "state", path)
-        state.fleet = session.fleet.restored(state.fleet, tree)
-        state.accuracy = [row.to(state.losses.device) for row in tensors["accuracy"].unbind(1)]
-        state.when = [tuple(row) for row in tensors["when"].tolist()]
-        state.probes = {
-            name: [value.to(state.losses.device) for value in tensors[f"probe {name}"].unbind(1)]
-            for name in about["probes"]
-        }
-        state.task, state.iteration, state.seconds = about["task"], about["iteration"], about["seconds"]
-        return state
+        return _restored(session, state, tensors, about, path)
 
     def __call__(self, chunk: int, session: Session, event: Event) -> None:
         """Save when it is time, or when a stop was asked for; at the end, the result."""
@@ -177,7 +189,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether its results are there."""
-        return (self.path / "results.safetensors").exists()
+        return os.path.lexists(self.path / "results.safetensors")
 
     def settle(self, result: Result | None = None) -> Result:
         """Write the summary and the status that follow from the results; they may be missing after a kill."""
@@ -186,6 +198,11 @@ class RunFolder:
         about = summary_json(result, self.request) | {"start": self.start or {"made by": self.request.init}}
         about["resolved"] = self.resolved
         write(self.path / "summary.json", json.dumps(about, indent=2).encode())
+        for name in (
+            "checkpoint.safetensors",
+            "start.checkpoint.safetensors",
+        ):  # of a process that was killed just then
+            (self.path / name).unlink(missing_ok=True)
         self.describe("diverged" if not bool(result.kept.all()) else "done")
         return result
 
@@ -195,7 +212,54 @@ class RunFolder:
     def _chunk_result(self, path: Path) -> Result:
         tensors, about = load_tensors(path)
         measured = {name[len("result.") :]: value for name, value in tensors.items() if name.startswith("result.")}
-        return Result.of(measured, about)
+        return Result.of(measured, about, path)
+
+
+def _mask() -> int:
+    """What new folders may not be, as the user set it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+CHECKPOINT = {
+    "chunk": int, "task": int, "iteration": int, "seconds": dict[str, float], "probes": list[str], "request": str,
+}  # fmt: skip
+
+
+def _restored(
+    session: Session, state: TrainingState, tensors: dict[str, Tensor], about: dict[str, Any], path: Path
+) -> TrainingState:
+    """The state that a checkpoint holds. Raises RunError where it does not fit the run."""
+    members, tasks = len(session.members), state.untrained.shape[1]
+    accuracy = fitting(path, tensors, "accuracy", (members, -1, tasks))
+    when = fitting(path, tensors, "when", (accuracy.shape[1], 4), torch.int64)
+    kept = {f"probe {name}": tensors.get(f"probe {name}") for name in about["probes"]}
+    right = 0 <= about["task"] <= session.tasks and about["iteration"] >= 0 and {*state.seconds} <= {*about["seconds"]}
+    right &= about["task"] == session.tasks or about["iteration"] <= _longest(session, about["task"])
+    if not right or any(value is None or value.ndim < 2 or len(value) != members for value in kept.values()):
+        raise RunError(f"{path} is of another run: delete it to start again")
+    for name in MEASURED:
+        usual = getattr(state, name)
+        setattr(state, name, fitting(path, tensors, name, tuple(usual.shape), usual.dtype).to(usual.device))
+    tree = filled(session.fleet.tensors(state.fleet), tensors, "state", path)
+    state.fleet = session.fleet.restored(state.fleet, tree)
+    device = state.losses.device
+    state.accuracy = [row.to(device) for row in accuracy.unbind(1)]
+    state.when = [tuple(row) for row in when.tolist()]
+    state.probes = {
+        name: [value.to(device) for value in fitted.unbind(1)]
+        for name, fitted in zip(about["probes"], kept.values(), strict=True)
+        if fitted is not None
+    }
+    state.task, state.iteration, state.seconds = about["task"], about["iteration"], about["seconds"]
+    return state
+
+
+def _longest(session: Session, task: int) -> int:
+    """Iterations of a task, for the member that takes the most; other chunks may go on for longer."""
+    lengths = session.options.lengths
+    return max(session.sampler.length(task), lengths[task] if lengths else 0)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
@@ -233,32 +297,76 @@ def _probes_json(result: Result) -> dict[str, Any]:
 
 def load_result(path: Path) -> Result:
     """What a finished run measured."""
-    tensors, about = load_tensors(path / "results.safetensors")
-    return Result.of(tensors, about)
+    file = path / "results.safetensors"
+    return Result.of(*load_tensors(file), file)
+
+
+REQUEST = {f"{name}?": kind for name, kind in get_type_hints(Request).items() if name not in ("files", "scenario")}
+ABOUT = {  # what a run.json holds
+    "request": {"scenario": str, **REQUEST},
+    "command?": str,
+    "status?": ("running", "done", "diverged"),
+    "resolved?": dict[str, Any],
+    "files?": dict[str, dict[str, str]],
+    "plugins?": dict[str, str],
+    "start?": dict[str, Any],
+    "versions?": {"torch": str},
+    "machine?": {"threads": int},
+}
+RESOLVED = {
+    "data": {"name": str, "content": str, "origin?": str}, "scenario": str, "setting": str, "tasks": int, "model": str,
+    "method": str, "optimiser": str, "budget": {"iterations": int, "epochs": float, "batch": int, "repeats?": int},
+}  # fmt: skip
+START = {"made by?": str, "overlap allowed?": bool}
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the run.json of a folder holds. Raises RunError, in one line with the key, where it is malformed."""
+    file = path / "run.json"
+    if not os.path.lexists(file):
+        raise RunError(f"{path} is not a run: it has no run.json")
+    about = read_json(file)
+    check_format(about, path)
+    try:
+        check(about, ABOUT)
+        if about.get("resolved"):
+            check(about["resolved"], RESOLVED, "resolved")
+        check(about.get("start", {}), START, "start")
+    except TypedError as error:
+        raise RunError(damaged(file, error)) from None
+    return about
 
 
 def read_request(path: Path) -> Request:
     """The request that a run's folder holds. Raises RunError where it names code without a digest of its content."""
-    try:
-        about = read_json(path / "run.json")
-    except RunError as error:
-        if (path / "run.json").exists():
-            raise
-        raise RunError(f"{path} is not a run: it has no run.json") from error
-    check_format(about, path)
-    try:
-        held = about["request"]
-        files = user_files.from_json(about.get("files", {}), about.get("plugins", {}))
-        request = Request(**{**held, "seeds": tuple(held["seeds"]), "files": files})
-        listed = {file.name for file in files if file.content}
-        unlisted = [name for name in user_files.code_named(request.texts) if name not in listed]
-    except (TypeError, KeyError, AttributeError):
-        raise RunError(f"{path / 'run.json'} is damaged, or of another version of lifelong") from None
-    if any(unicodedata.category(c) == "Cc" and not c.isspace() for text in request.texts for c in text):
-        raise RunError(f"{path / 'run.json'} is damaged: a word of it would steer the terminal")
-    if unlisted:
-        raise RunError(f"{path / 'run.json'} names {unlisted[0]} and not what was in it: such code is not executed")
+    request = saved_request(read_about(path), path / "run.json")
+    refuse_unlisted(request.texts, request, path / "run.json")
     return request
+
+
+def saved_request(about: dict[str, Any], where: Path) -> Request:
+    """The request that a file holds beside the files that it names. Raises RunError where it is malformed."""
+    try:
+        check(about, {name: ABOUT[name] for name in ("request", "files?", "plugins?")})
+    except TypedError as error:
+        raise RunError(damaged(where, error)) from None
+    held = about["request"]
+    unknown = set(held) - {"scenario", *(name.removesuffix("?") for name in REQUEST)}
+    if unknown:
+        raise RunError(damaged(where, f"request has {len(unknown)} words that are not known"))
+    seeds = held.get("seeds", Request.seeds)
+    if not seeds or min(seeds) < 0:
+        raise RunError(damaged(where, "request.seeds must be whole numbers of at least 0, and one of them at least"))
+    files = user_files.from_json(about.get("files", {}), about.get("plugins", {}), where)
+    return Request(**{**held, "seeds": tuple(seeds), "files": files})
+
+
+def refuse_unlisted(texts: Sequence[str], request: Request, where: Path) -> None:
+    """Raise RunError where texts of a file name code without a digest of its content."""
+    listed = {file.name for file in request.files if file.content}
+    unlisted = [name for name in user_files.code_named(texts) if name not in listed]
+    if unlisted:
+        raise RunError(f"{where} names {unlisted[0][:100]} and not what was in it: such code is not executed")
 
 
 def check_data(path: Path, request: Request, resolved: dict[str, Any]) -> None:
@@ -299,10 +407,10 @@ class Loaded:
             self.request,
             None,
         )  # what ran, and which of its members this is about; None for all
-        if not (path / "results.safetensors").exists():
+        if not os.path.lexists(path / "results.safetensors"):
             raise RunError(f"{path} is not finished: `lifelong resume {path}` goes on with it")
         self.result = load_result(path)
-        about = read_json(path / "run.json")
+        about = read_about(path)
         self.start: dict[str, Any] = about.get("start", {})
         self._resolved: dict[str, Any] = about.get("resolved", {})
 
@@ -378,10 +486,13 @@ class Loaded:
         """
         members: dict[str, dict[tuple[int, int], Tensor]] = {}
         chunk = 0
-        while self._file(chunk).exists():
+        while os.path.lexists(self._file(chunk)):
             for place, value in load_tensors(self._file(chunk))[0].items():
-                name, member = params_name(place)
-                values = enumerate(value) if member is None else [(member, value)]
+                try:
+                    name, member = params_name(place)
+                    values = list(enumerate(value) if member is None else [(member, value)])
+                except (IndexError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                    raise RunError(damaged(self._file(chunk), f"{place[:60]!r} is no place of a tensor")) from None
                 if name:
                     members.setdefault(name, {}).update({(chunk, s): each for s, each in values})
             chunk += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,39 +115,41 @@ def found(paths: Sequence[Path]) -> tuple[list[Loaded], list[str]]:
     """
     runs: list[Loaded] = []
     passed: list[str] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in paths:
         for place in _places(path):
-            if place.resolve() in seen:
+            resolved = os.path.realpath(place)
+            if resolved in seen:
                 continue
-            seen.add(place.resolve())
+            seen.add(resolved)
             try:
                 run = load(place)
                 ComparisonKey.of(run.resolved)
                 runs.append(run)
             except ConfigurationError as error:
                 passed.append(_why(place, error))
-            except (KeyError, TypeError, ValueError) as error:
-                passed.append(f"{place / 'run.json'} is damaged, or of another version of lifelong ({error!r})")
     if not runs:
         if len(passed) == 1:
             raise ConfigurationError(passed[0])
-        raise ConfigurationError(f"none of the {len(passed)} folders is a finished run: {'; '.join(passed[:3])}")
+        raise ConfigurationError(f"none of the {len(passed)} folders is a finished run: {passed[0]}")
     return runs, passed
 
 
 def _why(place: Path, error: ConfigurationError) -> str:
     """Why a folder was passed over."""
-    if (place / "paradigms.json").exists():
+    if os.path.lexists(place / "paradigms.json"):
         return f"{place} holds a comparison of paradigms, which is no run: `lifelong resume {place}` shows it"
     return str(error)
 
 
 def _places(path: Path) -> list[Path]:
     """The folder itself, or, where it is no run and holds some, those that it holds."""
-    if (path / "run.json").exists():
+    if os.path.lexists(path / "run.json"):
         return [path]
-    return sorted(file.parent for file in path.glob("**/run.json")) or [path]
+    try:
+        return sorted(file.parent for file in path.glob("**/run.json")) or [path]
+    except (OSError, ValueError):  # a folder that cannot be looked into, or a name that is none: reading it says why
+        return [path]
 
 
 def csv_of(runs: Sequence[Loaded]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lifelong.core.files import RunError
+from lifelong.core.files import RunError, goes_on, held_alone
 from lifelong.core.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import Checkpoints
@@ -48,21 +50,24 @@ class Work:
             raise InitialisationError(
                 f"--output {output}: a start's file ends in .safetensors, so that --init knows it"
             )
-        if output.exists():
+        checkpoint = output.with_suffix(".checkpoint.safetensors")
+        if os.path.lexists(output):
+            with suppress(OSError):  # of a process that was killed when it had written the start
+                checkpoint.unlink(missing_ok=True)
             raise RunError(f"{output} exists already: choose another --output")
         if not 0 <= episodes <= MOST_EPISODES or validate_every < 0:
             raise InitialisationError(
                 f"--episodes {episodes}, --validate-every {validate_every}: they are at least 0, and at most"
                 f" {MOST_EPISODES:,} episodes are answered"
             )
-        if not output.parent.is_dir():
+        if not os.path.isdir(output.parent):
             raise RunError(f"{output} cannot be written: there is no folder {output.parent}")
         self.request, self.output, self.episodes = request, output, episodes
         self.method, self.distribution, self.tests_on = self._prepared()
         self.validate_every = validate_every or max(1, self.method.iterations // 10)
         weigh(self.method, self.distribution, len(request.seeds))
         words = words_of(self.method, self.distribution.model, request.scenario, request.seeds)
-        self.checkpointer = Checkpoints(output.with_suffix(".checkpoint.safetensors"), words, every)
+        self.checkpointer = Checkpoints(checkpoint, words, every)
 
     def _prepared(self) -> tuple[InitialisationLearner, TaskDistribution, str]:
         request, device = self.request, device_of(self.request.device)
@@ -78,17 +83,21 @@ class Work:
         return start.method, start.distribution.to(device), request.data or stream.dataset.name
 
     def learn(self, watch: Consumer | None) -> dict[str, Any]:
-        """Learn, write the file, and say what it says of itself."""
-        learned = pretrain(
-            self.method, self.distribution, self.request.seeds, validate_every=self.validate_every,
-            episodes=self.episodes, watch=watch, checkpointer=self.checkpointer,
-        )  # fmt: skip
-        about = about_learned(learned, self.distribution)
-        about |= {"tests on": self.tests_on, "scenario": self.request.scenario}
-        if len(self.request.seeds) > 1:
-            about["starts"] = "one for each seed"
-        save_learned(self.output, learned.meta, about)
-        self.checkpointer.path.unlink(missing_ok=True)
+        """Learn, write the file, and say what it says of itself. Raises RunError where another process learns it, too."""
+        place = self.output.parent
+        with held_alone(place, f".{self.output.name}.lock"), goes_on(place, "the same command"):
+            for path in (self.output, self.checkpointer.path):  # what a process that was killed left
+                path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
+            learned = pretrain(
+                self.method, self.distribution, self.request.seeds, validate_every=self.validate_every,
+                episodes=self.episodes, watch=watch, checkpointer=self.checkpointer,
+            )  # fmt: skip
+            about = about_learned(learned, self.distribution)
+            about |= {"tests on": self.tests_on, "scenario": self.request.scenario}
+            if len(self.request.seeds) > 1:
+                about["starts"] = "one for each seed"
+            save_learned(self.output, learned.meta, about)
+            self.checkpointer.path.unlink(missing_ok=True)
         return about
 
 

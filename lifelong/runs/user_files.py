@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from lifelong.core.files import RunError, digest
 from lifelong.notation import expression
+from scenarios.typed import TypedError, check, damaged
 
 _CODE = re.compile(r"([^\s()+,'\"=]+\.py)(?=:)")
 _DATA = re.compile(r"""\bdata\s*=\s*(['"])(.+?)\1""")
@@ -26,7 +28,7 @@ class UserFile:
 
     def check(self) -> None:
         """Raise RunError where it is gone or changed; nothing in it is executed."""
-        if not Path(self.path).exists():
+        if not os.path.exists(self.path):
             raise RunError(f"{self.path} is not there any more, and the run was made with it: put it back")
         if self.content and digest(Path(self.path)) != self.content:
             raise RunError(f"{self.path} changed since the run began: put it back, or start a new run")
@@ -40,7 +42,7 @@ def code_named(texts: Sequence[str]) -> list[str]:
 def named_in(texts: Sequence[str]) -> list[str]:
     """The Python files and the data that some expressions name, and texts that are the names of a start's file."""
     data = [match[2] for text in texts for match in _DATA.finditer(text)]
-    data = [name for name in data if Path(name).suffix or Path(name).is_dir()]
+    data = [name for name in data if Path(name).suffix or os.path.isdir(name)]
     starts = [text for text in texts if text.endswith(".safetensors")]
     return list(dict.fromkeys([*code_named(texts), *data, *starts]))
 
@@ -52,10 +54,10 @@ def recorded(texts: Sequence[str], folders: Sequence[str] = (), known: Sequence[
     """
     found, places = [], {file.name: file.path for file in known}
     names = [*named_in(texts), *(name for name in places if any(name in text for text in texts))]
-    names += [folder for folder in folders if Path(places.get(folder, folder)).is_dir()]
+    names += [folder for folder in folders if os.path.isdir(places.get(folder, folder))]
     for name in dict.fromkeys(names):
         path = Path(places.get(name, name)).absolute()
-        found.append(UserFile(name, str(path), "" if path.is_dir() else digest(path)))
+        found.append(UserFile(name, str(path), "" if os.path.isdir(path) else digest(path)))
     return tuple(found)
 
 
@@ -64,8 +66,19 @@ def as_json(files: Sequence[UserFile]) -> dict[str, dict[str, str]]:
     return {file.name: {"path": file.path, "content": file.content} for file in files}
 
 
-def from_json(held: dict[str, Any], plugins: dict[str, str] | None = None) -> tuple[UserFile, ...]:
-    """What `as_json` wrote; `plugins`: paths and digests as runs of earlier versions kept them."""
+def from_json(
+    held: dict[str, Any], plugins: dict[str, str] | None = None, where: Path = Path("it")
+) -> tuple[UserFile, ...]:
+    """What `as_json` wrote; `plugins`: paths and digests as runs of earlier versions kept them.
+
+    Raises RunError, with the file `where` they are from, for anything else.
+    """
+    try:
+        check(held, dict[str, dict[str, str]], "files")
+        for name, kept in held.items():
+            check(kept, {"path": str, "content": str}, f"files.{name}")
+    except TypedError as error:
+        raise RunError(damaged(where, error)) from None
     earlier = [UserFile(name, str(Path(name).absolute()), content) for name, content in (plugins or {}).items()]
     return tuple(earlier) + tuple(UserFile(name, kept["path"], kept["content"]) for name, kept in held.items())
 

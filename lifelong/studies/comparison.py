@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,12 @@ from lifelong.adaptation.few_shot import FewShot
 from lifelong.core.files import (
     RunError,
     check_writable,
+    goes_on,
     held_alone,
     make_folder,
     read_json,
     remove_partials,
-    write,
+    write_json,
 )
 from lifelong.core.footprint import use_threads
 from lifelong.core.learner import Learner
@@ -32,10 +32,13 @@ from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.metrics import estimate
 from lifelong.runs import user_files
 from lifelong.runs.configuration import write_configuration
+from lifelong.runs.folder import refuse_unlisted, saved_request
 from lifelong.runs.labels import method_labels
 from lifelong.runs.request import Request, RequestError, default_folder
 from lifelong.studies.findings import Finding, findings
 from lifelong.studies.paradigms import PARADIGMS, STAGES, Comparison, Line
+from scenarios.disk import reason
+from scenarios.typed import TypedError, check, damaged
 
 
 def read_paradigms(text: str) -> tuple[str, ...]:
@@ -125,23 +128,25 @@ class Asked:
         return {"request": self.request.as_json(), "asked": words, "files": user_files.as_json(self.request.files)}
 
 
+ASKED = {
+    "strategies": list[str], "paradigms": str, "meta": list[str], "held-out tasks": int, "tasks to choose by": int,
+}  # fmt: skip
+NUMBERS = list[list[float | None] | float | None] | None  # seed by seed, null where one diverged
+LINES = {
+    "paradigm": str, "method": str, "final": NUMBERS, "forgetting": NUMBERS, "few_shot": NUMBERS, "by_means": NUMBERS,
+    "own_answers": NUMBERS, "seconds": float, "stored": float, "in_memory": float, "examples": float, "passes": float,
+    "rates": list[float], "inside": bool, "sees": str, "note": str,
+}  # fmt: skip
+
+
 def asked_of(path: Path) -> Asked:
     """What the folder of a comparison was asked for. Raises RunError where it cannot be read."""
-    about = read_json(path / "paradigms.json")
-    try:
-        files = user_files.from_json(about["files"])
-        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
-        words = about["asked"]
-        divided = (words["held-out tasks"], words["tasks to choose by"])
-        asked = Asked(request, tuple(words["strategies"]), words["paradigms"], tuple(words["meta"]), *divided)
-        listed = {file.name for file in files if file.content}
-        unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
-    except (KeyError, TypeError, AttributeError):
-        raise RunError(f"{path / 'paradigms.json'} is damaged, or of another version of lifelong") from None
-    if unlisted:
-        raise RunError(
-            f"{path / 'paradigms.json'} names {unlisted[0]} and not what was in it: such code is not executed"
-        )
+    file = path / "paradigms.json"
+    about = read_json(file, {"asked": ASKED})
+    request, words = saved_request(about, file), about["asked"]
+    divided = (words["held-out tasks"], words["tasks to choose by"])
+    asked = Asked(request, tuple(words["strategies"]), words["paradigms"], tuple(words["meta"]), *divided)
+    refuse_unlisted(asked.texts, request, file)
     return asked
 
 
@@ -168,7 +173,7 @@ def compare_paradigms(
     check_writable(folder)
     comparison.lines = kept
     comparison.save = lambda: save(as_json(comparison, asked), folder)
-    with held_alone(folder):
+    with held_alone(folder), goes_on(folder, f"lifelong resume {folder}"):
         remove_partials(folder)
         try:
             comparison.save()
@@ -318,20 +323,29 @@ def caption(about: dict[str, Any]) -> str:
 def save(about: dict[str, Any], folder: Path) -> Path:
     """Keep the comparison as paradigms.json in a folder of its own."""
     make_folder(folder)
-    write(folder / "paradigms.json", json.dumps(about, indent=1).encode())
+    write_json(folder / "paradigms.json", about)
     return folder / "paradigms.json"
 
 
 def load_lines(path: Path) -> tuple[dict[str, Any], list[Line]]:
     """What `save` kept. Raises RunError where it cannot be read."""
-    about = read_json(path / "paradigms.json")
+    file = path / "paradigms.json"
+    about = read_json(file, {"lines": list[dict[str, Any]], "shots": list[int], "seeds": list[Any]})
 
     def seen(name: str, value: Any) -> Any:
         if value is None or name not in ("final", "forgetting", *GROUPS):
             return tuple(value) if isinstance(value, list) else value
-        return torch.tensor(np.array(value, dtype=np.float64))  # null becomes NaN again
+        values = torch.tensor(np.array(value, dtype=np.float64))  # null becomes NaN again
+        shape = (
+            (len(about["seeds"]),) if name in ("final", "forgetting") else (len(about["seeds"]), len(about["shots"]))
+        )
+        if values.shape != shape:
+            raise TypedError(f"lines: {name} is not of as many numbers as there are seeds and shots")
+        return values
 
     try:
+        for number, held in enumerate(about["lines"]):
+            check(held, LINES, f"lines[{number}]")
         return about, [Line(**{name: seen(name, value) for name, value in held.items()}) for held in about["lines"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise RunError(f"{path / 'paradigms.json'} is damaged, or of another version of lifelong") from None
+    except (TypeError, ValueError) as error:
+        raise RunError(damaged(file, reason(error))) from None

@@ -8,7 +8,7 @@ frozen start. What an ingredient adds is the mean over all combinations of the o
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,11 +24,12 @@ from lifelong.adaptation.few_shot import read_shots
 from lifelong.core.files import (
     RunError,
     check_writable,
+    goes_on,
     held_alone,
     make_folder,
     read_json,
     remove_partials,
-    write,
+    write_json,
 )
 from lifelong.core.footprint import use_threads
 from lifelong.core.stage import Stage, Tell, told_to_nobody
@@ -38,7 +39,7 @@ from lifelong.metrics import Estimate, average_accuracy, estimate, few_shot_curv
 from lifelong.runs import user_files
 from lifelong.runs.configuration import write_configuration
 from lifelong.runs.execute import check, execute, stopping
-from lifelong.runs.folder import Loaded, RunFolder, load
+from lifelong.runs.folder import Loaded, RunFolder, load, refuse_unlisted, saved_request
 from lifelong.runs.initialisation_files import Work
 from lifelong.runs.labels import calls
 from lifelong.runs.request import Request, RequestError, default_folder
@@ -257,9 +258,11 @@ def mix(
         asked.check()
         folder = default_folder(out, replace(asked.request, strategy="ingredients"))
         check_writable(folder)
-    with held_alone(folder):
+    with held_alone(folder), goes_on(folder, f"lifelong resume {shlex.quote(str(folder))}"):
+        for place in (folder, folder / "starts"):
+            remove_partials(place)
         try:
-            write(folder / FILE, json.dumps(asked.as_json(), indent=1).encode())
+            write_json(folder / FILE, asked.as_json())
             write_configuration(folder, "compare", asked.configuration)
             make_folder(folder / "starts")
             for number, text in enumerate(asked.starts):
@@ -292,7 +295,7 @@ def load_mixed(folder: Path) -> Mixed:
 
 def _run_of(asked: Ingredients, combination: Combination, path: Path, folder: Path) -> RunFolder:
     """The run of a combination; a new one where a process was killed before it wrote what it was to run."""
-    if not (path / "run.json").exists():
+    if not os.path.lexists(path / "run.json"):
         remove_partials(path)
         with suppress(OSError):  # it is not there, or holds what is not ours: then it is refused
             path.rmdir()
@@ -302,7 +305,7 @@ def _run_of(asked: Ingredients, combination: Combination, path: Path, folder: Pa
 
 def _learn_start(asked: Ingredients, text: str, path: Path, tell: Tell) -> None:
     """One start for each seed, from the scenario's background classes, unless its file is there."""
-    if path.exists():
+    if os.path.lexists(path):
         return
     tell(f"learning starts by {text}")
     work = Work(asked.request_of_start(text), path, 0, 100, 60.0)
@@ -312,17 +315,10 @@ def _learn_start(asked: Ingredients, text: str, path: Path, tell: Tell) -> None:
 
 def asked_of(folder: Path) -> Ingredients:
     """What a folder's study was asked for. Raises RunError where it cannot be read."""
-    about = read_json(folder / FILE)
-    try:
-        files = user_files.from_json(about["files"])
-        request = Request(**{**about["request"], "seeds": tuple(about["request"]["seeds"]), "files": files})
-        asked = Ingredients(request, tuple(about["starts"]), tuple(about["parts"]))
-        listed = {file.name for file in files if file.content}
-        unlisted = [name for name in user_files.code_named(asked.texts) if name not in listed]
-    except (KeyError, TypeError, AttributeError):
-        raise RunError(f"{folder / FILE} is damaged, or of another version of lifelong") from None
-    if unlisted:
-        raise RunError(f"{folder / FILE} names {unlisted[0]} and not what was in it: such code is not executed")
+    file = folder / FILE
+    about = read_json(file, {"starts": list[str], "parts": list[str]})
+    asked = Ingredients(saved_request(about, file), tuple(about["starts"]), tuple(about["parts"]))
+    refuse_unlisted(asked.texts, asked.request, file)
     return asked
 
 

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from lifelong.core.files import make_folder, write
 from lifelong.studies.published.first_losses import built, difference, other_request
+from scenarios.disk import read_plain, reason
 from scenarios.errors import ConfigurationError
+from scenarios.typed import TypedError, check
 
 # Raised by one wherever the arithmetic of learning, or what is drawn at random, changes: on streams (the loop, the
 # learner, strategies, scenarios) or on episodes (meta-learning, sources of episodes). Older cells no longer count. For
@@ -87,21 +89,24 @@ class Row(ABC):
         return mean_and_error(values) if values else absent(cells, self)
 
 
-OF_A_CELL = {"setting", "method", "seeds"}  # what each cell of a record says
+CELL = {"setting": str, "method": str, "seeds": list[int], "accuracy?": list[Any], "seconds?": float}
 
 
 def cells_of(record: Path) -> list[Cell]:
     """What was measured so far."""
-    try:
-        cells = json.loads(record.read_text())
-    except FileNotFoundError:
+    if not os.path.lexists(record):
         return []
+    try:
+        cells = json.loads(read_plain(record))
+        check(cells, list[dict[str, Any]])
+        for number, cell in enumerate(cells):
+            check(cell, CELL, f"cell {number}")
+            if len(cell.get("accuracy", cell["seeds"])) != len(cell["seeds"]):
+                raise TypedError(f"cell {number}: accuracy and seeds differ in number")
     except OSError as error:
-        raise ConfigurationError(f"{record} cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise ConfigurationError(f"{record} is damaged: put back its last good version") from None
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) and cell.keys() >= OF_A_CELL for cell in cells):
-        raise ConfigurationError(f"{record} is no record of cells: name another --record")
+        raise ConfigurationError(f"{record} cannot be read ({reason(error)})") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{record} is damaged ({reason(error)}): put back its last good version") from None
     return cells
 
 
