@@ -65,7 +65,7 @@ def main() -> None:
     try:
         sys.exit(_code_of(sys.argv[1:]))
     except BrokenPipeError:  # who read the output, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     finally:
         if in_main:

@@ -19,7 +19,8 @@ from lifelong.notation.varied import made, vary
 from lifelong.runs.request import RequestError, read_seeds
 from scenarios.catalogue import build, find
 from scenarios.machine import free_memory, processors
-from scenarios.stream import Budget
+from scenarios.stream import Budget, ScenarioError
+from scenarios.transformed import permuted
 
 GIGABYTE = 10**9
 
@@ -67,7 +68,9 @@ def test_what_is_too_large_is_refused_at_once(nine, subject, budget, hint):
 def test_too_many_tasks_or_members_are_refused_at_once(nine):
     began = time.process_time()
     with pytest.raises(ResourceError, match="ask for fewer tasks"):
-        check_request(learner(), digits("permuted-digits", {"tasks": 10**6}), [0], "cpu")
+        check_request(learner(), permuted(digits().dataset, tasks=10**6, budget=Budget(5)), [0], "cpu")
+    with pytest.raises(ScenarioError, match="ask for fewer tasks"):  # by its name it is not even built
+        digits("permuted-digits", {"tasks": 10**6})
     with pytest.raises(ResourceError, match="--fleet 1000"):
         check_request(learner(), digits(), list(range(100_000)), "cpu")
     with pytest.raises(ResourceError, match="--fleet 1000"):

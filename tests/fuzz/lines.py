@@ -61,6 +61,7 @@ TINY = {
     "--steps": "2",
     "--runs": "1",
 }  # where nothing else is said
+SLOW = ("compile",)  # options that take a minute, as they say
 LONG = ("reproduce", "check")  # what they do cannot be made tiny, so they come less often
 INSERTED = "()[]{},.=+*-/'\"\\: \t\n0129aeZ_é\0\x1b#@"
 
@@ -86,7 +87,7 @@ class Lines:
             path, command = draw.choice(list(self.commands.items()))
         if draw.random() < 0.02:
             return [draw.choice([*TEXTS, *path, self._mutated(" ".join(path))]) for _ in range(draw.randint(0, 3))]
-        if draw.random() < 0.4:
+        if command.params and draw.random() < 0.4:
             return self._sound_but_for_one(path, command)
         daring = draw.choice([0.0, 0.03, 0.1, 0.4])  # how often a word is a wrong one
         words, share = list(path), draw.choice([0.0, 0.1, 0.2, 0.5])
@@ -94,6 +95,8 @@ class Lines:
         for flag, value in TINY.items():
             words += [flag, value] if flag in flags else []
         for parameter in command.params:
+            if parameter.name in SLOW:
+                continue
             if parameter.required or draw.random() < share:
                 words += self._words_of(parameter, daring)
         return self._shuffled(words, len(path), daring)
@@ -101,7 +104,7 @@ class Lines:
     def _sound_but_for_one(self, path: tuple[str, ...], command: Any) -> list[str]:
         """A line that would be done, but for one word that may be anything: so it gets to where the word is used."""
         draw, words = self.random, list(path)
-        wrong = draw.choice(command.params)
+        wrong = draw.choice([parameter for parameter in command.params if parameter.name not in SLOW])
         flags = {flag for parameter in command.params for flag in parameter.opts}
         for flag, value in TINY.items():
             words += [flag, value] if flag in flags else []

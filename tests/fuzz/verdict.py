@@ -20,8 +20,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CODES = (0, 1, 2, 130)  # as cli.py says
 LONGEST = 300  # characters of a line on standard error
-SLOWEST = 10.0  # seconds until a line has ended; learning is interrupted before
-LOST = 25.0  # seconds after which a line is hopeless
+SLOWEST = 10.0  # processor seconds until a line has ended; learning is interrupted before
+LOST = 60.0  # seconds on the wall after which a line is hopeless, on a busy machine too
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 PAGE = ("--help", "--json", "--csv", "list", "explain", "--show-completion", "check", "new")  # their output is a page
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from lifelong.core.batch import Params
 
 WITHOUT_OLD_DATA = (
-    "{} in class-incremental streams: expect about 1 / T of the classes to be answered, unless another part brings old rows,"
-    " as Replay(size=200) does. On Split-MNIST EWC reaches 20.64 %, SI 21.20, LwF 21.89, fine-tuning 19.89 (van de Ven et"
-    " al., 2022): the published result, not a fault. Or try --setting task."
+    "{} in class-incremental streams: expect about 1 / T of the classes, unless another part brings old rows, as"
+    " Replay(size=200) does. On Split-MNIST: EWC 20.64 %, SI 21.20, LwF 21.89, fine-tuning 19.89 (van de Ven et al.,"
+    " 2022), published and not a fault. Or try --setting task."
 )
 
 
