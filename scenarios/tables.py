@@ -7,6 +7,7 @@ a place that is a multiple of an element's size: as `write_table` writes it. Els
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ SPLIT = "train_rows"  # the array by which a table is known
 ABOUT = "about.json"
 LONGEST = 2**20  # bytes of what is said of a table
 PIECE = 2**24  # bytes that are looked at together
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)  # which nobody asked for
 ALIGNED = 64  # bytes: where x begins, so that it can be mapped
 _HEAD = 30  # bytes of a member's own header before its name, by the zip format
 _ZIP64 = 20  # bytes that zipfile adds to it for long members
@@ -60,7 +62,9 @@ def write_table(
             file.write(digest.encode())
         os.replace(partial, path)
     except OSError as error:
-        raise ScenarioError(f"{path} cannot be written ({reason(error)})") from None
+        failed = ScenarioError(f"{path} cannot be written ({reason(error)})")
+        failed.exit_code = 1 if error.errno in FULL else 2
+        raise failed from None
     finally:
         with suppress(OSError):
             partial.unlink()

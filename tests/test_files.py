@@ -388,3 +388,23 @@ def test_tensors_come_back_to_the_bit(tmp_path):
     found, about = load_tensors(path)
     assert about == {"digest of another": "0" * 64 + "x", "nested": {"digest": "1"}, "words": 'a "digest": "b'}
     assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_transfer_in_which_a_seed_diverged_says_so(cli):
+    words = [
+        "split-blobs(tasks=2)",
+        "--seeds",
+        "2",
+        "--iterations",
+        "3",
+        "--device",
+        "cpu",
+        "--model",
+        "MLP(6)",
+        "--shots",
+        "1",
+        "--steps",
+        "1",
+    ]
+    code, out, errors = cli("transfer", *words, "--optimiser", "SGD(1e30)", "--adaptation", "Scratch()")
+    assert code == 1 and out and "diverged" in errors.splitlines()[-1], errors

@@ -30,7 +30,7 @@ def distil(
 
     Example: lifelong distil runs/digits --model "MLP(50)" --share 0.1
     """
-    from lifelong.display.console import output, waiting
+    from lifelong.display.console import output, refuse, waiting
 
     with waiting(f"learning students of {run}"):
         from lifelong.display.transfer import distilled_json, distilled_table
@@ -40,3 +40,6 @@ def distil(
         how = way_of_teaching(alpha, temperature, features, relations)
         results, words = distilled(run, options.model, share, how, options.optimiser, options.iterations)
     print(json.dumps(distilled_json(results, words))) if as_json else output.print(distilled_table(results, words))
+    if not all(bool(result.kept.all()) for result in results.values()):
+        refuse("some seeds diverged, and were left out")
+        raise typer.Exit(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
+import typer
+
 from lifelong.commands.options import Json, Options, option, takes
 
 ADAPTED = "How targets are learned"
@@ -35,7 +37,7 @@ def transfer(
 
     Example: lifelong transfer split-digits --adaptation "LinearProbe()" --shots 1,5,all
     """
-    from lifelong.display.console import output, waiting
+    from lifelong.display.console import output, refuse, waiting
 
     with waiting(f"reading {options.scenario}"):
         from lifelong.display import transfer as tables
@@ -49,3 +51,6 @@ def transfer(
         print(json.dumps(tables.transfer_json(matrices)))
     else:
         tables.show_transfer(matrices, output)
+    if not all(bool(matrix.kept.all()) for matrix in matrices):
+        refuse("some seeds diverged in a source, and were left out")
+        raise typer.Exit(1)

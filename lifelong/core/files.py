@@ -76,7 +76,7 @@ def goes_on(folder: Path, how: str) -> Iterator[None]:
     try:
         yield
     except UnwrittenError as error:
-        more = f": once it can be, `{how}` goes on" if os.path.isdir(folder) else ""
+        more = f": once it can be, {how} goes on" if os.path.isdir(folder) else ""
         raise FailedError(f"{error}{more}") from None
 
 
@@ -242,6 +242,10 @@ def load_tensors(path: Path, kinds: Any = None) -> tuple[dict[str, Tensor], dict
 
     Raises RunError, in one line with the file and the key, where it is damaged or is not as it was written.
     """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{shown(path)} cannot be read: its name is no text, give it another") from None
     try:
         if is_intact(path) is False:
             raise RunError(f"{shown(path)} is damaged (it is not as it was written): {DAMAGED}")

@@ -49,7 +49,7 @@ def execute(
     Raises a ConfigurationError for what cannot be run, before anything is written, and where another process works in the folder.
     """
     folder = work if isinstance(work, RunFolder) else new_folder(work, out, name, every)
-    with held_alone(folder.path), goes_on(folder.path, f"lifelong resume {folder.path}"):
+    with held_alone(folder.path), goes_on(folder.path, f"`lifelong resume {folder.path}`"):
         remove_partials(folder.path)
         return folder.settle() if folder.finished else _executed(folder, watch, watch_start)
 

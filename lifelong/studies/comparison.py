@@ -173,7 +173,7 @@ def compare_paradigms(
     check_writable(folder)
     comparison.lines = kept
     comparison.save = lambda: save(as_json(comparison, asked), folder)
-    with held_alone(folder), goes_on(folder, f"lifelong resume {folder}"):
+    with held_alone(folder), goes_on(folder, f"`lifelong resume {folder}`"):
         remove_partials(folder)
         try:
             comparison.save()

@@ -258,7 +258,7 @@ def mix(
         asked.check()
         folder = default_folder(out, replace(asked.request, strategy="ingredients"))
         check_writable(folder)
-    with held_alone(folder), goes_on(folder, f"lifelong resume {shlex.quote(str(folder))}"):
+    with held_alone(folder), goes_on(folder, f"`lifelong resume {shlex.quote(str(folder))}`"):
         for place in (folder, folder / "starts"):
             remove_partials(place)
         try:
