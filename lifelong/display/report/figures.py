@@ -78,7 +78,7 @@ def _level(axes: Axes, method: Method, value: Estimate, tasks: int) -> None:
 
 
 def _task_axis(axes: Axes, tasks: int) -> None:
-    every = max(1, -(-tasks // 10))
+    every = 1 if tasks <= 10 else -(-tasks // 5)
     axes.set_xlim(0, tasks)
     axes.set_xticks(range(0, tasks + 1, every))  # 0: before anything is learned
     axes.set_xlabel("tasks learned")
@@ -320,7 +320,7 @@ def matrix(measured: Measured, method: Method, width: float = 320) -> Drawing:
         else:
             picture = [[(*_red_green_blue(LIGHT["heat"]), value) for value in row] for row in shade]
             axes.imshow(picture, extent=(0, tasks, tasks, 0), interpolation="nearest", aspect="auto")
-        every = max(1, -(-tasks // 10))
+        every = 1 if tasks <= 10 else -(-tasks // 5)
         places = list(range(0, tasks, every))
         axes.set_xticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
         axes.set_yticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])

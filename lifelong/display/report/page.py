@@ -66,7 +66,11 @@ def about(measured: Measured) -> str:
     data = resolved["data"]
     rows = [f"{data[name]:,} {name}" for name in ("training rows", "test rows", "classes") if name in data]
     budgets = resolved["budget"]
-    length = f"{budgets['epochs']:g} epochs" if budgets["epochs"] else f"{budgets['iterations']:,} iterations"
+    length = (
+        f"{budgets['epochs']:g} epoch{'s' * (budgets['epochs'] != 1)}"
+        if budgets["epochs"]
+        else f"{budgets['iterations']:,} iterations"
+    )
     repeats = f", {budgets['repeats']} steps on each batch" if budgets.get("repeats", 1) > 1 else ""
     optimisers = {brief_call(m.run.resolved["optimiser"]) for m in measured.methods if m.run.resolved["optimiser"]}
     models = {m.run.resolved["model"] for m in measured.methods}
