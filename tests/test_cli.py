@@ -20,7 +20,7 @@ def test_run_show_report_list(cli, tmp_path):
     assert set(value) == {"mean", "half_width", "per_seed"} and 0 <= value["mean"] <= 1 and len(value["per_seed"]) == 2
     assert cli("show", "runs/a")[1].count("average_accuracy") == 1
     assert cli("show", "runs/a", "--csv")[1].startswith("seed,evaluation")
-    assert cli("report", "runs/a")[0] == 0 and (tmp_path / "report.html").stat().st_size > 1e6
+    assert cli("report", "runs/a")[0] == 0 and "average accuracy" in (tmp_path / "report.html").read_text()
     assert "Replay" in cli("list", "strategies")[1]
     assert "after_task" in cli("explain", "EWC() + Replay(size=9)", "--scenario", "split-blobs")[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp
 
+from lifelong.commands.report import report
 from lifelong.core.stopped import Stopped
 from lifelong.meta.learned import load_learned
 from lifelong.metrics import holm
@@ -88,6 +90,8 @@ def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
     with pytest.raises(Stopped, match=r"ingredients-\w+` goes on"):  # the study, not the run that it was at
         mix(asked, tmp_path, learn=learn)
     (folder,) = tmp_path.iterdir()
+    with pytest.raises(ConfigurationError, match=r"runs of .* are not finished: `lifelong resume"):
+        report([folder], tmp_path / "page.html")
     (folder / "runs" / "04").mkdir()  # as a process leaves it that is killed before it wrote what it was to run
     (folder / "runs" / "04" / "run.json.partial").touch()
     mixed, again = mix(folder, learn=learn)
@@ -100,6 +104,16 @@ def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
     assert set(mixed.measures(Combination(START))) == {"accuracy", "forgetting", "1-shot transfer", "2-shot transfer"}
     assert set(mixed.measures(Combination(RANDOM, beside="joint"))) == {"accuracy"}
     assert all(isinstance(effect, Effect) for effect in mixed.effects()) and len(mixed.effects()) == 2 * 4
+    report([folder], tmp_path / "page.html", figures=tmp_path / "figures", kind="svg")
+    page = (tmp_path / "page.html").read_text()
+    assert all(html.escape(sentence) in page for sentence in sentences(mixed.effects()))
+    assert all(html.escape(mixed.ingredients.name(combination)) in page for combination in mixed.runs)
+    for effect in mixed.effects():
+        assert (
+            f"<title>{effect.word}: {effect.added.text(1)} points of {effect.measure}, p = {effect.p:.2g}</title>"
+            in page
+        )
+    assert len(list((tmp_path / "figures").iterdir())) == 4
 
 
 @pytest.mark.parametrize(

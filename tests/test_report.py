@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import itertools
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from lifelong import metrics
 from lifelong.core.result import Result
 from lifelong.display.report import figures
+from lifelong.display.report.drawing import round_limits
 from lifelong.display.report.files import as_bytes, of_group
 from lifelong.display.report.measured import measured
 from lifelong.display.report.page import page
@@ -133,8 +135,8 @@ def test_every_number_of_the_tables_is_the_results(group, text):
     found = differences(group.results)
     assert len(found) == 10
     for d in found:
-        own = [value for head, row, value in cells if row == d.better and head == "by, points"]
-        assert d.points in own
+        points = [value for head, row, value in cells if row == d.better and head == "by, points"]
+        assert d.points in points
 
 
 def test_every_mark_says_what_the_results_say(group, text):
@@ -257,19 +259,26 @@ def test_of_many_the_closest_are_named():
     )
 
 
-def test_the_page_says_what_the_sentences_say(text, runs):
-    sentences = re.search(r"<ul class=answer>(.*?)</ul>", text)
-    assert sentences and " points of average accuracy" in sentences[1] and "after Holm" in text
+def test_the_page_says_what_the_sentences_say(group, text, runs):
+    ranked = [method.name for method in measured(group).rivals]
+    assert set(ranked) == {"FineTuning()", "Replay(size=20)", "NearestClassMean()"}
+    references = {"joint": "joint", "isolate": "isolate"}
+    found = answer(differences(group.results), ranked, references, "FineTuning()", "average accuracy", 3)
+    shown = [html.unescape(re.sub(r"<[^>]*>", "", line)) for line in re.findall(r"<li>(.*?)</li>", text)]
+    assert shown == words(found.sentences) and len(shown) >= 2 and html.escape(found.how) in text
     (single,) = groups_of(runs[:1])
-    one, result = page([single]), runs[0].result
+    single_page, result = page([single]), runs[0].result
     ends = result.at_task_ends.mean(0)
     drops = [float(ends[j, j] - ends[-1, j]) for j in range(4)]
     worst = max(range(4), key=lambda j: drops[j])
     assert (
         f"most on task {worst + 1}, from {100 * ends[worst, worst]:.1f} % when it was just learned to {100 * ends[-1, worst]:.1f} %"
-        in one
+        in single_page
     )
-    assert f"Forgetting: {metrics.summary(result)['forgetting'].text(1)} points" in one and "Holm" not in one
+    assert (
+        f"Forgetting: {metrics.summary(result)['forgetting'].text(1)} points" in single_page
+        and "Holm" not in single_page
+    )
     two = page([alone(invented(runs[0], "a", seeds=2), invented(runs[0], "b", seeds=2))])
     assert "2 seeds are too few to say" in two and "±" not in re.sub(r"<style>.*?</style>", "", two)
 
@@ -397,8 +406,8 @@ def test_figures_are_written_for_papers(cli, runs, tmp_path):
 
 
 def test_equal_results_give_equal_files(group, text):
-    one, other = (as_bytes(of_group(measured(group))["tasks"], kind) for kind in ("svg", "svg"))
-    assert one == other and page([group]) == text
+    first, second = (as_bytes(of_group(measured(group))["tasks"], kind) for kind in ("svg", "svg"))
+    assert first == second and page([group]) == text
 
 
 @pytest.mark.parametrize(
@@ -415,6 +424,14 @@ def test_what_cannot_be_reported_is_one_line(cli, runs, words, match):
     code, _, errors = cli("report", *(str(runs[0].path) if word == "RUN" else word for word in words))
     refused = [line for line in errors.splitlines() if not line.startswith("report: ")]
     assert code == 2 and len(refused) == 1 and match in refused[0], errors
+
+
+@pytest.mark.parametrize(
+    "values", [[100.0], [0.0, 0.0], [99.9, 100.0], [12.3], [-250.0, 80.0], [float("nan")], [0.31, 0.32]]
+)
+def test_axes_are_round_and_hold_their_values(values):
+    bottom, top = round_limits(values)
+    assert bottom < top and all(bottom <= value <= top for value in values if value == value)
 
 
 def test_a_difference_is_a_record():

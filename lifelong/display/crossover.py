@@ -15,21 +15,21 @@ def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None 
         axes, everything = axes_of(drawing, top=40), []
         axes.set_xscale("log")
         for number, arm in enumerate(study.accuracy):
-            curve, own = study.curve(arm), look(number)
+            curve, shown = study.curve(arm), look(number)
             axes.plot(
                 study.shots,
                 [percent(value.mean) for value in curve],
-                color=own.colour,
+                color=shown.colour,
                 linewidth=1.6,
                 label=arm,
-                marker=own.marker,
+                marker=shown.marker,
             )
             for k, value in zip(study.shots, curve, strict=True):
-                axes.plot([k, k], bounds(value), color=own.colour, linewidth=1, label=f"_{arm} at {k}")
+                axes.plot([k, k], bounds(value), color=shown.colour, linewidth=1, label=f"_{arm} at {k}")
             told = [
                 (k, percent(v.mean), f"{arm}, k = {k}: {v.text(1)} %") for k, v in zip(study.shots, curve, strict=True)
             ]
-            marks(drawing, axes, told, own, number, label=f"_{arm}")
+            marks(drawing, axes, told, shown, number, label=f"_{arm}")
             everything += curve
         axes.set_ylim(*limits(everything))
         for arm, other in pairs or []:

@@ -159,9 +159,9 @@ def _beats_plain(plain: str, second: Sequence[Difference]) -> list[Sentence]:
 
 def _held_against(best: str, d: Difference, paradigm: str) -> Sentence:
     other = Name(d.worse if d.better == best else d.better)
-    what = {"joint": ", all tasks at once,", "isolate": ", each task alone,"}.get(paradigm, "")
+    kind = {"joint": ", all tasks at once,", "isolate": ", each task alone,"}.get(paradigm, "")
     side = "above" if d.better == other else "below"
-    return (other, f"{what} is {d.points} points {side} ", Name(best), "" if d.established else UNSURE)
+    return (other, f"{kind} is {d.points} points {side} ", Name(best), "" if d.established else UNSURE)
 
 
 def _each(found: Sequence[Difference], unit: str, side: str) -> Sentence:

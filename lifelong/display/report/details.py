@@ -105,8 +105,8 @@ def settings(measured: Measured) -> str:
     typed_by_all = {name for name in names if all(name in each for each in flat)}
     same = [name for name in names if len(values[name]) == 1 and (name in typed_by_all or "typed" not in name)]
     rows = [
-        [named(method), method.run.request.method, flow([("", each["method"]), *_rest(names, same, own)])]
-        for method, each, own in zip(measured.methods, resolved, flat, strict=True)
+        [named(method), method.run.request.method, flow([("", each["method"]), *_rest(names, same, words)])]
+        for method, each, words in zip(measured.methods, resolved, flat, strict=True)
     ]
     shared = table(["the same for all", "value"], [[name, *values[name]] for name in same], (0, 1), "words")
     return f"{shared}{table(['method', 'typed', 'in full'], rows, (0, 1, 2), 'words')}"

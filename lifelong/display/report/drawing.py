@@ -123,6 +123,8 @@ def round_limits(values: Sequence[float], highest: float | None = 100.0) -> tupl
     step = 10 ** math.floor(math.log10(span / 2))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (factor * step) <= 5)
     bottom, top = step * math.floor(low / step), step * math.ceil(high / step)
+    if bottom == top:  # all values are one round number
+        bottom, top = (bottom - span, top) if high == highest else (bottom, top + span)
     if highest is not None and top > highest >= high:
         top = highest
     return bottom, top + (0.02 * (top - bottom) if top == high else 0)

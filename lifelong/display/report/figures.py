@@ -38,7 +38,7 @@ def limits(points: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _curve(
-    drawing: Drawing, axes: Axes, method: Method, points: Sequence[Point], alpha: float, told: bool, what: str
+    drawing: Drawing, axes: Axes, method: Method, points: Sequence[Point], alpha: float, told: bool, words: str
 ) -> None:
     """Means as a line, their interval as a band of this opacity, and the values at tasks' ends as marks."""
     colour = method.look.colour
@@ -59,7 +59,7 @@ def _curve(
     if told:
         ends = [point for point in points if point.ends]
         said = [
-            (p.x, percent(p.value.mean), f"{method.name}, {what.format(round(p.x))}: {text_of(p.value)} %")
+            (p.x, percent(p.value.mean), f"{method.name}, {words.format(round(p.x))}: {text_of(p.value)} %")
             for p in ends
         ]
         marks(drawing, axes, said, method.look, method.number, markersize=5)
@@ -77,12 +77,18 @@ def _level(axes: Axes, method: Method, value: Estimate, tasks: int) -> None:
               gid=f"level-{len(axes.lines)} method-{method.number}", zorder=2)  # fmt: skip
 
 
-def _task_axis(axes: Axes, tasks: int) -> None:
-    every = max(1, -(-tasks // 10))
+def _task_axis(axes: Axes, measured: Measured) -> None:
+    tasks = measured.tasks
+    every = 1 if tasks <= 10 else -(-tasks // 5)
     axes.set_xlim(0, tasks)
     axes.set_xticks(range(0, tasks + 1, every))  # 0: before anything is learned
-    axes.set_xlabel("tasks learned")
+    axes.set_xlabel(x_words(measured))
     axes.grid(axis="y")
+
+
+def x_words(measured: Measured) -> str:
+    """What the axis along the stream counts."""
+    return "tasks' worth of training" if measured.together else "tasks learned"
 
 
 def with_legend(drawing: Drawing, measured: Measured) -> Drawing:
@@ -103,10 +109,15 @@ def with_legend(drawing: Drawing, measured: Measured) -> Drawing:
     return drawing
 
 
+def seen(measured: Measured) -> str:
+    """Over which tasks the average along the stream is."""
+    return "over all tasks" if measured.together else "over the tasks seen so far"
+
+
 def along(measured: Measured, width: float = 760, height: float = 420) -> Drawing:
     """Average accuracy over the tasks begun so far, along the stream: mean over seeds, band = 95 % interval."""
     capital = measured.measure.capitalize()
-    drawing = blank(width, height, f"{capital} over the tasks seen so far, along the stream")
+    drawing = blank(width, height, f"{capital} {seen(measured)}, along the stream")
     with style():
         axes = axes_of(drawing, top=14)
         everything: list[Estimate] = []
@@ -123,7 +134,7 @@ def along(measured: Measured, width: float = 760, height: float = 420) -> Drawin
             if method.score.mean == method.score.mean:
                 _level(axes, method, method.score, measured.tasks)
                 everything.append(Estimate(method.score.mean, None, ()))
-        _task_axis(axes, measured.tasks)
+        _task_axis(axes, measured)
         axes.set_xlim(0 if first < 1 or measured.tasks < 2 else 0.85, measured.tasks)
         axes.set_xticks([tick for tick in axes.get_xticks() if tick > 0 or first < 1])
         axes.set_ylim(*limits(everything))
@@ -154,11 +165,11 @@ def ranking(measured: Measured, width: float = 520, height: float = 420) -> Draw
 def _row(drawing: Drawing, axes: Axes, row: int, method: Method, name: str) -> None:
     """A method's name, its mean with its interval, and the two in numbers."""
     words = {"va": "center", "fontsize": FONT, "transform": axes.get_yaxis_transform(), "clip_on": False}
-    own = f"row-{row} method-{method.number}"
-    axes.text(-0.035, row, name, ha="right", gid=own, **words)
+    place_name = f"row-{row} method-{method.number}"
+    axes.text(-0.035, row, name, ha="right", gid=place_name, **words)
     value = method.score
     text = text_of(value) if value.mean == value.mean else "diverged" if not method.seeds else "–"
-    axes.text(1.04, row, text, ha="left", color=LIGHT["ink"], gid=f"number-{own}", **words)
+    axes.text(1.04, row, text, ha="left", color=LIGHT["ink"], gid=f"number-{place_name}", **words)
     if value.mean != value.mean:
         return
     if value.half_width is not None and "±" in text:
@@ -168,7 +179,7 @@ def _row(drawing: Drawing, axes: Axes, row: int, method: Method, name: str) -> N
             color=method.look.colour,
             linewidth=2,
             solid_capstyle="butt",
-            gid=f"interval-{own}",
+            gid=f"interval-{place_name}",
         )
     shape = {"markersize": 7, "marker": "D", "markerfacecolor": "none"} if method.reference else {"markersize": 7}
     marks(drawing, axes, [(percent(value.mean), row, f"{method.name}: {text} %")], method.look, method.number, **shape)
@@ -242,14 +253,15 @@ def tasks(measured: Measured, width: float = 468) -> Drawing:
             axes.set_facecolor("none")
             _draw_task(drawing, axes, measured, shown[place], False)
             axes.set_title(f"task {shown[place] + 1}")
-            axes.set_xlabel("tasks learned" if place >= len(shown) - columns else "")
+            axes.set_xlabel(x_words(measured) if place >= len(shown) - columns else "")
             axes.set_ylabel(axes.get_ylabel() if place % columns == 0 else "")
     return drawing
 
 
 def _draw_task(drawing: Drawing, axes: Axes, measured: Measured, task: int, large: bool) -> None:
     everything: list[Estimate] = []
-    axes.axvspan(task, task + 1, color=LIGHT["grid"], linewidth=0, alpha=0.6)
+    if not measured.together:
+        axes.axvspan(task, task + 1, color=LIGHT["grid"], linewidth=0, alpha=0.6)
     few = len(measured.rivals) * measured.tasks <= 150
     for method in reversed([method for method in measured.rivals if method.seeds]):
         points = method.curve(task)
@@ -268,7 +280,7 @@ def _draw_task(drawing: Drawing, axes: Axes, measured: Measured, task: int, larg
         value = Estimate(float(method.final[:, task].mean()), None, ())
         everything.append(value)
         _level(axes, method, value, measured.tasks)
-    _task_axis(axes, measured.tasks)
+    _task_axis(axes, measured)
     axes.set_ylim(*limits(everything))
     axes.set_ylabel(f"{measured.unit}, %")
 
@@ -320,7 +332,7 @@ def matrix(measured: Measured, method: Method, width: float = 320) -> Drawing:
         else:
             picture = [[(*_red_green_blue(LIGHT["heat"]), value) for value in row] for row in shade]
             axes.imshow(picture, extent=(0, tasks, tasks, 0), interpolation="nearest", aspect="auto")
-        every = max(1, -(-tasks // 10))
+        every = 1 if tasks <= 10 else -(-tasks // 5)
         places = list(range(0, tasks, every))
         axes.set_xticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
         axes.set_yticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
@@ -444,6 +456,6 @@ def losses(measured: Measured, width: float = 640, height: float = 260) -> Drawi
             x = [(i + 0.5) * stretch for i in range(len(values))]
             axes.plot(x, values.tolist(), color=method.look.colour, linestyle=method.look.line, linewidth=1.2,
                       gid=f"loss-{method.number} method-{method.number}")  # fmt: skip
-        _task_axis(axes, measured.tasks)
+        _task_axis(axes, measured)
         axes.set_ylabel("training loss")
     return drawing

@@ -92,19 +92,19 @@ def added(effects: Sequence[Effect], measure: str, width: float = 400, height: f
         axes.axvline(0, color=LIGHT["line"], linewidth=1)
         ends = [0.0]
         for row, effect in enumerate(here):
-            own = look(row) if row < 8 else Look(LIGHT["other"])
+            drawn = look(row) if row < 8 else Look(LIGHT["other"])
             words = {"va": "center", "ha": "right", "transform": axes.get_yaxis_transform()}
             axes.text(-0.04, row, shortened(effect.word, 17), **words)
             if effect.added.mean != effect.added.mean:
                 continue
-            axes.plot(bounds(effect.added), [row, row], color=own.colour, linewidth=2)
-            filled = own.colour if effect.established else LIGHT["paper"]
+            axes.plot(bounds(effect.added), [row, row], color=drawn.colour, linewidth=2)
+            filled = drawn.colour if effect.established else LIGHT["paper"]
             told = f"{effect.word}: {effect.added.text(1)} points of {measure}, p = {effect.p:.2g}"
             marks(
                 drawing,
                 axes,
                 [(percent(effect.added.mean), row, told)],
-                own._replace(marker="o"),
+                drawn._replace(marker="o"),
                 markerfacecolor=filled,
                 markersize=7,
             )

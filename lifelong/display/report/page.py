@@ -66,7 +66,11 @@ def about(measured: Measured) -> str:
     data = resolved["data"]
     rows = [f"{data[name]:,} {name}" for name in ("training rows", "test rows", "classes") if name in data]
     budgets = resolved["budget"]
-    length = f"{budgets['epochs']:g} epochs" if budgets["epochs"] else f"{budgets['iterations']:,} iterations"
+    length = (
+        f"{budgets['epochs']:g} epoch{'s' * (budgets['epochs'] != 1)}"
+        if budgets["epochs"]
+        else f"{budgets['iterations']:,} iterations"
+    )
     repeats = f", {budgets['repeats']} steps on each batch" if budgets.get("repeats", 1) > 1 else ""
     optimisers = {brief_call(m.run.resolved["optimiser"]) for m in measured.methods if m.run.resolved["optimiser"]}
     models = {m.run.resolved["model"] for m in measured.methods}
@@ -188,7 +192,7 @@ def _first(measured: Measured, numbers: Numbers) -> str:
     # what was learned along the way by all of them
     left = numbers.both(
         figures.along(measured, height=tall), figures.along(measured, 360, 290),
-        f"{measured.measure.capitalize()} over the tasks seen so far{band}{note}",
+        f"{measured.measure.capitalize()} {figures.seen(measured)}{band}{note}",
     )  # fmt: skip
     if len(measured.methods) == 1 and measured.first.result.paradigm == "continual":
         large, small = (figures.lost(measured, *size) for size in ((520, tall), (360, 330)))
@@ -226,10 +230,11 @@ def _forgetting(measured: Measured, numbers: Numbers) -> str:
     bands = (
         "" if len(rivals) <= figures.FEW else " Bands (95 % interval) on the first task alone: there would be too many."
     )
-    what = "What became of each task" if rivals[0].result.paradigm == "continual" else "Each task along the way"
-    note = f"{few}{measured.unit.capitalize()} on one task along the stream; shaded: while it is learned.{bands}"
+    heading = "What became of each task" if rivals[0].result.paradigm == "continual" else "Each task along the way"
+    shaded = "" if measured.together else "; shaded: while it is learned"
+    note = f"{few}{measured.unit.capitalize()} on one task along the stream{shaded}.{bands}"
     legend = chips(measured) if len(measured.methods) > 1 else ""
-    return f"<h3>{what}</h3><p class=note>{escaped(note)}</p>{legend}<div class=panels>{''.join(panels)}</div>"
+    return f"<h3>{heading}</h3><p class=note>{escaped(note)}</p>{legend}<div class=panels>{''.join(panels)}</div>"
 
 
 def _final(measured: Measured, numbers: Numbers) -> str:
@@ -237,7 +242,8 @@ def _final(measured: Measured, numbers: Numbers) -> str:
     if not measured.comparable:
         return ""
     drawn = numbers.both(figures.seeds(measured), figures.seeds(measured, 360), "Each seed a dot, the mean a line")
-    heading = f"<h3>{escaped(measured.measure.capitalize())} at the end, and forgetting</h3>"
+    forgot = ", and forgetting" if any("forgetting" in method.summary for method in measured.methods) else ""
+    heading = f"<h3>{escaped(measured.measure.capitalize())} at the end{forgot}</h3>"
     units = (
         "%, mean ± half-width of the 95 % interval over seeds" if measured.fewest >= FEWEST else "%, mean over seeds"
     )
@@ -251,7 +257,9 @@ def _matrices(measured: Measured, numbers: Numbers) -> str:
         return ""
     drawn = [numbers.drawn(figures.matrix(measured, method)) for method in methods[:MOST_PANELS]]
     more = f" The best {MOST_PANELS} of {len(methods)} methods." if len(methods) > MOST_PANELS else ""
-    note = f"Row: after a task; column: on a task; mean over seeds.{more}"
+    at_once = any(method.result.paradigm == "joint" for method in methods)
+    joint = " Learned at once (joint): row t is after t tasks' worth of training." if at_once else ""
+    note = f"Row: after a task; column: on a task; mean over seeds.{joint}{more}"
     return f"<h3>{measured.unit.capitalize()} on each task after each task</h3><p class=note>{note}</p><div class=panels>{''.join(drawn)}</div>"
 
 

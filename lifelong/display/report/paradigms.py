@@ -112,18 +112,18 @@ def curves(lines: Sequence[Line], group: str, shots: Sequence[int], width: float
     with style():
         axes, everything = axes_of(drawing, top=12), []
         for i, (line, values) in enumerate(shown):
-            own, name = looks[line.paradigm, line.method], f"{line.paradigm}: {line.method}"
+            drawn_as, name = looks[line.paradigm, line.method], f"{line.paradigm}: {line.method}"
             each = [estimate(values[:, k], values[:, k].isfinite()) for k in range(len(shots))]
             x = [
                 k + 0.03 * (i - len(shown) / 2) for k in range(len(shots))
             ]  # side by side, so that bars are told apart
-            axes.plot(x, [percent(e.mean) for e in each], color=own.colour, linestyle=own.line, linewidth=1.6)
+            axes.plot(x, [percent(e.mean) for e in each], color=drawn_as.colour, linestyle=drawn_as.line, linewidth=1.6)
             for place, value in zip(x, each, strict=True):
-                axes.plot([place, place], bounds(value), color=own.colour, linewidth=1)
+                axes.plot([place, place], bounds(value), color=drawn_as.colour, linewidth=1)
             told = [
                 (p, percent(e.mean), f"{name}, {k} rows: {e.text(1)} %") for p, e, k in zip(x, each, shots, strict=True)
             ]
-            marks(drawing, axes, told, own._replace(marker=own.marker or "."))
+            marks(drawing, axes, told, drawn_as._replace(marker=drawn_as.marker or "."))
             everything += each
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
         axes.set_ylim(*limits(everything))
@@ -149,10 +149,10 @@ def against_cost(lines: Sequence[Line], cost: str, width: float = 380, height: f
                 if values is None or not values[:, 0].isfinite().any():
                     continue
                 value = estimate(values[:, 0], values[:, 0].isfinite())
-                own, x = looks[line.paradigm, line.method], price(line) if price(line) > 0 else least
-                axes.plot([x, x], bounds(value), color=own.colour, linewidth=1)
+                drawn_as, x = looks[line.paradigm, line.method], price(line) if price(line) > 0 else least
+                axes.plot([x, x], bounds(value), color=drawn_as.colour, linewidth=1)
                 told = f"{line.paradigm}: {line.method}, {ANSWERED[group]}: {value.text(1)} %, {written(price(line))}; saw {line.sees}"
-                marks(drawing, axes, [(x, percent(value.mean), told)], own, marker=marker, markersize=7)
+                marks(drawing, axes, [(x, percent(value.mean), told)], drawn_as, marker=marker, markersize=7)
                 everything.append(value)
         price_axis(axes, positive, least, any(price(line) <= 0 for line in drawn))
         axes.set_ylim(*limits(everything))

@@ -30,6 +30,7 @@ p{margin:0 0 8px}
 figure{margin:0;min-width:0}
 figcaption{margin:0 0 2px}
 svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;overflow:visible;stroke-linejoin:round}
+svg image{image-rendering:pixelated}
 .small{display:none}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));gap:14px 24px;align-items:start}
 .panels .first{grid-column:span 2;grid-row:span 2}
