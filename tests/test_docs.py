@@ -18,6 +18,7 @@ from lifelong.metrics import METRICS
 from lifelong.notation.expression import parse
 from lifelong.notation.registry import KINDS, found
 from lifelong.runs.request import Request
+from lifelong.strategies.multitask.gradients import GradientSurgery
 from scenarios.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,26 @@ def test_everything_that_can_be_named_has_a_section():
             if name != "FineTuning":
                 assert f"\n## {name}\n" in text, name
     assert set(catalogue.FAMILIES) == set(catalogue.families())
+
+
+COUNTS = {"six": 6, "seven": 7, "twenty-two": 22, "forty-nine": 49}
+
+
+def test_numbers_of_methods_are_those_that_are_found():
+    """In the words of the README; WarmUp is half a method, and three starts learn from no episodes."""
+    together = catalogue.families()["multitask"]
+    surgeries = {name for name, method in together.items() if issubclass(method, GradientSurgery)}
+    against = {name for name in found("strategies") if name not in (*together, "FineTuning", "WarmUp")}
+    counts = {
+        "methods with a witness": len(against) + len(found("learners")),
+        "meta-learners": len(set(found("initialisations")) - {"Random", "Pretrained", "MultiTask"}),
+        "gradient surgeries": len(surgeries),
+        "weightings": len(set(together) - surgeries - {"SoftSharing"}),
+    }
+    readme = (ROOT / "README.md").read_text().lower().replace("**", "")
+    for what, count in counts.items():
+        said = re.search(rf"([\w-]+) {what}", readme)
+        assert said and COUNTS[said[1]] == count, (what, count)
 
 
 def test_a_section_says_what_a_method_is():
@@ -149,7 +170,7 @@ def test_signatures_are_those_of_the_code():
     assert [name for name in re.findall(r"^def (\w+)", api.verbs(), re.MULTILINE)] == list(VERBS)
     assert "generator: torch.Generator" in api.verbs()
     for name in vars(Strategy).get("__annotations__", {}):
-        assert f"`{name}`" in api.declared() or name == "alone_from", name
+        assert f"`{name}`" in api.declared(), name
     assert "def query_scores(" in api.meta_verbs() and "def after_task(" in api.learner_verbs()
 
 

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from prose import cell, code, escaped, fenced, first_line, markdown, settings_in, table
+from prose import cell, code, escaped, fenced, first_line, markdown, settings_in, table, written
 
 from lifelong.core.strategy import VERBS, Strategy
 from scenarios.public import typed_names
@@ -156,26 +156,43 @@ def handed() -> str:
 
     parts = []
     for record in (batch.Batch, batch.Outputs, batch.Step, batch.FinishedTask, problem.Problem):
-        parts += [f"### `{record.__name__}`", markdown(inspect.getdoc(record) or "")]
+        names = (
+            [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else record._fields
+        )
+        parts += [f"### `{record.__name__}`", fields_table(record, dict.fromkeys(names, ""))]
         rows = [
             [code(name if isinstance(value, property) else f"{name}{signature(value)}"), cell(first_line(value))]
             for name, value in methods_of(record)
         ]
-        parts += [table(["method", "what it gives"], rows)] if rows and record is not batch.Outputs else []
+        parts += [table(["method", "what it gives"], rows)] if rows else []
     return "\n\n".join(parts)
+
+
+def fields_table(record: type, defaults: dict[str, str]) -> str:
+    """What a record is, in words, and a table of its fields with defaults, where there are any, and meanings."""
+    said, left = settings_in(inspect.getdoc(record) or "", list(defaults))
+    heads = ["field", "default", "meaning"] if any(defaults.values()) else ["field", "meaning"]
+    rows = [
+        [code(name), *([code(default)] if "default" in heads else []), cell(said.get(name, ""))]
+        for name, default in defaults.items()
+        if name in said or default
+    ]
+    words = "\n\n".join(map(escaped, left))
+    return f"{words}\n\n{table(heads, rows)}" if rows else words
 
 
 def declared() -> str:
     """What a strategy's class may declare, with its defaults."""
     from lifelong.core.strategy import Requirements
 
-    fields = {name: value for name, value in vars(Strategy).items() if name in Strategy.__annotations__}
-    rows = [[code(name), code(repr(value)[:60])] for name, value in fields.items() if name != "alone_from"]
-    words = markdown((inspect.getdoc(Strategy) or "").partition("\n\n")[2])
-    needs = [[code(field.name), code(repr(field.default))] for field in dataclasses.fields(Requirements)]
-    about = [words, table(["declared", "default"], rows), "### `Requirements`"]
-    about += [markdown(inspect.getdoc(Requirements) or ""), table(["field", "default"], needs)]
-    return "\n\n".join(about)
+    fields = {name: written(value) for name, value in vars(Strategy).items() if name in Strategy.__annotations__}
+    needs = {field.name: written(field.default) for field in dataclasses.fields(Requirements)}
+    parts = [
+        fields_table(Strategy, fields).partition("\n\n")[2],
+        "### `Requirements`",
+        fields_table(Requirements, needs),
+    ]
+    return "\n\n".join(parts)
 
 
 def learner_verbs() -> str:
