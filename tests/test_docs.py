@@ -28,6 +28,7 @@ import api  # noqa: E402 # found by the path above
 import blocks  # noqa: E402
 import catalogue  # noqa: E402
 import formulas  # noqa: E402
+import outputs  # noqa: E402
 import prose  # noqa: E402
 
 MADE = catalogue.pages()
@@ -165,7 +166,7 @@ def test_formulas_are_set(plain, made):
 def test_signatures_are_those_of_the_code():
     penalty = "def penalty(\n    self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs\n) -> Tensor:"
     assert penalty in api.verbs()
-    for code in (api.verbs(), api.draws(), api.learner_verbs(), api.meta_verbs()):
+    for code in (api.verbs(), api.draws(), api.learner_verbs(), api.member_verbs(), api.meta_verbs()):
         ast.parse(re.sub(r"(?s).*```py\n|```$", "", code))
     assert [name for name in re.findall(r"^def (\w+)", api.verbs(), re.MULTILINE)] == list(VERBS)
     assert "generator: torch.Generator" in api.verbs()
@@ -206,6 +207,16 @@ def test_links_between_pages_lead_somewhere():
                 assert (path.parent / target).exists(), (path.name, target)
             seen += 1
     assert seen > 60
+
+
+def test_what_a_page_shows_is_made_by_running_it(tmp_path, monkeypatch):
+    """A stale output is replaced, later blocks see earlier ones, and what takes minutes is left as it stands."""
+    monkeypatch.chdir(tmp_path)
+    page = (
+        "```python\nx = 2\n```\n\nThen:\n\n```python\nprint(x + 1)\n```\n\n```text\n7\n```\n\n"
+        "```shell\nlifelong compare few-omniglot --paradigms all\n```\n\n```text\nas it was\n```\n"
+    )
+    assert outputs.renewed(page, everything=False) == page.replace("```text\n7\n", "```text\n3\n")
 
 
 def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_path):

@@ -203,6 +203,13 @@ def learner_verbs() -> str:
     return fenced("\n\n".join(definition(name, getattr(AnyLearner, name)) for name in names), "py")
 
 
+def member_verbs() -> str:
+    """What one member of a looped fleet fills in."""
+    from lifelong.core.member import LoopedMember
+
+    return fenced("\n\n".join(definition(name, value) for name, value in methods_of(LoopedMember)), "py")
+
+
 def meta_verbs() -> str:
     """What a meta-learner fills in."""
     from lifelong.meta import MetaLearner
@@ -236,5 +243,6 @@ INSERTED = {
     "handed": handed,
     "declared": declared,
     "learner verbs": learner_verbs,
+    "member verbs": member_verbs,
     "meta verbs": meta_verbs,
 }
