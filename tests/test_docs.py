@@ -60,9 +60,9 @@ def test_numbers_of_methods_are_those_that_are_found():
         "weightings": len(set(together) - surgeries - {"SoftSharing"}),
     }
     readme = (ROOT / "README.md").read_text().lower().replace("**", "")
-    for what, count in counts.items():
-        said = re.search(rf"([\w-]+) {what}", readme)
-        assert said and COUNTS[said[1]] == count, (what, count)
+    for noun, count in counts.items():
+        said = re.search(rf"([\w-]+) {noun}", readme)
+        assert said and COUNTS[said[1]] == count, (noun, count)
 
 
 def test_a_section_says_what_a_method_is():
