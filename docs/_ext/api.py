@@ -15,7 +15,7 @@ from prose import cell, code, escaped, fenced, first_line, markdown, settings_in
 from lifelong.core.strategy import VERBS, Strategy
 from scenarios.public import typed_names
 
-WIDTH, TAB = 84, "    "  # characters of a line of code on a page
+WIDTH, TAB = 78, "    "  # characters of a line of code on a page
 DRAWS = ("draws", "task_draws", "prepare_draws", "notes", "notes_beside")
 
 
@@ -57,7 +57,8 @@ def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
     for method, function in methods_of(value) if kind == "class" else ():
         shown = "property" if isinstance(function, property) else "method"
         words = described(function) if inspect.isfunction(function) else markdown(inspect.getdoc(function) or "")
-        yield f"\n````{{py:{shown}}} {method}{'' if shown == 'property' else signature(function)}\n\n{words}\n````"
+        call = "" if shown == "property" else re.sub(r"^\(self(?:, )?", "(", signature(function))
+        yield f"\n````{{py:{shown}}} {method}{call}\n\n{words}\n````"
     yield "`````"
 
 
@@ -134,7 +135,8 @@ def definition(name: str, value: Any) -> str:
     if len(head.splitlines()[-1]) > WIDTH:  # as a formatter would break it
         before, _, rest = head.partition("(")
         arguments, _, given = rest.rpartition(") -> ")
-        head = f"{before}(\n    {arguments}\n) -> {given}"
+        lines = textwrap.wrap(arguments, WIDTH, initial_indent=TAB, subsequent_indent=TAB)
+        head = "\n".join([f"{before}(", *lines, f") -> {given}"])
     return "\n".join(
         [head, *textwrap.wrap(f'"""{first_line(value)}"""', WIDTH, initial_indent=TAB, subsequent_indent=TAB)]
     )
