@@ -62,4 +62,4 @@ gpu:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 clean:
-	rm -rf .venv runs report-*.html
+	rm -rf .venv runs report-*.html build docs/catalogue

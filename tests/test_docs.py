@@ -18,6 +18,7 @@ from lifelong.metrics import METRICS
 from lifelong.notation.expression import parse
 from lifelong.notation.registry import KINDS, found
 from lifelong.runs.request import Request
+from lifelong.strategies.multitask.gradients import GradientSurgery
 from scenarios.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,7 @@ import api  # noqa: E402 # found by the path above
 import blocks  # noqa: E402
 import catalogue  # noqa: E402
 import formulas  # noqa: E402
+import outputs  # noqa: E402
 import prose  # noqa: E402
 
 MADE = catalogue.pages()
@@ -41,6 +43,26 @@ def test_everything_that_can_be_named_has_a_section():
             if name != "FineTuning":
                 assert f"\n## {name}\n" in text, name
     assert set(catalogue.FAMILIES) == set(catalogue.families())
+
+
+COUNTS = {"six": 6, "seven": 7, "twenty-two": 22, "forty-nine": 49}
+
+
+def test_numbers_of_methods_are_those_that_are_found():
+    """In the words of the README; WarmUp is half a method, and three starts learn from no episodes."""
+    together = catalogue.families()["multitask"]
+    surgeries = {name for name, method in together.items() if issubclass(method, GradientSurgery)}
+    against = {name for name in found("strategies") if name not in (*together, "FineTuning", "WarmUp")}
+    counts = {
+        "methods with a witness": len(against) + len(found("learners")),
+        "meta-learners": len(set(found("initialisations")) - {"Random", "Pretrained", "MultiTask"}),
+        "gradient surgeries": len(surgeries),
+        "weightings": len(set(together) - surgeries - {"SoftSharing"}),
+    }
+    readme = (ROOT / "README.md").read_text().lower().replace("**", "")
+    for noun, count in counts.items():
+        said = re.search(rf"([\w-]+) {noun}", readme)
+        assert said and COUNTS[said[1]] == count, (noun, count)
 
 
 def test_a_section_says_what_a_method_is():
@@ -142,14 +164,15 @@ def test_formulas_are_set(plain, made):
 
 
 def test_signatures_are_those_of_the_code():
-    penalty = "def penalty(\n    self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs\n) -> Tensor:"
-    assert penalty in api.verbs()
-    for code in (api.verbs(), api.draws(), api.learner_verbs(), api.meta_verbs()):
+    penalty = "def penalty( self, problem: Problem, params: Params, memory: Memory, batch: Batch, outputs: Outputs ) -> Tensor:"
+    assert penalty in " ".join(api.verbs().split())
+    assert max(map(len, api.verbs().splitlines())) <= api.WIDTH + 4
+    for code in (api.verbs(), api.draws(), api.learner_verbs(), api.member_verbs(), api.meta_verbs()):
         ast.parse(re.sub(r"(?s).*```py\n|```$", "", code))
     assert [name for name in re.findall(r"^def (\w+)", api.verbs(), re.MULTILINE)] == list(VERBS)
     assert "generator: torch.Generator" in api.verbs()
     for name in vars(Strategy).get("__annotations__", {}):
-        assert f"`{name}`" in api.declared() or name == "alone_from", name
+        assert f"`{name}`" in api.declared(), name
     assert "def query_scores(" in api.meta_verbs() and "def after_task(" in api.learner_verbs()
 
 
@@ -185,6 +208,16 @@ def test_links_between_pages_lead_somewhere():
                 assert (path.parent / target).exists(), (path.name, target)
             seen += 1
     assert seen > 60
+
+
+def test_what_a_page_shows_is_made_by_running_it(tmp_path, monkeypatch):
+    """A stale output is replaced, later blocks see earlier ones, and what takes minutes is left as it stands."""
+    monkeypatch.chdir(tmp_path)
+    page = (
+        "```python\nx = 2\n```\n\nThen:\n\n```python\nprint(x + 1)\n```\n\n```text\n7\n```\n\n"
+        "```shell\nlifelong compare few-omniglot --paradigms all\n```\n\n```text\nas it was\n```\n"
+    )
+    assert outputs.renewed(page, everything=False) == page.replace("```text\n7\n", "```text\n3\n")
 
 
 def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_path):

@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from prose import cell, code, escaped, fenced, first_line, markdown, settings_in, table
+from prose import cell, code, escaped, fenced, first_line, markdown, settings_in, table, written
 
 from lifelong.core.strategy import VERBS, Strategy
 from scenarios.public import typed_names
 
-WIDTH, TAB = 84, "    "  # characters of a line of code on a page
+WIDTH, TAB = 78, "    "  # characters of a line of code on a page
 DRAWS = ("draws", "task_draws", "prepare_draws", "notes", "notes_beside")
 
 
@@ -57,7 +57,8 @@ def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
     for method, function in methods_of(value) if kind == "class" else ():
         shown = "property" if isinstance(function, property) else "method"
         words = described(function) if inspect.isfunction(function) else markdown(inspect.getdoc(function) or "")
-        yield f"\n````{{py:{shown}}} {method}{'' if shown == 'property' else signature(function)}\n\n{words}\n````"
+        call = "" if shown == "property" else re.sub(r"^\(self(?:, )?", "(", signature(function))
+        yield f"\n````{{py:{shown}}} {method}{call}\n\n{words}\n````"
     yield "`````"
 
 
@@ -134,7 +135,8 @@ def definition(name: str, value: Any) -> str:
     if len(head.splitlines()[-1]) > WIDTH:  # as a formatter would break it
         before, _, rest = head.partition("(")
         arguments, _, given = rest.rpartition(") -> ")
-        head = f"{before}(\n    {arguments}\n) -> {given}"
+        lines = textwrap.wrap(arguments, WIDTH, initial_indent=TAB, subsequent_indent=TAB)
+        head = "\n".join([f"{before}(", *lines, f") -> {given}"])
     return "\n".join(
         [head, *textwrap.wrap(f'"""{first_line(value)}"""', WIDTH, initial_indent=TAB, subsequent_indent=TAB)]
     )
@@ -156,26 +158,43 @@ def handed() -> str:
 
     parts = []
     for record in (batch.Batch, batch.Outputs, batch.Step, batch.FinishedTask, problem.Problem):
-        parts += [f"### `{record.__name__}`", markdown(inspect.getdoc(record) or "")]
+        names = (
+            [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else record._fields
+        )
+        parts += [f"### `{record.__name__}`", fields_table(record, dict.fromkeys(names, ""))]
         rows = [
             [code(name if isinstance(value, property) else f"{name}{signature(value)}"), cell(first_line(value))]
             for name, value in methods_of(record)
         ]
-        parts += [table(["method", "what it gives"], rows)] if rows and record is not batch.Outputs else []
+        parts += [table(["method", "what it gives"], rows)] if rows else []
     return "\n\n".join(parts)
+
+
+def fields_table(record: type, defaults: dict[str, str]) -> str:
+    """What a record is, in words, and a table of its fields with defaults, where there are any, and meanings."""
+    said, left = settings_in(inspect.getdoc(record) or "", list(defaults))
+    heads = ["field", "default", "meaning"] if any(defaults.values()) else ["field", "meaning"]
+    rows = [
+        [code(name), *([code(default)] if "default" in heads else []), cell(said.get(name, ""))]
+        for name, default in defaults.items()
+        if name in said or default
+    ]
+    words = "\n\n".join(map(escaped, left))
+    return f"{words}\n\n{table(heads, rows)}" if rows else words
 
 
 def declared() -> str:
     """What a strategy's class may declare, with its defaults."""
     from lifelong.core.strategy import Requirements
 
-    fields = {name: value for name, value in vars(Strategy).items() if name in Strategy.__annotations__}
-    rows = [[code(name), code(repr(value)[:60])] for name, value in fields.items() if name != "alone_from"]
-    words = markdown((inspect.getdoc(Strategy) or "").partition("\n\n")[2])
-    needs = [[code(field.name), code(repr(field.default))] for field in dataclasses.fields(Requirements)]
-    about = [words, table(["declared", "default"], rows), "### `Requirements`"]
-    about += [markdown(inspect.getdoc(Requirements) or ""), table(["field", "default"], needs)]
-    return "\n\n".join(about)
+    fields = {name: written(value) for name, value in vars(Strategy).items() if name in Strategy.__annotations__}
+    needs = {field.name: written(field.default) for field in dataclasses.fields(Requirements)}
+    parts = [
+        fields_table(Strategy, fields).partition("\n\n")[2],
+        "### `Requirements`",
+        fields_table(Requirements, needs),
+    ]
+    return "\n\n".join(parts)
 
 
 def learner_verbs() -> str:
@@ -184,6 +203,13 @@ def learner_verbs() -> str:
 
     names = ("init", "step", "at_milestone", "after_task", "prepare", "predict", "draws", "requirements")
     return fenced("\n\n".join(definition(name, getattr(AnyLearner, name)) for name in names), "py")
+
+
+def member_verbs() -> str:
+    """What one member of a looped fleet fills in."""
+    from lifelong.core.member import LoopedMember
+
+    return fenced("\n\n".join(definition(name, value) for name, value in methods_of(LoopedMember)), "py")
 
 
 def meta_verbs() -> str:
@@ -219,5 +245,6 @@ INSERTED = {
     "handed": handed,
     "declared": declared,
     "learner verbs": learner_verbs,
+    "member verbs": member_verbs,
     "meta verbs": meta_verbs,
 }

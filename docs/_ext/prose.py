@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 SPECIAL = re.compile(r"([\\*_<>\[\]{}#|~$])")
+FOLLOWS = re.compile(r"(?:Both|It|Its|They|Their|That|This|These|Then|So|Else)\b")
 SENTENCE = r"(?<=[\w)\]\"'`])[.] (?=[A-Z(`]{more})"
 
 
@@ -75,10 +76,14 @@ def settings_in(text: str, names: Sequence[str]) -> tuple[dict[str, str], list[s
         if paragraph.startswith("    "):
             left.append(paragraph)
             continue
-        rest = []
+        rest, last = [], ""
         for sentence in sentences(paragraph, named.pattern):
             if not named.match(sentence):
-                rest.append(sentence)
+                if FOLLOWS.match(sentence) and last:  # it speaks of the field before it
+                    said[last] += f" {sentence}"
+                else:
+                    rest.append(sentence)
+                    last = ""
                 continue
             starts = [
                 0,
@@ -87,6 +92,7 @@ def settings_in(text: str, names: Sequence[str]) -> tuple[dict[str, str], list[s
             for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
                 words, _, about = sentence[start:end].partition(": ")
                 said |= {name: about.strip(" ;") for name in re.split(r", | and ", words)}
+                last = re.split(r", | and ", words)[-1]
         if rest:
             left.append(" ".join(rest))
     return said, left
