@@ -26,9 +26,9 @@ def report(
     kind: Annotated[str, option(OUTPUT, "of --figures: pdf, svg or png", "KIND", "--format")] = "pdf",
     shown: Annotated[bool, option(OUTPUT, "show the page in the browser", "", "--open")] = False,
 ) -> None:
-    """Write one HTML page about finished runs: what is established, how each method fared, and what it took.
+    """Write one HTML page about finished runs.
 
-    It loads nothing from outside. The folder of a comparison of paradigms or of ingredients has a page of its own.
+    It says what is established, how each method fared, and what it took. It loads nothing from outside. The folder of a comparison of paradigms or of ingredients has a page of its own.
 
     Example: lifelong report runs/* --output report.html --figures figures/ --format pdf
     """
