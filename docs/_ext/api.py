@@ -54,7 +54,7 @@ def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
     yield f"`````{{py:{kind}}} {name}{signature(value) if kind != 'data' else ''}"
     yield ":no-index:\n" if known else ""
     yield described(value) if kind != "data" else value_in_words(value)
-    for method, function in methods_of(value) if kind == "class" else ():
+    for method, function in methods_of(value) if inspect.isclass(value) else ():
         shown = "property" if isinstance(function, property) else "method"
         words = described(function) if inspect.isfunction(function) else markdown(inspect.getdoc(function) or "")
         call = "" if shown == "property" else re.sub(r"^\(self(?:, )?", "(", signature(function))
