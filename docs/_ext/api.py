@@ -135,8 +135,9 @@ def definition(name: str, value: Any) -> str:
     if len(head.splitlines()[-1]) > WIDTH:  # as a formatter would break it
         before, _, rest = head.partition("(")
         arguments, _, given = rest.rpartition(") -> ")
-        lines = textwrap.wrap(arguments, WIDTH, initial_indent=TAB, subsequent_indent=TAB)
-        head = "\n".join([f"{before}(", *lines, f") -> {given}"])
+        whole = re.sub(r"(?<!,) ", "\0", arguments)  # an argument is not broken
+        lines = textwrap.wrap(whole, WIDTH, initial_indent=TAB, subsequent_indent=TAB, break_long_words=False)
+        head = "\n".join([f"{before}(", *lines, f") -> {given}"]).replace("\0", " ")
     return "\n".join(
         [head, *textwrap.wrap(f'"""{first_line(value)}"""', WIDTH, initial_indent=TAB, subsequent_indent=TAB)]
     )
