@@ -54,7 +54,7 @@ def entry(name: str, value: Any, known: bool = False) -> Iterator[str]:
     yield f"`````{{py:{kind}}} {name}{signature(value) if kind != 'data' else ''}"
     yield ":no-index:\n" if known else ""
     yield described(value) if kind != "data" else value_in_words(value)
-    for method, function in methods_of(value) if kind == "class" else ():
+    for method, function in methods_of(value) if inspect.isclass(value) else ():
         shown = "property" if isinstance(function, property) else "method"
         words = described(function) if inspect.isfunction(function) else markdown(inspect.getdoc(function) or "")
         call = "" if shown == "property" else re.sub(r"^\(self(?:, )?", "(", signature(function))
@@ -135,8 +135,9 @@ def definition(name: str, value: Any) -> str:
     if len(head.splitlines()[-1]) > WIDTH:  # as a formatter would break it
         before, _, rest = head.partition("(")
         arguments, _, given = rest.rpartition(") -> ")
-        lines = textwrap.wrap(arguments, WIDTH, initial_indent=TAB, subsequent_indent=TAB)
-        head = "\n".join([f"{before}(", *lines, f") -> {given}"])
+        whole = re.sub(r"(?<!,) ", "\0", arguments)  # an argument is not broken
+        lines = textwrap.wrap(whole, WIDTH, initial_indent=TAB, subsequent_indent=TAB, break_long_words=False)
+        head = "\n".join([f"{before}(", *lines, f") -> {given}"]).replace("\0", " ")
     return "\n".join(
         [head, *textwrap.wrap(f'"""{first_line(value)}"""', WIDTH, initial_indent=TAB, subsequent_indent=TAB)]
     )

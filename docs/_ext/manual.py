@@ -110,7 +110,8 @@ def llms(texts: dict[str, str]) -> str:
     for page, text in texts.items():
         title, _, rest = text.lstrip().removeprefix("# ").partition("\n")
         about = next((p for p in rest.split("\n\n") if p.strip() and p.lstrip()[0] not in "|`#<-*"), "")
-        lines.append(f"- [{title.strip('`')}]({page}.md): {prose.sentences(' '.join(about.split()))[0]}")
+        first = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", prose.sentences(" ".join(about.split()))[0])
+        lines.append(f"- [{title.strip('`')}]({page}.md)" + (f": {first}" if first else ""))
     return "\n".join(lines) + "\n"
 
 

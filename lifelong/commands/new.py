@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lifelong.commands.completion import complete
+from lifelong.commands.options import OUTPUT, option
 
 
 def new(
@@ -18,9 +19,7 @@ def new(
         ),
     ],
     path: Annotated[Path, typer.Argument(metavar="FILE.py", help="the file to write")],
-    full: Annotated[
-        bool, typer.Option("--full", help="a strategy with every verb, its signature and what it does by default")
-    ] = False,
+    full: Annotated[bool, option(OUTPUT, "a strategy with every verb and its signature", "", "--full")] = False,
 ) -> None:
     """Write a small working file to start from.
 
