@@ -78,7 +78,8 @@ def test_own_scenario_and_arrays(cli, tmp_path):
     assert cli("run", "odd_even.py:odd_even", *QUICK)[0] == 0
     random = np.random.default_rng(0)
     np.savez(tmp_path / "my.npz", x=random.normal(size=(80, 5)), y=np.arange(80) % 4)
-    assert cli("run", "split(data='my.npz', tasks=2)", *QUICK)[0] == 0
+    code, _, errors = cli("run", "split(data='my.npz', tasks=2)", *QUICK)
+    assert code == 0 and errors.count("found my: ") == 1 and "test rows of 5 numbers, 4 classes (0, 1, 2, 3)" in errors
 
 
 NET = """

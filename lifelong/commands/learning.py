@@ -39,6 +39,8 @@ def learn(
     if quiet:
         with tracked(folder, track) as watch:
             return execute(folder, watch=watch)
+    if new and not (turns and turns.took) and (found := folder.request.own_data):
+        say(f"found {found}")
     for line in folder.request.expectations() if new else ():
         say(f"note: {line}")
     if new and (warning := warning_of_days(folder.request)):

@@ -314,6 +314,13 @@ class Request:
         return str(options.get("data", entry.data))
 
     @property
+    def own_data(self) -> str:
+        """What was found in data of the user's own, in words; "" for a data set that has a name."""
+        from scenarios.datasets import DATASETS, describe
+
+        return describe(self.build()[1].dataset) if self.data and self.data not in DATASETS else ""
+
+    @property
     def method(self) -> str:
         """What learns, in a word or two."""
         method_words = self.learner or self.strategy
