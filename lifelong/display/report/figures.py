@@ -245,7 +245,7 @@ def tasks(measured: Measured, width: float = 468) -> Drawing:
     rows = -(-len(shown) // columns)
     drawing = blank(width, 130 * rows + 10, f"{measured.unit.capitalize()} on each task along the stream")
     with style():
-        grid = drawing.figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.28, "hspace": 0.55})
+        grid = drawing.figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.36, "hspace": 0.6})
         for place, axes in enumerate(grid.flat):
             if place >= len(shown):
                 axes.set_axis_off()

@@ -244,10 +244,7 @@ def _final(measured: Measured, numbers: Numbers) -> str:
     drawn = numbers.both(figures.seeds(measured), figures.seeds(measured, 360), "Each seed a dot, the mean a line")
     forgot = ", and forgetting" if any("forgetting" in method.summary for method in measured.methods) else ""
     heading = f"<h3>{escaped(measured.measure.capitalize())} at the end{forgot}</h3>"
-    units = (
-        "%, mean ± half-width of the 95 % interval over seeds" if measured.fewest >= FEWEST else "%, mean over seeds"
-    )
-    return f"{heading}<div class=wide2><div><p class=note>{units}</p>{main_table(measured)}</div>{drawn}</div>"
+    return f"{heading}<div class=wide2><div><p class=note>{measured.units}</p>{main_table(measured)}</div>{drawn}</div>"
 
 
 def _matrices(measured: Measured, numbers: Numbers) -> str:

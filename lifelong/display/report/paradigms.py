@@ -46,7 +46,7 @@ def paradigms_page(path: Path, title: str = "") -> str:
         f"{_chips(looks)}<div class=pair2>{''.join(drawn)}</div>",
         f"<h3>Held-out tasks from {rows}, against what each was allowed</h3><p class=note>circle: {ANSWERED['few_shot']};"
         f" diamond: {ANSWERED['by_means']}; star: {ANSWERED['own_answers']}</p>",
-        f"<div class=panels>{''.join(costs)}</div>",
+        f"<div class=three>{''.join(costs)}</div>",
         *(f"<h3>{escaped(columns.title[0].upper() + columns.title[1:])}</h3>{_table(columns)}" for columns in tables(about, lines)),
         "<h3>Details</h3>",
         folded("Settings", as_text({name: about[name] for name in ("request", "asked", "adaptation", "meta") if name in about})),

@@ -16,7 +16,7 @@ h1{font-size:25px;line-height:1.25;font-weight:650;margin:0 110px 0 0;letter-spa
 h2{font-size:21px;line-height:1.3;font-weight:650;margin:0 0 4px;overflow-wrap:anywhere}
 h3{font-size:17px;font-weight:650;margin:44px 0 6px}
 h4{font-size:14px;font-weight:650;margin:20px 0 2px}
-h4::first-letter,summary::first-letter{text-transform:uppercase}
+h4::first-letter,summary::first-letter,figcaption::first-letter,.answer li::first-letter{text-transform:uppercase}
 p{margin:0 0 8px}
 .about,.note,figcaption{color:var(--muted);font-size:13px;line-height:1.45}
 .about{margin:0 0 12px;overflow-wrap:anywhere}
@@ -35,6 +35,7 @@ svg image{image-rendering:pixelated}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));gap:14px 24px;align-items:start}
 .panels .first{grid-column:span 2;grid-row:span 2}
 .wide2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,590px),1fr));gap:16px 40px}
+.three{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,370px),1fr));gap:14px 24px}
 .pair2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:16px 32px}
 table{border-collapse:collapse;margin:8px 0 12px;font-size:14px;max-width:100%}
 th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--grid);text-align:right;vertical-align:baseline;font-weight:400;overflow-wrap:break-word}
