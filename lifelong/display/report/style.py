@@ -35,7 +35,7 @@ svg image{image-rendering:pixelated}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));gap:14px 24px;align-items:start}
 .panels .first{grid-column:span 2;grid-row:span 2}
 .wide2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,590px),1fr));gap:16px 40px}
-.three{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,370px),1fr));gap:14px 24px}
+.three{margin-top:12px;display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,370px),1fr));gap:14px 24px}
 .pair2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:16px 32px}
 table{border-collapse:collapse;margin:8px 0 12px;font-size:14px;max-width:100%}
 th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--grid);text-align:right;vertical-align:baseline;font-weight:400;overflow-wrap:break-word}
