@@ -78,14 +78,7 @@ section+section{border-top:2px solid var(--line);margin-top:52px;padding-top:28p
 [data-lit] [data-m].lit{opacity:1}
 footer{color:var(--muted);font-size:13px;margin:36px 0 28px}
 @media (max-width:1080px){.two{grid-template-columns:minmax(0,1fr)}.two figure{max-width:800px}}
-@media (max-width:640px){
-main,header,nav{padding:0 14px}
-header{padding-top:14px}
-h1{font-size:21px;margin-right:0}
-.theme{position:static;margin:4px 0 8px}
-.answer li{font-size:15.5px}
-.large{display:none}.small{display:block}
-.panels .first{grid-column:auto;grid-row:auto}
+@media screen and (max-width:820px){
 thead{display:none}
 table,tbody,tr,tbody th,td{display:block;width:100%;max-width:none}
 tr{border-bottom:1px solid var(--line);padding:6px 0}
@@ -95,6 +88,15 @@ td{display:flex;justify-content:space-between;gap:16px;text-align:right}
 td::before{content:attr(data-of);color:var(--muted);text-align:left}
 td.word{display:block;text-align:left}
 td.word::before{display:block}
+}
+@media screen and (max-width:640px){
+main,header,nav{padding:0 14px}
+header{padding-top:14px}
+h1{font-size:21px;margin-right:0}
+.theme{position:static;margin:4px 0 8px}
+.answer li{font-size:15.5px}
+.large{display:none}.small{display:block}
+.panels .first{grid-column:auto;grid-row:auto}
 }
 @media print{
 @page{size:A4;margin:14mm}
