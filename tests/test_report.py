@@ -303,7 +303,7 @@ def test_diverged_seeds_and_tasks_of_both_kinds_are_said(runs):
         and "5 of 5 seeds diverged" in text
         and "nan" not in text.lower()
     )
-    assert "seed 0</b> diverged" in text and "all seeds of all methods diverged" in page([alone(gone)])
+    assert "seed 0</b> diverged" in text and "All seeds of all methods diverged" in page([alone(gone)])
     mixed = page([alone(*(invented(runs[0], name, numbers=(1,)) for name in "ab"))])
     assert "no common mean" in mixed and "task 5" in mixed
     numbers = page([alone(*(invented(runs[0], name, numbers=(0, 1, 2, 3, 4)) for name in "ab"))])

@@ -138,9 +138,9 @@ def _said(measured: Measured, found: list[Difference]) -> tuple[list[Sentence], 
     rivals = [method for method in measured.rivals if method.seeds]
     seeds = max(len(method.result.seeds) for method in measured.methods)
     if not rivals:
-        return [("all seeds of all methods diverged",)], ""
+        return [("All seeds of all methods diverged",)], ""
     if not measured.comparable:
-        return [("tasks of classes and of numbers have no common mean: read them by task, below",)], ""
+        return [("Tasks of classes and of numbers have no common mean: read them by task, below",)], ""
     names = [method.name for method in rivals]
     references = {method.name: method.result.paradigm for method in measured.references if method.seeds}
     plain = next(

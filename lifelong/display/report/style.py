@@ -16,7 +16,7 @@ h1{font-size:25px;line-height:1.25;font-weight:650;margin:0 110px 0 0;letter-spa
 h2{font-size:21px;line-height:1.3;font-weight:650;margin:0 0 4px;overflow-wrap:anywhere}
 h3{font-size:17px;font-weight:650;margin:44px 0 6px}
 h4{font-size:14px;font-weight:650;margin:20px 0 2px}
-h4::first-letter,summary::first-letter,figcaption::first-letter,.answer li::first-letter{text-transform:uppercase}
+h4::first-letter,summary::first-letter,figcaption::first-letter{text-transform:uppercase}
 p{margin:0 0 8px}
 .about,.note,figcaption{color:var(--muted);font-size:13px;line-height:1.45}
 .about{margin:0 0 12px;overflow-wrap:anywhere}
