@@ -22,7 +22,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PAPER = 688  # pixels between the margins of A4
-WIDTHS = {"400": 400, "1000": 1000, "1400": 1400, "paper": PAPER}
+WIDTHS = {"400": 400, "720": 720, "1000": 1000, "1400": 1400, "paper": PAPER}
 
 # of each frame: boxes past its edge, letters past their drawing's or over other letters, where the first screen's parts end
 MEASURE = """

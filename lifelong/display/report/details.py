@@ -31,9 +31,7 @@ def details(measured: Measured, found: list[Difference]) -> str:
     """Everything that folds away, in the order in which it is asked for."""
     parts = [folded("All differences", *_differences(measured, found))] if found else []
     if measured.comparable:
-        parts.append(
-            folded("All metrics", metric_tables(measured), "%, mean ± half-width of the 95 % interval over seeds")
-        )
+        parts.append(folded("All metrics", metric_tables(measured), measured.units))
         parts.append(folded("Every seed", seed_table(measured), f"{measured.measure} after the last task"))
     parts.append(folded("Every task at the end", task_table(measured), f"{measured.unit}, %"))
     if probes := probe_table(measured):

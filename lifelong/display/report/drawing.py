@@ -83,7 +83,7 @@ def blank(width: float, height: float, title: str) -> Drawing:
 
 
 def axes_of(
-    drawing: Drawing, left: float = 48, right: float = 12, top: float = 24, bottom: float = 44, **words: Any
+    drawing: Drawing, left: float = 62, right: float = 12, top: float = 24, bottom: float = 44, **words: Any
 ) -> Axes:
     """Axes with margins in pixels."""
     width, height = (72 * side for side in drawing.figure.get_size_inches())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -245,7 +245,7 @@ def tasks(measured: Measured, width: float = 468) -> Drawing:
     rows = -(-len(shown) // columns)
     drawing = blank(width, 130 * rows + 10, f"{measured.unit.capitalize()} on each task along the stream")
     with style():
-        grid = drawing.figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.28, "hspace": 0.55})
+        grid = drawing.figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.36, "hspace": 0.6})
         for place, axes in enumerate(grid.flat):
             if place >= len(shown):
                 axes.set_axis_off()
@@ -317,130 +317,6 @@ def seeds(measured: Measured, width: float = 620, height: float = 0) -> Drawing:
         _across(axes, dots)
         axes.set_xlabel(f"{measured.measure}, %")
     return drawing
-
-
-def matrix(measured: Measured, method: Method, width: float = 320) -> Drawing:
-    """Accuracy on task j (columns) after task t (rows), mean over seeds; numbers inside where there is room."""
-    tasks, values = measured.tasks, method.matrix
-    drawing = blank(width, width - 6, f"{method.name}: {measured.unit} on each task after each task")
-    with style():
-        axes = axes_of(drawing, left=46, right=8, top=28, bottom=46)
-        axes.set_title(shortened(method.name, int(width / 7.8)), x=0)
-        shade = (values.clamp(0, 1)).tolist()
-        if tasks <= 20:
-            _cells(drawing, axes, values.tolist(), shade)
-        else:
-            picture = [[(*_red_green_blue(LIGHT["heat"]), value) for value in row] for row in shade]
-            axes.imshow(picture, extent=(0, tasks, tasks, 0), interpolation="nearest", aspect="auto")
-        every = 1 if tasks <= 10 else -(-tasks // 5)
-        places = list(range(0, tasks, every))
-        axes.set_xticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
-        axes.set_yticks([place + 0.5 for place in places], [f"{place + 1}" for place in places])
-        axes.set_xlim(0, tasks)
-        axes.set_ylim(tasks, 0)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        axes.set_xlabel(f"{measured.unit} on task, %")
-        axes.set_ylabel("after task")
-    return drawing
-
-
-def _cells(drawing: Drawing, axes: Axes, values: list[list[float]], shade: list[list[float]]) -> None:
-    from matplotlib.patches import Rectangle
-
-    inside = len(values) <= 10
-    for t, row in enumerate(values):
-        for j, value in enumerate(row):
-            known = value == value
-            cell = Rectangle((j, t), 1, 1, facecolor=LIGHT["heat"], alpha=shade[t][j] if known else 0, linewidth=0)
-            axes.add_patch(cell)
-            text = f"{100 * value:.1f}" if known else "–"
-            drawing.tell(cell, [f"task {j + 1} after task {t + 1}: {text} %"])
-            if inside:
-                colour = LIGHT["on-heat"] if known and shade[t][j] > 0.55 else LIGHT["ink"]
-                size = FONT if len(values) <= 6 else 9
-                axes.text(j + 0.5, t + 0.5, text if len(values) <= 6 else text.partition(".")[0] if text == "100.0" else text,
-                          ha="center", va="center", color=colour, fontsize=size)  # fmt: skip
-
-
-def _red_green_blue(colour: str) -> tuple[float, float, float]:
-    return int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255
-
-
-def bytes_kept(method: Method) -> float | None:
-    """What it keeps beside its network, rows counted as the images that they stand for."""
-    return None if method.cost.stored is None else method.cost.stored.total
-
-
-def seconds(method: Method) -> float | None:
-    """Of training, all seeds together."""
-    return method.result.seconds.get("training")
-
-
-COSTS: dict[str, tuple[Callable[[Method], float | None], str]] = {
-    "bytes": (bytes_kept, "bytes kept beside the network, rows as images"),
-    "seconds": (seconds, "seconds of training, all seeds"),
-}
-
-
-def against_cost(measured: Measured, cost: str, width: float = 480, height: float = 300) -> Drawing:
-    """Average accuracy at the end against what a method keeps or takes; logarithmic, nothing at the left."""
-    found, words = COSTS[cost]
-    priced = [(method, price) for method in measured.ranked if method.seeds and (price := found(method)) is not None]
-    drawing = blank(width, height, f"{measured.measure.capitalize()} against {words}")
-    with style():
-        axes = axes_of(drawing, top=14)
-        positive = [price for _, price in priced if price > 0]
-        least = min(positive, default=1.0) / 4
-        axes.set_xscale("log")
-        for method, price in priced:
-            low, high = bounds(method.score)
-            x = price if price > 0 else least
-            if method.score.half_width is not None and "±" in text_of(method.score):
-                axes.plot([x, x], [low, high], color=method.look.colour, linewidth=1.2)
-            said = f"{method.name}: {text_of(method.score)} %, {price:,.4g} {cost}"
-            shape = {"marker": "D", "markerfacecolor": "none"} if method.reference else {}
-            marks(
-                drawing,
-                axes,
-                [(x, percent(method.score.mean), said)],
-                method.look,
-                method.number,
-                markersize=8,
-                **shape,
-            )
-        price_axis(axes, positive, least, any(price <= 0 for _, price in priced))
-        axes.set_ylim(*limits([method.score for method, _ in priced]))
-        axes.grid(axis="y")
-        axes.set_xlabel(words)
-        axes.set_ylabel(f"{measured.measure}, %")
-    return drawing
-
-
-def price_axis(axes: Axes, positive: Sequence[float], least: float, free: bool) -> None:
-    """Powers of ten between, each as a person writes it, and a place for nothing."""
-    import math
-
-    from matplotlib.ticker import NullLocator
-
-    low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
-    axes.set_xlim(least / 1.6 if free else low / 1.6, high * 1.6)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if math.log10(high / low) > 1.2 else (1, 2, 5)
-    ticks = [factor * 10.0**power for power in powers for factor in factors]
-    ticks = [tick for tick in ticks if low / 1.6 <= tick <= high * 1.6 and (not free or tick > least * 1.8)]
-    shown = ([least] if free else []) + ticks
-    axes.set_xticks(shown, (["none"] if free else []) + [plain_number(tick) for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def plain_number(value: float) -> str:
-    """As in "20 k" or "0.5"."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{value / scale:g} {unit}"
-    return f"{value:g}"
 
 
 def losses(measured: Measured, width: float = 640, height: float = 260) -> Drawing:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 
 from lifelong.core.files import make_folder, write
-from lifelong.display.report import figures
+from lifelong.display.report import costs, figures, matrices
 from lifelong.display.report.drawing import Drawing, style
 from lifelong.display.report.measured import Measured, measured
 from lifelong.runs.groups import RunGroup
@@ -46,12 +46,12 @@ def of_group(measured: Measured) -> dict[str, Drawing]:
         drawings["lost"] = figures.lost(measured, WIDTH, 300)
     for method in measured.methods:
         if method.seeds and method.result.paradigm != "isolate":
-            drawings[f"matrix-{method.number + 1}-{slug(method.name)}"] = figures.matrix(measured, method)
+            drawings[f"matrix-{method.number + 1}-{slug(method.name)}"] = matrices.matrix(measured, method)
     if measured.comparable and len(measured.methods) > 1:
-        for cost, (price, _) in figures.COSTS.items():
+        for cost, (price, _) in costs.COSTS.items():
             if any(price(method) is not None for method in measured.methods):
                 drawings[f"accuracy-against-{cost}"] = figures.with_legend(
-                    figures.against_cost(measured, cost, WIDTH, 280), measured
+                    costs.against_cost(measured, cost, WIDTH, 280), measured
                 )
     if any(method.seeds and method.learns_by_gradient for method in measured.methods):
         drawings["loss"] = figures.with_legend(figures.losses(measured, WIDTH, 240), measured)

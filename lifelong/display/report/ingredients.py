@@ -35,7 +35,7 @@ def ingredients_page(folder: Path, title: str = "") -> str:
     parts = [
         f"<section><p class=about>{''.join(f'<span>{escaped(word)}</span>' for word in words if word)}</p>",
         answered([f"<li>{escaped(sentence)}</li>" for sentence in sentences(effects)], how),
-        f"<div class='panels'>{''.join(drawn)}</div>",
+        f"<div class=three>{''.join(drawn)}</div>",
         f"<h3>Every combination</h3><p class=note>%, mean ± half-width of the 95 % interval over {len(request.seeds)} seeds</p>",
         _combinations(mixed, measures),
         f"<h3>What each ingredient adds</h3>{_effects(mixed, effects, measures)}<h3>Details</h3>",

@@ -188,6 +188,11 @@ class Measured:
         return "accuracy" if not numbers else "explained variance" if numbers == self.tasks else "score"
 
     @property
+    def units(self) -> str:
+        """What the numbers of the tables are."""
+        return "%, mean ± half-width of the 95 % interval over seeds" if self.fewest >= FEWEST else "%, mean over seeds"
+
+    @property
     def together(self) -> bool:
         """Whether what is compared learns all tasks at once: then no task is learned after another."""
         return bool(self.rivals) and self.rivals[0].result.paradigm == "joint"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lifelong.core.files import write
-from lifelong.display.report import figures
+from lifelong.display.report import costs, figures, matrices
 from lifelong.display.report.details import brief_call, details
 from lifelong.display.report.frame import Numbers, answered, framed
 from lifelong.display.report.measured import (
@@ -138,9 +138,9 @@ def _said(measured: Measured, found: list[Difference]) -> tuple[list[Sentence], 
     rivals = [method for method in measured.rivals if method.seeds]
     seeds = max(len(method.result.seeds) for method in measured.methods)
     if not rivals:
-        return [("all seeds of all methods diverged",)], ""
+        return [("All seeds of all methods diverged",)], ""
     if not measured.comparable:
-        return [("tasks of classes and of numbers have no common mean: read them by task, below",)], ""
+        return [("Tasks of classes and of numbers have no common mean: read them by task, below",)], ""
     names = [method.name for method in rivals]
     references = {method.name: method.result.paradigm for method in measured.references if method.seeds}
     plain = next(
@@ -244,10 +244,7 @@ def _final(measured: Measured, numbers: Numbers) -> str:
     drawn = numbers.both(figures.seeds(measured), figures.seeds(measured, 360), "Each seed a dot, the mean a line")
     forgot = ", and forgetting" if any("forgetting" in method.summary for method in measured.methods) else ""
     heading = f"<h3>{escaped(measured.measure.capitalize())} at the end{forgot}</h3>"
-    units = (
-        "%, mean ± half-width of the 95 % interval over seeds" if measured.fewest >= FEWEST else "%, mean over seeds"
-    )
-    return f"{heading}<div class=wide2><div><p class=note>{units}</p>{main_table(measured)}</div>{drawn}</div>"
+    return f"{heading}<div class=wide2><div><p class=note>{measured.units}</p>{main_table(measured)}</div>{drawn}</div>"
 
 
 def _matrices(measured: Measured, numbers: Numbers) -> str:
@@ -255,7 +252,7 @@ def _matrices(measured: Measured, numbers: Numbers) -> str:
     methods = [m for m in measured.ranked if m.seeds and m.result.paradigm != "isolate"]
     if not methods or measured.tasks < 2:
         return ""
-    drawn = [numbers.drawn(figures.matrix(measured, method)) for method in methods[:MOST_PANELS]]
+    drawn = [numbers.drawn(matrices.matrix(measured, method)) for method in methods[:MOST_PANELS]]
     more = f" The best {MOST_PANELS} of {len(methods)} methods." if len(methods) > MOST_PANELS else ""
     at_once = any(method.result.paradigm == "joint" for method in methods)
     joint = " Learned at once (joint): row t is after t tasks' worth of training." if at_once else ""
@@ -267,7 +264,7 @@ def _cost(measured: Measured, numbers: Numbers) -> str:
     """What it took, and what it bought."""
     pictures = ""
     if measured.comparable and len(measured.methods) > 1:
-        drawn = [numbers.drawn(figures.against_cost(measured, cost)) for cost in _priced(measured)]
+        drawn = [numbers.drawn(costs.against_cost(measured, cost)) for cost in _priced(measured)]
         pictures = f"<div class=pair2>{''.join(drawn)}</div>"
     note = "Seconds are of all seeds together, on the machine that each ran on."
     return f"<h3>What it took</h3><p class=note>{note}</p>{cost_table(measured)}{pictures}"
@@ -275,7 +272,7 @@ def _cost(measured: Measured, numbers: Numbers) -> str:
 
 def _priced(measured: Measured) -> list[str]:
     """The costs that at least two methods are known to have."""
-    found: dict[str, Callable[[Method], float | None]] = {name: price for name, (price, _) in figures.COSTS.items()}
+    found: dict[str, Callable[[Method], float | None]] = {name: price for name, (price, _) in costs.COSTS.items()}
     return [name for name, price in found.items() if sum(price(method) is not None for method in measured.methods) > 1]
 
 

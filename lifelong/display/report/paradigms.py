@@ -9,9 +9,10 @@ from typing import Any
 
 from lifelong.core.storage import in_bytes
 from lifelong.display.report.colours import COLOURED, LIGHT, Look, look
+from lifelong.display.report.costs import price_axis
 from lifelong.display.report.details import as_text, commands, folded
 from lifelong.display.report.drawing import Drawing, axes_of, blank, marks, style
-from lifelong.display.report.figures import bounds, limits, percent, price_axis
+from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.display.report.frame import Numbers, answered, framed
 from lifelong.display.report.tables import Markup, escaped, table
 from lifelong.metrics import estimate
@@ -38,7 +39,7 @@ def paradigms_page(path: Path, title: str = "") -> str:
         numbers.both(curves(lines, group, shots), curves(lines, group, shots, 360, 260), GROUPS[group])
         for group in groups
     ]
-    costs = [numbers.drawn(against_cost(lines, name)) for name in COSTS]
+    pictures = [numbers.drawn(against_cost(lines, name)) for name in COSTS]
     rows = f"{shots[0]} row{'s' * (shots[0] > 1)} of each class"
     parts = [
         f"<section><p class=about>{_about(about)}</p>",
@@ -46,7 +47,7 @@ def paradigms_page(path: Path, title: str = "") -> str:
         f"{_chips(looks)}<div class=pair2>{''.join(drawn)}</div>",
         f"<h3>Held-out tasks from {rows}, against what each was allowed</h3><p class=note>circle: {ANSWERED['few_shot']};"
         f" diamond: {ANSWERED['by_means']}; star: {ANSWERED['own_answers']}</p>",
-        f"<div class=panels>{''.join(costs)}</div>",
+        f"<div class=three>{''.join(pictures)}</div>",
         *(f"<h3>{escaped(columns.title[0].upper() + columns.title[1:])}</h3>{_table(columns)}" for columns in tables(about, lines)),
         "<h3>Details</h3>",
         folded("Settings", as_text({name: about[name] for name in ("request", "asked", "adaptation", "meta") if name in about})),

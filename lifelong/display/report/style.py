@@ -16,7 +16,7 @@ h1{font-size:25px;line-height:1.25;font-weight:650;margin:0 110px 0 0;letter-spa
 h2{font-size:21px;line-height:1.3;font-weight:650;margin:0 0 4px;overflow-wrap:anywhere}
 h3{font-size:17px;font-weight:650;margin:44px 0 6px}
 h4{font-size:14px;font-weight:650;margin:20px 0 2px}
-h4::first-letter,summary::first-letter{text-transform:uppercase}
+h4::first-letter,summary::first-letter,figcaption::first-letter{text-transform:uppercase}
 p{margin:0 0 8px}
 .about,.note,figcaption{color:var(--muted);font-size:13px;line-height:1.45}
 .about{margin:0 0 12px;overflow-wrap:anywhere}
@@ -35,6 +35,7 @@ svg image{image-rendering:pixelated}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));gap:14px 24px;align-items:start}
 .panels .first{grid-column:span 2;grid-row:span 2}
 .wide2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,590px),1fr));gap:16px 40px}
+.three{margin-top:12px;display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,370px),1fr));gap:14px 24px}
 .pair2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:16px 32px}
 table{border-collapse:collapse;margin:8px 0 12px;font-size:14px;max-width:100%}
 th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--grid);text-align:right;vertical-align:baseline;font-weight:400;overflow-wrap:break-word}
@@ -77,14 +78,7 @@ section+section{border-top:2px solid var(--line);margin-top:52px;padding-top:28p
 [data-lit] [data-m].lit{opacity:1}
 footer{color:var(--muted);font-size:13px;margin:36px 0 28px}
 @media (max-width:1080px){.two{grid-template-columns:minmax(0,1fr)}.two figure{max-width:800px}}
-@media (max-width:640px){
-main,header,nav{padding:0 14px}
-header{padding-top:14px}
-h1{font-size:21px;margin-right:0}
-.theme{position:static;margin:4px 0 8px}
-.answer li{font-size:15.5px}
-.large{display:none}.small{display:block}
-.panels .first{grid-column:auto;grid-row:auto}
+@media screen and (max-width:820px){
 thead{display:none}
 table,tbody,tr,tbody th,td{display:block;width:100%;max-width:none}
 tr{border-bottom:1px solid var(--line);padding:6px 0}
@@ -94,6 +88,15 @@ td{display:flex;justify-content:space-between;gap:16px;text-align:right}
 td::before{content:attr(data-of);color:var(--muted);text-align:left}
 td.word{display:block;text-align:left}
 td.word::before{display:block}
+}
+@media screen and (max-width:640px){
+main,header,nav{padding:0 14px}
+header{padding-top:14px}
+h1{font-size:21px;margin-right:0}
+.theme{position:static;margin:4px 0 8px}
+.answer li{font-size:15.5px}
+.large{display:none}.small{display:block}
+.panels .first{grid-column:auto;grid-row:auto}
 }
 @media print{
 @page{size:A4;margin:14mm}
