@@ -82,13 +82,13 @@ def compare(
     if ingredients:
         from lifelong.commands.learning import mix_ingredients
 
-        for word, given in (("--learner", learner), ("--baselines", baselines), ("--report", report)):
+        for word, given in (("--learner", learner), ("--baselines", baselines)):
             if given:
                 raise ConfigurationError(f"{word} does not go with --ingredients: it crosses starts with strategies")
         from lifelong.studies.ingredients import PARTS, STARTS, Ingredients
 
         words = (tuple(meta or STARTS), tuple(strategy or PARTS))
-        return mix_ingredients(Ingredients(options.request(), *words), out, as_json)
+        return mix_ingredients(Ingredients(options.request(), *words), out, report, as_json)
     from lifelong.display.console import waiting
 
     with waiting(f"reading {options.scenario}"):

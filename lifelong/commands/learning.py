@@ -116,10 +116,12 @@ def compare_paradigms(asked: Asked | Path, out: Path, report: Path | None, as_js
         raise typer.Exit(1)
 
 
-def mix_ingredients(asked: Ingredients | Path, out: Path, as_json: bool) -> None:
+def mix_ingredients(asked: Ingredients | Path, out: Path, report: Path | None, as_json: bool) -> None:
     """Learn every combination of starts and strategies, or go on with a folder's; show what each ingredient adds."""
     with waiting("reading the data"):
+        from lifelong.core.files import write
         from lifelong.display.ingredients import ingredient_tables
+        from lifelong.display.report.ingredients import ingredients_page
         from lifelong.studies.ingredients import mix
 
     mixed, folder = mix(
@@ -133,6 +135,9 @@ def mix_ingredients(asked: Ingredients | Path, out: Path, as_json: bool) -> None
     else:
         output.print(*ingredient_tables(mixed), sep="\n")
     say(f"saved in {folder}")
+    if report:
+        write(report, ingredients_page(folder).encode())
+        say(f"report: {report}")
     if any(not bool(run.result.kept.all()) for run in mixed.runs.values()):
         refuse("some seeds diverged and were left out; `lifelong show` of the runs says which")
         raise typer.Exit(1)

@@ -29,7 +29,7 @@ def resume(
     if os.path.lexists(path / "paradigms.json"):
         return compare_paradigms(path, Path(), None, as_json)
     if os.path.lexists(path / "ingredients.json"):
-        return mix_ingredients(path, Path(), as_json)
+        return mix_ingredients(path, Path(), None, as_json)
     with waiting(f"reading {path}"):
         from lifelong.core.footprint import use_threads
         from lifelong.runs.folder import RunFolder

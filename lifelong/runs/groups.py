@@ -138,7 +138,7 @@ def found(paths: Sequence[Path]) -> tuple[list[Loaded], list[str]]:
 def _why(place: Path, error: ConfigurationError) -> str:
     """Why a folder was passed over."""
     if os.path.lexists(place / "paradigms.json"):
-        return f"{place} holds a comparison of paradigms, which is no run: `lifelong resume {place}` shows it"
+        return f"{place} holds a comparison of paradigms, which is no run: `lifelong report {place}` has a page of it"
     return str(error)
 
 
