@@ -168,6 +168,17 @@ def test_what_is_misspelt_is_explained_by_the_kind_it_is_nearest_to():
         explain("NearestClasMean()", "split-blobs")
 
 
+def test_too_few_seeds_are_said_in_tables():
+    from lifelong.display.tables import FEW, few_seeds
+
+    assert "2 seeds are few" in str(few_seeds(2)) and "no interval" in str(few_seeds(1)) and few_seeds(FEW) is None
+
+
+def test_the_tables_of_two_seeds_say_so(trials):
+    for words in (["show", "runs/a"], ["show", "runs/a", "runs/b"]):
+        assert "2 seeds are few" in " ".join(trials.alone(words).out.split())
+
+
 # --- where words become values ----------------------------------------------------------------------------------------
 
 
