@@ -50,6 +50,7 @@ REFUSED = {
     "a null byte": ([*RUN, "--name", "a\0b"], "null byte"),
     "bytes that are no text": ([*RUN, "--name", "a\udce9"], "UTF-8"),
     "a name too long": ([*RUN, "--name", LONG], "too long"),
+    "a folder too deep": ([*RUN, *TINY, "--out", "a/" * 1000], "too many folders"),
     "a run too long": (["show", LONG], "too long"),
     "a folder of data too long": (["data", "get", "mnist", "--data-root", LONG], "too long"),
     "an escape": ([*RUN, "--strategy", "\x1b[31mEWC()"], "\\x1b"),
@@ -98,7 +99,7 @@ def trials(tmp_path_factory):
 
 @pytest.mark.parametrize("words, said", REFUSED.values(), ids=REFUSED.keys())
 def test_is_refused_in_one_line(trials, words, said):
-    trial = trials._asked(words, trials._fresh())
+    trial = trials.alone(words)
     assert not trial.failure, (trial.failure, trial.errors[-500:])
     assert trial.code == 2 and not trial.place and said in trial.errors, trial.errors
 
@@ -112,7 +113,7 @@ DONE = {
 
 @pytest.mark.parametrize("words, said", DONE.values(), ids=DONE.keys())
 def test_is_done_and_steers_no_terminal(trials, words, said):
-    trial = trials._asked(words, trials._fresh())
+    trial = trials.alone(words)
     assert not trial.failure and trial.code == 0 and said in trial.errors, (trial.failure, trial.errors)
 
 
@@ -165,6 +166,17 @@ def test_anything_that_has_a_name_is_explained(text, said):
 def test_what_is_misspelt_is_explained_by_the_kind_it_is_nearest_to():
     with pytest.raises(ExpressionError, match=r"unknown learner .*'NearestClassMean'"):
         explain("NearestClasMean()", "split-blobs")
+
+
+def test_too_few_seeds_are_said_in_tables():
+    from lifelong.display.tables import FEW, few_seeds
+
+    assert "2 seeds are few" in str(few_seeds(2)) and "no interval" in str(few_seeds(1)) and few_seeds(FEW) is None
+
+
+def test_the_tables_of_two_seeds_say_so(trials):
+    for words in (["show", "runs/a"], ["show", "runs/a", "runs/b"]):
+        assert "2 seeds are few" in " ".join(trials.alone(words).out.split())
 
 
 # --- where words become values ----------------------------------------------------------------------------------------

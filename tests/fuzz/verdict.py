@@ -101,6 +101,10 @@ class Trials:
             if tell:
                 tell(self, trial)
 
+    def alone(self, words: list[str]) -> Trial:
+        """One line in a folder of its own, not counted."""
+        return self._asked(words, self._fresh())
+
     def close(self) -> None:
         """Leave nothing behind."""
         self._end()
