@@ -781,12 +781,16 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
         return "traceback"
     if ended.seconds > SLOWEST:
         return f"slow: {ended.seconds:.0f} s"
-    if ended.code not in (0, 2) and not (ended.code == 1 and "diverged" in ended.errors and drawn.harm is resaved):
+    if (
+        ended.code not in (0, 2)
+        and not (ended.code == 1 and "diverged" in ended.errors and drawn.harm is resaved)
+        and not (ended.code == 1 and "cannot be written" in ended.errors)
+    ):
         return f"exit code {ended.code}"
     long = [line for line in ended.errors.splitlines() if len(line) > LONGEST]
     if long:
         return f"message of {max(map(len, long))} characters"
-    if ended.code == 2 and sum(line.startswith("error: ") for line in ended.errors.splitlines()) != 1:
+    if ended.code and sum(line.startswith("error: ") for line in ended.errors.splitlines()) != 1:
         return "no single line says what is wrong"
     if "\x1b" in ended.output + ended.errors:
         return "escape codes reach the terminal"
