@@ -94,7 +94,7 @@ CELL = {  # what a record says of some seeds, as far as every table reads it
     "half_width?": list[float], "seconds?": float, "processor seconds?": float, "training seconds?": float, "torch?": str,
     "device?": str, "commit?": str, "class split?": str, "inductive?": list[float], "images?": int, "request?": dict[str, Any],
     "rates?": list[float | dict[str, float]], "error?": list[float], "by strategy?": list[dict[str, float]],
-    "per draw?": list[list[float]], "curve?": list[list[float]], "first losses?": str, "versions?": dict[str, int],
+    "per draw?": list[list[float]], "curve?": list[list[float]], "first losses?": str, "versions?": Any,
     "iterations?": int, "batch?": int, "stage?": str, "model?": str, "optimiser?": str, "protocol?": str, "strategy?": str,
 }  # fmt: skip
 
