@@ -807,6 +807,12 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
             return f"lost: {lost[0]} is not as it was"
         new = [name for name in set(after) - set(before) if not name.endswith((".lock", "page.md", "trusted.txt"))]
         return f"left behind: {sorted(new)[0]}" if new else ""
-    if drawn.harm in EXACT and drawn.subject.kind not in NOT_OURS and bench.answer(drawn.command, ended) != sound:
+    said = "passed over: " in ended.errors
+    if (
+        not said
+        and drawn.harm in EXACT
+        and drawn.subject.kind not in NOT_OURS
+        and bench.answer(drawn.command, ended) != sound
+    ):
         return "silent: another answer, and no word"
     return ""
