@@ -781,12 +781,16 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
         return "traceback"
     if ended.seconds > SLOWEST:
         return f"slow: {ended.seconds:.0f} s"
-    if ended.code not in (0, 2) and not (ended.code == 1 and "diverged" in ended.errors and drawn.harm is resaved):
+    if (
+        ended.code not in (0, 2)
+        and not (ended.code == 1 and "diverged" in ended.errors and drawn.harm is resaved)
+        and not (ended.code == 1 and "cannot be written" in ended.errors)
+    ):
         return f"exit code {ended.code}"
     long = [line for line in ended.errors.splitlines() if len(line) > LONGEST]
     if long:
         return f"message of {max(map(len, long))} characters"
-    if ended.code == 2 and sum(line.startswith("error: ") for line in ended.errors.splitlines()) != 1:
+    if ended.code and sum(line.startswith("error: ") for line in ended.errors.splitlines()) != 1:
         return "no single line says what is wrong"
     if "\x1b" in ended.output + ended.errors:
         return "escape codes reach the terminal"
@@ -803,6 +807,12 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
             return f"lost: {lost[0]} is not as it was"
         new = [name for name in set(after) - set(before) if not name.endswith((".lock", "page.md", "trusted.txt"))]
         return f"left behind: {sorted(new)[0]}" if new else ""
-    if drawn.harm in EXACT and drawn.subject.kind not in NOT_OURS and bench.answer(drawn.command, ended) != sound:
+    said = "passed over: " in ended.errors
+    if (
+        not said
+        and drawn.harm in EXACT
+        and drawn.subject.kind not in NOT_OURS
+        and bench.answer(drawn.command, ended) != sound
+    ):
         return "silent: another answer, and no word"
     return ""

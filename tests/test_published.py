@@ -195,13 +195,13 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     """Each adds 15 cells to one record."""
     code = (
         "import sys; from pathlib import Path; from lifelong.studies.published.rows import append\n"
-        "for i in range(15): append(Path(sys.argv[1]), {'setting': sys.argv[2], 'method': i})"
+        "for i in range(15): append(Path(sys.argv[1]), {'setting': sys.argv[2], 'method': str(i), 'seeds': [i]})"
     )
     record = tmp_path / "record.json"
     started = [subprocess.Popen([sys.executable, "-c", code, str(record), name]) for name in "ab"]
     assert [process.wait(60) for process in started] == [0, 0]
     found = {(cell["setting"], cell["method"]) for cell in cells_of(record)}
-    assert found == {(name, i) for name in "ab" for i in range(15)}
+    assert found == {(name, str(i)) for name in "ab" for i in range(15)}
 
 
 # --- Split-MNIST's verdicts ---------------------------------------------------------------------------------------

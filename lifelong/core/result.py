@@ -193,18 +193,19 @@ def _check_tensors(tensors: dict[str, Tensor], about: dict[str, Any], where: Pat
         "diverged": bool((diverged >= -1).all() and (diverged[:, 0] < tasks).all()),
         "losses": losses.shape[2] > 0,
         "seconds": {"training", "evaluation"} <= set(about["seconds"]),
-        **{
-            name: value.ndim > 1 and len(value) == seeds and value.is_floating_point() for name, value in probes.items()
-        },
-        **{name: _are_shots(name, value) for name, value in probes.items() if name.startswith(PROBE + FEW_SHOT)},
+        **{name: _is_of_a_probe(name, value, seeds) for name, value in probes.items()},
     }
     for name, right in sound.items():
         if not right:
             raise RunError(damaged(where, f"its {name[:60]!r} cannot be of a run"))
 
 
-def _are_shots(name: str, value: Tensor) -> bool:
-    """Whether a probe's name says the numbers of rows that its tensor [S, T, 2, K] is of."""
+def _is_of_a_probe(name: str, value: Tensor, seeds: int) -> bool:
+    """Whether a tensor is [S, moments, ...]; of few-shot accuracy [S, T, 2, K], of as many k as its name says."""
+    if value.ndim < 2 or len(value) != seeds or not value.is_floating_point():
+        return False
+    if not name.startswith(PROBE + FEW_SHOT):
+        return True
     words = name.removeprefix(PROBE + FEW_SHOT).split(",")
     return all(word.isdecimal() and len(word) < 10 for word in words) and value.shape[2:] == (2, len(words))
 

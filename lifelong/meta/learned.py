@@ -166,6 +166,7 @@ def load_learned(path: Path) -> LearnedInitialisation:
         raise RunError(damaged(path, f"it does not hold parameters of a network for each of {seeds} seeds"))
     if not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in meta["net"].values()):
         raise RunError(damaged(path, "what it holds is no network"))
+    del about["format"]  # of the file, and not of what was learned
     return LearnedInitialisation(meta, about, tuple(about["seeds"]))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lifelong.core.files import RunError, goes_on, held_alone
+from lifelong.core.files import RunError, goes_on, held_alone, named
 from lifelong.core.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import Checkpoints
@@ -134,7 +134,11 @@ def _opened(
     model = parse(start.about["model"], "models")
     if start.about["data"] in NAMED_SOURCES:
         source = NAMED_SOURCES[start.about["data"]]()
-        return start, method, TaskDistribution(model, source, source).to(device_of(device))
+        return (
+            start,
+            method,
+            _fitted(path, start, method, TaskDistribution(model, source, source)).to(device_of(device)),
+        )
     name = data or start.about.get("tests on", "")
     if not name:
         raise InitialisationError(f"{path} does not say what it is to be tested on: name it, as in --data omniglot")
@@ -145,7 +149,31 @@ def _opened(
         )
     start.check_apart(dataset, root or None)
     source = method.pool(dataset).to(device_of(device))
-    return start, method, TaskDistribution(model, source, source)
+    return start, method, _fitted(path, start, method, TaskDistribution(model, source, source))
+
+
+def _fitted(
+    path: Path, start: LearnedInitialisation, method: InitialisationLearner, distribution: TaskDistribution
+) -> TaskDistribution:
+    """The distribution, once the start is what its method would learn on it; a head may be of other classes.
+
+    Raises RunError where a tensor is missing, or of another shape or kind.
+    """
+    wanted = named(method.init(distribution, torch.Generator()))
+    found = named(start.meta_of_seed)
+    if distribution.kind == "classes":
+        wanted, found = (
+            {name: leaf for name, leaf in each.items() if "'head." not in name} for each in (wanted, found)
+        )
+    other = [name for name in wanted.keys() ^ found.keys()]
+    other += [
+        name
+        for name in wanted
+        if name in found and (wanted[name].shape, wanted[name].dtype) != (found[name].shape, found[name].dtype)
+    ]
+    if other:
+        raise RunError(f"{path} is of another network, or damaged: see its {other[0]}")
+    return distribution
 
 
 def few_shot_rows(

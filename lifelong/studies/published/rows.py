@@ -89,7 +89,14 @@ class Row(ABC):
         return mean_and_error(values) if values else absent(cells, self)
 
 
-CELL = {"setting": str, "method": str, "seeds": list[int], "accuracy?": list[Any], "seconds?": float}
+CELL = {  # what a record says of some seeds, as far as every table reads it
+    "setting": str, "method": str, "seeds": list[int], "accuracy?": list[float], "learning_accuracy?": list[float],
+    "half_width?": list[float], "seconds?": float, "processor seconds?": float, "training seconds?": float, "torch?": str,
+    "device?": str, "commit?": str, "class split?": str, "inductive?": list[float], "images?": int, "request?": dict[str, Any],
+    "rates?": list[float | dict[str, float]], "error?": list[float], "by strategy?": list[dict[str, float]],
+    "per draw?": list[list[float]], "curve?": list[list[float]], "first losses?": str, "versions?": Any,
+    "iterations?": int, "batch?": int, "stage?": str, "model?": str, "optimiser?": str, "protocol?": str, "strategy?": str,
+}  # fmt: skip
 
 
 def cells_of(record: Path) -> list[Cell]:
