@@ -85,17 +85,11 @@ def make_folder(path: Path, new: bool = False) -> None:
     try:
         path.mkdir(parents=True, exist_ok=not new)
     except FileExistsError:
-<<<<<<< HEAD
         raise RunError(f"{shown(path)} exists already: choose another name") from None
+    except RecursionError:  # Python makes the folders above by recursion
+        raise RunError(f"{shown(path)} cannot be made: it lies in too many folders") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{shown(path)} cannot be made ({reason(error)}): choose another folder") from None
-=======
-        raise RunError(f"{path} exists already: choose another name") from None
-    except RecursionError:  # Python makes the folders above by recursion
-        raise RunError(f"{path} cannot be made: it lies in too many folders") from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be made ({reason(error)}): choose another folder") from None
->>>>>>> h-words
 
 
 def check_writable(folder: Path) -> None:

@@ -50,7 +50,6 @@ def metrics_table(result: Result) -> Table:
     return table
 
 
-<<<<<<< HEAD
 def probes_table(results: dict[str, Result]) -> Table | None:
     """What probes found, in their own units: a line for each number, and below it each method where there are several; None without."""
     rows = [(probe, name, found) for name, result in results.items() for probe, found in metrics.probed(result).items()]
@@ -80,7 +79,8 @@ def in_own_unit(estimate: metrics.Estimate) -> str:
     if width is not None and width < 1e-9 * abs(estimate.mean):
         width = 0.0
     return f"{estimate.mean:.3g}" + ("" if width is None else f" ± {width:.2g}")
-=======
+
+
 def few_seeds(count: int) -> str | None:
     """A word where there are too few seeds for a narrow interval; None where there are enough.
 
@@ -90,7 +90,6 @@ def few_seeds(count: int) -> str | None:
         return None
     words = f"{count} seeds are few, and their intervals wide" if count > 1 else "one seed has no interval"
     return f"{words}: --seeds {FEW} narrows them" if count > 1 else f"{words}: take --seeds {FEW}"
->>>>>>> h-words
 
 
 def compare_tables(groups: list[RunGroup], width: int) -> list[Table | Text]:
