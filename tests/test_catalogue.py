@@ -127,7 +127,7 @@ def test_what_the_literature_expects_is_said_before_a_run(tmp_path, cli):
 
 BANDS = {
     **dict.fromkeys(
-        ("EWC()", "SI()", "LwF()", "MAS()", "RWalk()", "L2Last()", "LFL()"), "20.64 %, SI 21.20, LwF 21.89"
+        ("EWC()", "SI()", "LwF()", "MAS()", "RWalk()", "L2Last()", "LFL()"), "EWC 20.64 %, SI 21.20, LwF 21.89"
     ),
     "AGEM()": "65.10 %",
 }
@@ -137,7 +137,7 @@ BANDS = {
 def test_a_note_names_the_band_and_who_found_it(text):
     strategy = parse(text, "strategies")
     (note,) = [note for note in strategy.notes(build("split-blobs")) if "class-incremental" in note]
-    assert BANDS[text] in note and "van de Ven, Tuytelaars and Tolias, 2022" in note
+    assert BANDS[text] in note and "van de Ven" in note and "2022" in note
     assert not any("class-incremental" in note for note in strategy.notes(build("split-blobs", setting="domain")))
 
 

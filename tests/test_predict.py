@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,11 @@ def test_own_code_is_found_again_and_not_executed_when_it_changed(tmp_path, monk
     with pytest.raises(ConfigurationError, match="changed since"):
         load(there / "run").predict(np.zeros((2, 20)))
     about = (there / "run/run.json").read_text()
-    (there / "run/run.json").write_text(about.replace('"files": {', '"plugins": {}, "unread": {'))
+    changed = about.replace('"files": {', '"plugins": {}, "unread": {')
+    (there / "run/run.json").write_text(changed)
+    with pytest.raises(ConfigurationError, match="not as it was written"):
+        load(there / "run")
+    (there / "run/run.json").write_text(re.sub(r',\s*"digest": "\w+"|"digest": "\w+",', "", changed))
     with pytest.raises(ConfigurationError, match="not executed"):
         load(there / "run")
     assert mark.read_text() == before and run.resolved["method"]

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lifelong.display import console
 from scenarios.stream import Budget
 
 ROOT = Path(__file__).parent.parent
@@ -138,7 +139,8 @@ def executed(block: Block, page: str, names: dict, capsys) -> str:
 
 @pytest.mark.parametrize("page", RUN)
 def test_every_block_works_and_prints_what_the_page_says(page, readers_folder, own_metrics, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "100")
+    for stream in (console.output, console.errors):  # which may have been made before, for another width
+        monkeypatch.setattr(stream, "_width", 100)
     names: dict = {"__name__": "__main__", "Budget": Budget}
     for block in blocks_of(PAGES[page].read_text()):
         if block.language == "python":

@@ -284,7 +284,7 @@ class Silent(RowMemory):
     "memory, words",
     [
         ("Rng()", "unknown memory 'Rng': did you mean 'Ring'"), ("SGD(0.1)", "unknown memory 'SGD': there are ClassBalanced"),
-        ("3", "memory must be a memory: there are ClassBalanced"), ("'Ring'", "memory must be a memory: there are"),
+        ("3", "memory takes one of ClassBalanced"), ("'Ring'", "memory takes one of ClassBalanced"),
         ("own.py:Plain()", "own.py:Plain is no memory: .* make it a RowMemory"),
         ("own.py:Nothing()", "it keeps no row: fill in insert or insert_task"),
         ("own.py:Misspelt()", "fill in insert or insert_task .'insrt' looks like 'insert'.$"),

@@ -59,6 +59,10 @@ ROOMS = {  # kind: title of its page, and what it says first
         "Methods of adaptation",
         "How a finished network is taken to a task: `lifelong transfer --adaptation`. Few rows, some steps, a rule.",
     ),
+    "probes": (
+        "Probes",
+        "What is measured besides accuracy, without touching what is learned: `--probe`; see [results](../results.md).",
+    ),
 }  # fmt: skip
 
 
@@ -186,6 +190,7 @@ def command_for(thing: Any, kind: str) -> str:
         "optimisers": f'--optimiser "{name}"',
         "learners": f'--learner "{name}"',
         "strategies": f'--strategy "{name}"',
+        "probes": f'--probe "{name}"',
     }[kind]
     return f"lifelong run {scenario_for(thing, kind)} {options}"
 

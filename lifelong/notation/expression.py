@@ -311,7 +311,7 @@ def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: A
     if kind and not set(KINDS[kind].verbs) <= set(dir(value)):
         examples = ", ".join(f"{each}()" for each in sorted(vocabulary(kind)))
         raise ExpressionError(f"{shown}({name}={written}): {name} takes one of {examples}")
-    if declared in _TUPLES and not (isinstance(value, tuple) and all(map(is_number, value))):
+    if declared in _TUPLES and not (isinstance(value, tuple) and all(map(_is_number_or_varied, value))):
         raise ExpressionError(f"{shown}({name}={written}): {name} must be numbers in brackets, as in (1, 2, 3)")
     expected = _PLAIN.get(declared)
     if expected is None:
@@ -322,6 +322,10 @@ def _check_type(shown: str, name: str, field: inspect.Parameter | None, value: A
             raise ExpressionError(
                 f"{shown}({name}={_shown(str(plain)) if isinstance(plain, str) else repr(plain)[:80]}): {name} must be {words}"
             )
+
+
+def _is_number_or_varied(value: Any) -> bool:
+    return all(map(is_number, value.values)) if isinstance(value, Varied) else is_number(value)
 
 
 _SCENARIO = re.compile(r"((?:[^()\s]+\.py:|avalanche:)?[A-Za-z_][\w-]*)(?:\s*(\(.*\)))?", re.DOTALL)
