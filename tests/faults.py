@@ -790,7 +790,10 @@ def _wrong(bench: Workbench, drawn: Fault, ended: Ended, before: dict[str, Any],
     long = [line for line in ended.errors.splitlines() if len(line) > LONGEST]
     if long:
         return f"message of {max(map(len, long))} characters"
-    if ended.code and sum(line.startswith("error: ") for line in ended.errors.splitlines()) != 1:
+    said = [line for line in ended.errors.splitlines() if line.startswith("error: ")]
+    if (
+        ended.code and len(said) != 1 and not (said and all("diverged" in line for line in said))
+    ):  # a line for each seed
         return "no single line says what is wrong"
     if "\x1b" in ended.output + ended.errors:
         return "escape codes reach the terminal"
