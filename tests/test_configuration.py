@@ -23,6 +23,7 @@ def test_what_is_written_is_read_back(tmp_path):
         "epochs": 0.5,
         "linear-probe": True,
         "strategy": ("A()", "B(é)"),
+        "init": "a\x7f\t.safetensors",
     }
     write_configuration(tmp_path, "run", words)
     expected = {**{k: str(v) for k, v in words.items()}, "linear-probe": True, "strategy": ["A()", "B(é)"]}
@@ -36,6 +37,9 @@ def test_what_is_written_is_read_back(tmp_path):
         ("[table]\nx = 1", "is a dict"),
         ("a = 1979-05-27", "is a date"),
         ("a = [[1]]", "is a list"),
+        ("a = [false]", "is a list"),
+        ("a = 0x" + "f" * 20_000, "too long"),
+        ("a = " + "9" * 20_000, "too long"),
         ("\0", "write it like"),
     ],
 )

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong import Request, execute, load, metrics
+from lifelong import MLP, Learner, Request, build, execute, load, metrics
 from lifelong.commands.completion import WORDS
-from lifelong.core.loop import Progress
+from lifelong.core.loop import Member, Options, Progress, Session
+from lifelong.core.settings import Setting
 from lifelong.runs import export, tracking
 from lifelong.runs.execute import new_folder
+from scenarios.stream import Seed
 
 TINY = {"scenario": "split-blobs", "model": "MLP(8)", "seeds": (0, 2), "iterations": 4, "batch": 8, "eval_every": 2}
 METHODS = {"plain": "FineTuning()", "replay": "Replay(size=20)", "odd": "EWC(strength=1e0)"}
@@ -95,6 +97,27 @@ def test_groups_of_unlike_runs_are_tables_of_their_own(runs, tmp_path):
     assert "difference \\\\" not in text.split(r"\end{tabular}")[1]
 
 
+def test_seeds_of_two_kinds_are_texts_and_budgets_whole(runs, tmp_path):
+    execute(Request(**TINY, start_seed=1, repeats=2), out=tmp_path, name="fixed")
+    both = [runs[0], load(tmp_path / "fixed")]
+    lines = export.lines(both)
+    assert {line["seed"] for line in lines} == {"0", "2", "0/1/0", "2/1/2"}
+    assert {line["repeats"] for line in lines} == {1, 2}
+    pytest.importorskip("pyarrow")
+    assert export.export(both, "parquet")
+
+
+def test_latex_has_what_there_is_and_counts_the_seeds_that_it_means(runs, tmp_path):
+    execute(Request(**TINY, baseline="joint"), out=tmp_path, name="joint")
+    text = export.export([load(tmp_path / "joint")], "latex").decode()  # a joint run forgets nothing
+    assert r"method & average accuracy \\" in text and "over 2 seeds;" in text
+    execute(Request(**TINY, optimiser="SGD(1e20)"), out=tmp_path, name="diverged")
+    lost = [load(tmp_path / "diverged")]
+    text = export.export(lost, "latex").decode()
+    assert "over 0 seeds (2 diverged, left out)" in text and "nan" not in text
+    assert {line["value"] for line in json.loads(export.export(lost, "json"))} == {None}
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -103,6 +126,8 @@ def test_groups_of_unlike_runs_are_tables_of_their_own(runs, tmp_path):
         (["--to", "latex", "--metrics", "forgeting"], "did you mean 'forgetting'"),
         (["--metrics", "forgetting"], "--to latex"),
         (["--to", "npz"], "--output"),
+        (["--to", "latex", "--table", "losses"], "--table goes with csv"),
+        (["--to", "npz", "--table", "losses", "--output", "x.npz"], "--table goes with csv"),
         (["--output", "."], "is a folder"),
         (["--output", "no/such/folder.csv"], "cannot be written"),
     ],
@@ -141,6 +166,41 @@ def test_an_event_is_told_as_numbers_by_name():
     assert tracking.numbers(Progress(2, 0, 3, 10, (4,), None, torch.tensor([2.0]))) == {"loss": 2.0}
 
 
+def test_unlike_members_are_not_put_under_one_name():
+    """Settings have no common mean, a seed may be three numbers, and a fleet of several is not the whole."""
+    loss, seeds = torch.tensor([1.0, 3.0, 5.0, 7.0]), (Seed(0, 1, 9), Seed(0, 2, 9))
+    varied = Progress(0, 1, 2, 4, seeds * 2, None, loss, settings=("a=1", "a=1", "a=2", "a=2"))
+    assert tracking.numbers(varied) == {
+        "loss/a=1/seed 0/1/9": 1.0, "loss/a=1/seed 0/2/9": 3.0, "loss/a=1/mean": 2.0,
+        "loss/a=2/seed 0/1/9": 5.0, "loss/a=2/seed 0/2/9": 7.0, "loss/a=2/mean": 6.0,
+    }  # fmt: skip
+    assert tracking.numbers(Progress(0, 1, 2, 4, (4,), None, loss[:1], fleet=1, fleets=2)) == {"loss/seed 4": 1.0}
+    assert tracking.numbers(Progress(0, 1, 2, 4, (4, 5), None, loss[:2], fleets=2)) == {
+        "loss/seed 4": 1.0, "loss/seed 5": 3.0, "loss/mean of fleet 1": 2.0,
+    }  # fmt: skip
+
+
+def test_a_run_says_which_fleet_and_how_far_all_tasks_are(tmp_path):
+    told: list[Progress] = []
+    execute(Request(**{**TINY, "seeds": (0, 1, 2), "fleet": 2}), out=tmp_path, name="run", watch=told.append)
+    for fleet in (0, 1):
+        heard = [event for event in told if event.fleet == fleet]
+        places = [event.done for event in heard]
+        assert places == sorted(places) and places[-1] == 20 and {event.fleets for event in heard} == {2}
+    assert {event.total for event in told} == {20} and told[-1].seeds == (2,)
+
+
+def test_tasks_of_unlike_length_are_counted_as_long_as_they_are():
+    stream, seed = build("split-blobs"), Seed(0, 1, 9)
+    member = Member(Setting("rate=1", Learner(MLP(8))), seed)
+    session = Session.of_members([member], stream, Options(lengths=(4, 9, 2, 2, 2)))
+    state = session.begin()
+    state.task, state.iteration = 2, 1
+    event = session.progress(state, None)
+    assert (event.done, event.total, event.iterations) == (14, 19, 2)
+    assert event.seeds == (seed,) and event.settings == ("rate=1",)
+
+
 def test_tensorboard_hears_every_evaluation_and_the_run_is_the_same(runs, tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = new_folder(Request(**TINY, strategy=METHODS["replay"]), tmp_path, "tracked")
@@ -151,11 +211,7 @@ def test_tensorboard_hears_every_evaluation_and_the_run_is_the_same(runs, tmp_pa
     written = accumulators.EventAccumulator(str(folder.path / "tensorboard"))
     written.Reload()
     heard = [(event.step, event.value) for event in written.Scalars("accuracy/task 2")]
-    expected = [
-        (event.task * event.iterations + event.iteration, float(event.accuracy[:, 1].mean()))
-        for event in told
-        if event.accuracy is not None
-    ]
+    expected = [(event.done, float(event.accuracy[:, 1].mean())) for event in told if event.accuracy is not None]
     assert len(expected) == 2 * 5 and heard == [(step, pytest.approx(value, abs=1e-6)) for step, value in expected]
 
 

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from lifelong.core.loop import Progress as LoopEvent
 from lifelong.core.stage import Stage
 from lifelong.display import live
 
@@ -55,3 +56,24 @@ def test_stages_say_how_long_all_of_them_still_take(terminal):
     lines = terminal.file.getvalue().replace("\r", "\n").splitlines()
     assert any("2 of 3: adapting" in line and "left 2 min" in line for line in lines)
     assert max(len(line.partition("\x1b[2K")[2] or line) for line in lines) <= 80
+
+
+def test_stages_that_were_kept_took_no_time(terminal):
+    shown = live.Stages("title")
+    with shown as tell:
+        tell(Stage(5, 8, "the first that is learned"))
+        shown.began -= 60
+        tell(Stage(6, 8, "adapting"))
+    assert "left 3 min" in terminal.file.getvalue() and "left 0 s" not in terminal.file.getvalue()
+
+
+def test_what_is_left_counts_every_fleet_and_is_never_below_nothing(terminal):
+    """A run that goes on within its first fleet, of tasks of unlike length, and then begins its second."""
+    watcher = live.Watcher("title")
+    with watcher as tell:
+        tell(LoopEvent(2, 50, 3, 100, (0, 1), done=250, total=300, fleets=2))
+        watcher.began -= 48
+        tell(LoopEvent(0, 50, 3, 100, (2,), done=50, total=300, fleet=1, fleets=2))
+    shown = terminal.file.getvalue()
+    assert "58 %" in shown and "left 2 min" in shown  # 100 of 600 iterations took 48 s, 250 are to come
+    assert "left -" not in shown

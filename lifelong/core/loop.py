@@ -6,6 +6,7 @@ It is a generator of events. Saving, showing and stopping consume them; nothing 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -112,15 +113,24 @@ class Checkpointer(Protocol):
 
 @dataclass
 class Progress:
-    """What a watcher is told, a few times a second and at each evaluation."""
+    """What a watcher is told, a few times a second and at each evaluation.
+
+    done, total: iterations over all tasks, which may differ in length. fleet, fleets: which chunk of members this is, from 0,
+    and how many there are, one after another. settings: of each member, in words, where numbers of the learner varied.
+    """
 
     task: int
     iteration: int
     tasks: int
     iterations: int
-    seeds: tuple[int, ...]
+    seeds: tuple[int | Seed, ...]
     accuracy: Tensor | None = None
     loss: Tensor | None = None
+    done: int = 0
+    total: int = 0
+    fleet: int = 0
+    fleets: int = 1
+    settings: tuple[str, ...] = ()
     __repr__ = in_brief
 
 
@@ -234,10 +244,17 @@ def run(
     lengths = longest_tasks(stream, seeds)
     options = Options(init or Random(), eval_every, eval_rows, tuple(probes), compiled, dtype, lengths, record)
     results = []
-    for chunk, members in enumerate(chunks(learner, seeds, fleet)):
+    divided = chunks(learner, seeds, fleet)
+    for chunk, members in enumerate(divided):
         session = Session.of_members(members, stream, options)
-        results.append(_followed(session, chunk, watch, checkpointer))
+        tell = functools.partial(_tell, watch, chunk, len(divided)) if watch else None
+        results.append(_followed(session, chunk, tell, checkpointer))
     return concatenate(results)
+
+
+def _tell(watch: Callable[[Progress], None], fleet: int, fleets: int, event: Progress) -> None:
+    """Tell a watcher, who hears of one chunk after another, which of them this is."""
+    watch(dataclasses.replace(event, fleet=fleet, fleets=fleets))
 
 
 def chunks(learner: AnyLearner, seeds: Sequence[int | Seed], fleet: int) -> list[list[Member]]:
@@ -462,9 +479,12 @@ class Session:
 
     def progress(self, state: TrainingState, accuracy: Tensor | None, loss: Tensor | None = None) -> Progress:
         """What a watcher is told."""
-        length = self.sampler.length(min(state.task, self.tasks - 1))
-        seeds = tuple(seed.data for seed in self.seeds)
-        return Progress(state.task, state.iteration, self.tasks, length, seeds, accuracy, loss)
+        lengths = self.options.lengths or [self.sampler.length(task) for task in range(self.tasks)]
+        seeds, settings = tuple(map(_plain, self.seeds)), tuple(member.setting.words for member in self.members)
+        return Progress(
+            state.task, state.iteration, self.tasks, lengths[min(state.task, self.tasks - 1)], seeds, accuracy, loss,
+            sum(lengths[: state.task]) + state.iteration, sum(lengths), settings=settings,
+        )  # fmt: skip
 
     def prepared_at_end(self, fleet: Any) -> Any:
         """What the last evaluation of a stream predicts with, from the fleet's final state."""

@@ -50,6 +50,7 @@ class Stages:
 
     def __init__(self, title: str, quiet: bool = False) -> None:
         self.title, self.quiet, self.began = title, quiet, time.monotonic()
+        self.first: int | None = None
         self.live: Progress | None = None
         self.bar: TaskID | None = None
 
@@ -80,7 +81,9 @@ class Stages:
             self.live.update(self.bar, description=_short(f"{self.title}: {stage}"))
             return
         done, since = stage.number - 1, time.monotonic() - self.began
-        left = f"left {in_time(since * (stage.count - done) / done)}" if done else ""
+        self.first = done if self.first is None else self.first  # those before it were kept from another day
+        learned = done - self.first
+        left = f"left {in_time(since * (stage.count - done) / learned)}" if learned else ""
         self.live.update(self.bar, description=_short(str(stage)), completed=done, total=stage.count, left=left)
 
 
@@ -186,7 +189,7 @@ class Watcher:
 
     def __init__(self, title: str, turns: Turns | None = None) -> None:
         self.title, self.began, self.turns = title, time.monotonic(), turns or Turns(1)
-        self.first: int | None = None
+        self.first: float | None = None  # the share that was done when it began to look
         self.accuracy: torch.Tensor | None = None
         self.live: Live | None = None
 
@@ -200,7 +203,7 @@ class Watcher:
 
     def tell(self, event: LoopEvent) -> None:
         """Take in what happened."""
-        done = event.task * event.iterations + event.iteration
+        done = (event.fleet + event.done / max(event.total, 1)) / event.fleets
         if self.first is None:
             self.first = done
         if event.accuracy is not None:
@@ -216,13 +219,12 @@ class Watcher:
             line = f"{self.title}: task {event.task} of {event.tasks} done, accuracy so far {words}"
             errors.print(in_a_line(line), soft_wrap=True)
 
-    def _picture(self, event: LoopEvent, done: int) -> Group:
-        total = event.tasks * event.iterations
+    def _picture(self, event: LoopEvent, done: float) -> Group:
         since = done - (self.first or 0)
         passed = time.monotonic() - self.began
-        left = passed * (total - done) / since if since else float("nan")
+        left = passed * (1 - done) / since if since else float("nan")
         bar = Progress(BarColumn(None), TextColumn("{task.percentage:>3.0f} %"), expand=True)
-        bar.add_task("", total=total, completed=done)
+        bar.add_task("", total=1000, completed=round(1000 * done))
         place = f"task {min(event.task + 1, event.tasks)}/{event.tasks}  iteration {event.iteration}/{event.iterations}"
         words = f"{place}  seeds {len(event.seeds)}  left {in_time(left)}" if since else place
         if since and self.turns.count > 1:

@@ -30,8 +30,7 @@ def write_configuration(folder: Path, command: str, words: Mapping[str, Any]) ->
     """Write the words of a command into a folder's run.toml. Raises RunError where that cannot be written."""
     lines = [f"# lifelong {command} --config {FILE}: what is on the command line wins"]
     lines += [
-        f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}"
-        for name, value in words.items()
+        f"{name} = {_as_toml(list(value) if isinstance(value, tuple) else value)}" for name, value in words.items()
     ]
     write(folder / FILE, ("\n".join(lines) + "\n").encode())
 
@@ -49,19 +48,33 @@ def read_configuration(path: Path) -> dict[str, Word]:
         held = tomllib.loads(content.decode())
     except OSError as error:
         raise RunError(f"--config {path}: it cannot be read ({reason(error)})") from None
+    except UnicodeDecodeError:
+        raise RunError(f"--config {path}: it is no text; write it like strategy = 'EWC(strength=100.0)'") from None
     except (ValueError, RecursionError) as error:
-        words = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is no text"
+        words = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long, or lists too deep"
         raise RunError(f"--config {path}: {words[:120]}; write it like strategy = 'EWC(strength=100.0)'") from None
     return {name: _word(path, name, value) for name, value in held.items()}
+
+
+def _as_toml(value: Any) -> str:
+    """JSON is TOML here, but for the one control character that JSON leaves as it is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _word(path: Path, name: str, value: Any) -> Word:
     if isinstance(value, bool):
         return value
     if isinstance(value, str | int | float):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(item, str | int | float) and item is not True for item in value):
-        return [str(item) for item in value]
+        return _text(path, name, value)
+    if isinstance(value, list) and all(isinstance(i, str | int | float) and not isinstance(i, bool) for i in value):
+        return [_text(path, name, item) for item in value]
     raise RunError(
         f"--config {path}: {name[:40]!r} is a {type(value).__name__}; a word is a text, a number, true, or a list of texts"
     )
+
+
+def _text(path: Path, name: str, value: str | float) -> str:
+    try:
+        return str(value)
+    except ValueError:  # a hexadecimal number of thousands of digits
+        raise RunError(f"--config {path}: {name[:40]!r} is a number that is too long") from None

@@ -22,6 +22,7 @@ from lifelong.core.result import Result
 from lifelong.notation.user_code import suggest
 from lifelong.runs.folder import Loaded
 from lifelong.runs.groups import RunGroup, groups_of
+from lifelong.runs.request import seed_text
 from scenarios.errors import ConfigurationError
 
 Line = dict[str, Any]
@@ -35,7 +36,7 @@ class ExportError(ConfigurationError):
 def _metrics(result: Result) -> Iterator[Line]:
     for name, value in metrics.summary(result).items():
         for seed, number in zip(result.seeds, value.per_seed, strict=True):
-            yield {"seed": _seed(seed), "metric": name, "value": number}
+            yield {"seed": seed_text(seed), "metric": name, "value": None if number is None else _number(number)}
 
 
 def _accuracy(result: Result) -> Iterator[Line]:
@@ -43,14 +44,14 @@ def _accuracy(result: Result) -> Iterator[Line]:
         for e, (learned, iteration, end, _) in enumerate(result.when.tolist()):
             for t, value in enumerate(result.accuracy[s, e].tolist()):
                 place = {"evaluation": e, "task_learned": learned, "iteration": iteration, "task_end": end, "task": t}
-                yield {"seed": _seed(seed), **place, "accuracy": _number(value)}
+                yield {"seed": seed_text(seed), **place, "accuracy": _number(value)}
 
 
 def _losses(result: Result) -> Iterator[Line]:
     for s, seed in enumerate(result.seeds):
         for t, stretches in enumerate(result.losses[s].tolist()):
             for stretch, value in enumerate(stretches):
-                yield {"seed": _seed(seed), "task": t, "stretch": stretch, "loss": _number(value)}
+                yield {"seed": seed_text(seed), "task": t, "stretch": stretch, "loss": _number(value)}
 
 
 def _probes(result: Result) -> Iterator[Line]:
@@ -59,7 +60,7 @@ def _probes(result: Result) -> Iterator[Line]:
             for moment in range(values.shape[1]):
                 for place, value in enumerate(values[s, moment].flatten().tolist()):
                     yield {
-                        "seed": _seed(seed),
+                        "seed": seed_text(seed),
                         "probe": name,
                         "moment": moment,
                         "place": place,
@@ -70,11 +71,6 @@ def _probes(result: Result) -> Iterator[Line]:
 TABLES: dict[str, Callable[[Result], Iterator[Line]]] = {
     "metrics": _metrics, "accuracy": _accuracy, "losses": _losses, "probes": _probes,
 }  # fmt: skip
-
-
-def _seed(seed: Any) -> int | str:
-    """A seed, or order, start and data apart, as in "0/0/3"."""
-    return seed if isinstance(seed, int) else "/".join(map(str, seed))
 
 
 def _number(value: float) -> float | None:
@@ -96,6 +92,8 @@ def lines(runs: Sequence[Loaded], table: str = "metrics") -> list[Line]:
         for name, run in group.runs.items()
         for line in TABLES[table](run.result)
     ]
+    if len({type(line["seed"]) for line in found}) > 1:  # a column has one type
+        found = [{**line, "seed": str(line["seed"])} for line in found]
     if not found:
         raise ExportError(f"these runs have no {table}: run with --probe" if table == "probes" else f"no {table} here")
     return found
@@ -106,6 +104,7 @@ def _about(method: str, run: Loaded) -> Line:
     resolved = run.resolved
     words = {"run": str(run.path), "method": method, "data": resolved["data"]["name"], "scenario": resolved["scenario"]}
     budget = {name: resolved["budget"][name] for name in ("iterations", "epochs", "batch")}
+    budget["repeats"] = resolved["budget"].get("repeats", 1)
     return {**words, "setting": resolved["setting"], "model": resolved["model"], **budget}
 
 
@@ -156,40 +155,43 @@ def as_npz(runs: Sequence[Loaded], table: str) -> bytes:
     arrays: dict[str, Any] = {}
     for name, result in named.items():
         held = {key: value.numpy() for key, value in result.tensors().items()}
-        held["seeds"] = np.array([_seed(seed) for seed in result.seeds])
+        held["seeds"] = np.array([seed_text(seed) for seed in result.seeds])
         arrays |= {(f"{name}/{key}" if several else key): value for key, value in held.items()}
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     return content.getvalue()
 
 
-def as_latex(runs: Sequence[Loaded], shown: Sequence[str] = SHOWN) -> bytes:
+def as_latex(runs: Sequence[Loaded], shown: Sequence[str] = ()) -> bytes:
     """A table for each group of runs that can be compared, methods as rows, mean ± half-width of the 95 % interval in percent.
 
     It takes the package booktabs. The last column is the difference in average accuracy to the first method, paired over seeds.
-    Raises ExportError for a metric that no run of a group has.
+    shown: metrics; by default those of SHOWN that a group has. Raises ExportError for a metric that no run of a group has.
     """
     return "\n".join(_latex_table(group, shown) for group in groups_of(runs)).encode()
 
 
 def _latex_table(group: RunGroup, shown: Sequence[str]) -> str:
     summaries = {name: metrics.summary(result) for name, result in group.results.items()}
-    for metric in shown:
+    for metric in shown:  # that were asked for
         if not any(metric in summary for summary in summaries.values()):
             known = sorted({name for summary in summaries.values() for name in summary})
             raise ExportError(f"--metrics {metric!r} was not measured by these runs: {suggest(metric, known)}")
+    shown = shown or [metric for metric in SHOWN if any(metric in summary for summary in summaries.values())]
     first, several = next(iter(summaries)), len(summaries) > 1
     head = ["method", *(metric.replace("_", " ") for metric in shown), *(["difference"] if several else [])]
     rows = [head]
     for name, summary in summaries.items():
         cells = [_in_latex(summary[metric]) if metric in summary else "--" for metric in shown]
         rows.append([_escaped(name), *cells, *([_difference(group, name, first)] if several else [])])
-    seeds = sorted({len(result.seeds) for result in group.results.values()})
+    seeds = sorted({int(result.kept.sum()) for result in group.results.values()})
     counted = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    lost = sum(len(result.seeds) - int(result.kept.sum()) for result in group.results.values())
+    counted += " seeds" + (f" ({lost} diverged, left out)" if lost else "")
     body = [" & ".join(cells) + r" \\" for cells in rows]
     return "\n".join([
-        f"% {group.title.replace(chr(10), ' ')}",
-        f"% percent; mean and half-width of the 95 % interval (Student's t) over {counted} seeds; difference: paired, to {first}",
+        f"% {' '.join(group.title.split())}",
+        f"% percent; mean and half-width of the 95 % interval (Student's t) over {counted}; difference: paired, to {' '.join(first.split())}",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule",
         r"\end{tabular}", "",
     ])  # fmt: skip
@@ -223,11 +225,14 @@ BINARY = ("parquet", "npz")
 
 
 def export(runs: Sequence[Loaded], form: str, table: str = "metrics", shown: Sequence[str] = ()) -> bytes:
-    """Finished runs in a format of FORMATS. Raises ExportError for another, and for metrics beside a format that takes none."""
+    """Finished runs in a format of FORMATS. Raises ExportError for another, and for metrics or a table that a format does not take."""
     if form not in FORMATS:
         raise ExportError(f"--to {form!r}: {suggest(form, list(FORMATS))}")
+    if form in ("latex", "npz") and table != "metrics":
+        held = "means of metrics" if form == "latex" else "all that was measured"
+        raise ExportError(f"--table goes with csv, json and parquet: {form} has {held}")
     if form == "latex":
-        return as_latex(runs, shown or SHOWN)
+        return as_latex(runs, shown)
     if shown:
         raise ExportError(f"--metrics goes with --to latex: {form} has all of them")
     return FORMATS[form](runs, table)

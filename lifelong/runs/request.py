@@ -433,6 +433,11 @@ def seeds_text(seeds: tuple[int, ...]) -> str:
     return ",".join(map(str, seeds))
 
 
+def seed_text(seed: int | Seed) -> int | str:
+    """A seed, or order, start and data apart, as in "0/0/3"."""
+    return seed if isinstance(seed, int) else "/".join(map(str, seed))
+
+
 def default_folder(out: Path, request: Request) -> Path:
     """A folder that is not there yet: the run's own name with a hash of its words, then -2, -3, ..."""
     import hashlib

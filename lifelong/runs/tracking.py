@@ -1,6 +1,8 @@
 """TensorBoard and Weights & Biases: watchers of a run, told the same events as the display. Nothing is sent anywhere.
 
-The x axis is the iteration over all tasks. Shown are the mean over seeds, and each seed by itself where there are several.
+The x axis is the iteration over all tasks. Shown are the mean over seeds, and each seed by itself where there are several;
+where numbers of the learner varied, each setting has its own. Members that learn in several fleets, one after another, have a mean
+for each fleet, as of the whole there is none before the last is through.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 from lifelong.core.loop import Progress
 from lifelong.notation.user_code import suggest
 from lifelong.runs.folder import RunFolder
+from lifelong.runs.request import seed_text
 from scenarios.errors import ConfigurationError
 
 Watch = Callable[[Progress], None]
@@ -29,20 +32,32 @@ def numbers(event: Progress) -> dict[str, float]:
     """What an event says, by name: loss, accuracy on each task, and their mean over the tasks seen so far, fractions of 1."""
     found: dict[str, float] = {}
     if event.loss is not None:
-        found |= _of_seeds("loss", event.loss, event.seeds)
+        found |= _of_members("loss", event, event.loss)
     if event.accuracy is not None:
         accuracy = event.accuracy.cpu()
         seen = min(event.task + (event.iteration > 0), event.tasks)
-        found |= {f"accuracy/task {t + 1}": float(accuracy[:, t].nanmean()) for t in range(event.tasks)}
+        for t in range(event.tasks):
+            found |= _of_members(f"accuracy/task {t + 1}", event, accuracy[:, t], each=False)
         if seen:
-            found |= _of_seeds("average accuracy so far", accuracy[:, :seen].mean(1), event.seeds)
+            found |= _of_members("average accuracy so far", event, accuracy[:, :seen].mean(1))
     return {name: value for name, value in found.items() if value == value}
 
 
-def _of_seeds(name: str, values: Tensor, seeds: tuple[int, ...]) -> dict[str, float]:
-    """The mean of values [S], and each where there are several."""
-    each = {f"{name}/seed {seed}": float(v) for seed, v in zip(seeds, values, strict=True)} if len(seeds) > 1 else {}
-    return {name if not each else f"{name}/mean": float(values.nanmean()), **each}
+def _of_members(name: str, event: Progress, values: Tensor, each: bool = True) -> dict[str, float]:
+    """Of values [S], for each setting: the mean, of this fleet where there are several, and each seed where there are several."""
+    found: dict[str, float] = {}
+    settings = event.settings or ("",) * len(event.seeds)
+    for words in dict.fromkeys(settings):
+        places = [place for place, other in enumerate(settings) if other == words]
+        start = f"{name}/{words}" if words else name
+        if each and (len(places) > 1 or event.fleets > 1):
+            found |= {f"{start}/seed {seed_text(event.seeds[place])}": float(values[place]) for place in places}
+        mean = f"{start}/mean" if each and len(places) > 1 else start
+        if event.fleets == 1:
+            found[mean] = float(values[places].nanmean())
+        elif len(places) > 1 or not each:
+            found[f"{mean} of fleet {event.fleet + 1}"] = float(values[places].nanmean())
+    return found
 
 
 @contextmanager
@@ -83,7 +98,7 @@ def trackers_named(words: str) -> list[str]:
         if name not in TRACKERS:
             raise TrackingError(f"--track {name[:40]!r}: {suggest(name, list(TRACKERS))}")
         _library(name, name)
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _library(module: str, package: str) -> Any:
@@ -105,7 +120,7 @@ def tracked(folder: RunFolder, names: Sequence[str], watch: Watch | None = None)
         def tell(event: Progress) -> None:
             found = numbers(event)
             for log in logs if found else []:
-                log(found, event.task * event.iterations + event.iteration)
+                log(found, event.done)
             if watch:
                 watch(event)
 
