@@ -288,8 +288,8 @@ def test_seeds_that_differ_are_counted_and_said(runs):
     apart.result = replace(apart.result, seeds=(3, 4, 5))
     text = page([alone(invented(runs[0], "a"), apart)])
     assert "3 seeds each, not the same for all" in text and "no two methods share 3 seeds" in text
-    one = page([alone(invented(runs[0], "a", tasks=1))])
-    assert "<span>1 task</span>" in one and "after 1 task<" in one
+    single = page([alone(invented(runs[0], "a", tasks=1))])
+    assert "<span>1 task</span>" in single and "after 1 task<" in single
 
 
 def test_a_method_that_lost_all_seeds_takes_no_interval_from_the_others(runs):
@@ -304,6 +304,16 @@ def test_what_learns_at_once_or_apart_is_not_said_to_keep_nothing(group):
     for method in measured(group).methods:
         known = method.cost.stored is not None
         assert known == (method.result.paradigm == "continual"), method.name
+
+
+def test_a_long_number_stays_on_the_paper(runs):
+    """Explained variance may be far below 0."""
+    low = invented(runs[0], "low", numbers=tuple(range(5)))
+    low.result = replace(low.result, accuracy=-300 * torch.rand(3, 6, 5, dtype=torch.float64))
+    for size in ((520, 200), (360, 200)):
+        drawing = figures.ranking(measured(alone(low, invented(runs[0], "b", numbers=tuple(range(5))))), *size)
+        box = drawing.figure.get_tightbbox()
+        assert 72 * box.x0 >= 0 and 72 * box.x1 <= size[0], (size, box)
 
 
 def test_of_many_the_closest_are_named():

@@ -135,46 +135,47 @@ SHARED = "On the seeds that both have, "  # where fewer than all: there the best
 
 def _nothing(best: str, against: Sequence[Difference]) -> list[Sentence]:
     """Where nothing is established: which measured highest, and by how little."""
-    above, level, below = _sides(best, against)
-    if not above and not level:
-        return [("Nothing is established",), *_below(best, below)]
+    wins, ties, losses = _sides(best, against)
+    if not wins and not ties:
+        return [("Nothing is established",), *_below(best, losses)]
     words: list[Sentence] = []
-    if above:
-        words.append(("above ", *_each(above, " points", "worse")))
-    if level:
-        words.append(("level with ", *_listed([(Name(_other(best, d)),) for d in level])))
-    return [("Nothing is established. ", Name(best), " measured highest, ", *_listed(words)), *_below(best, below)]
+    if wins:
+        words.append(("above ", *_each(wins, " points", "worse")))
+    if ties:
+        words.append(("level with ", *_listed([(Name(_other(best, d)),) for d in ties])))
+    return [("Nothing is established. ", Name(best), " measured highest, ", *_listed(words)), *_below(best, losses)]
 
 
 def _sides(best: str, against: Sequence[Difference]) -> tuple[list[Difference], list[Difference], list[Difference]]:
     """Differences in which the best is above, level, below: the last where runs lack seeds of one another."""
-    level = [d for d in against if d.value.mean == 0]
+    ties = [d for d in against if d.value.mean == 0]
     rest = [d for d in against if d.value.mean != 0]
-    return [d for d in rest if d.better == best], level, [d for d in rest if d.worse == best]
+    return [d for d in rest if d.better == best], ties, [d for d in rest if d.worse == best]
 
 
 def _other(best: str, d: Difference) -> str:
     return d.worse if d.better == best else d.better
 
 
-def _below(best: str, below: Sequence[Difference]) -> list[Sentence]:
-    return [(SHARED, Name(best), " is below ", *_each(below, " points", "better"), UNSURE)] if below else []
+def _below(best: str, losses: Sequence[Difference]) -> list[Sentence]:
+    return [(SHARED, Name(best), " is below ", *_each(losses, " points", "better"), UNSURE)] if losses else []
 
 
 def _beats(best: str, against: Sequence[Difference], measure: str) -> list[Sentence]:
     """The best and those that it is better than; then those that it is not known to be better than."""
-    up, _, down = _sides(best, [d for d in against if d.established])
-    above, level, below = _sides(best, [d for d in against if not d.established])
+    sure_wins, _, sure_losses = _sides(best, [d for d in against if d.established])
+    wins, ties, losses = _sides(best, [d for d in against if not d.established])
+    unit = f" points of {measure}"
     lines: list[Sentence] = []
-    if up:
-        lines.append((Name(best), " beats ", *_each(up, f" points of {measure}", "worse")))
-    if down:
-        lines.append((SHARED, Name(best), " is beaten by ", *_each(down, f" points of {measure}", "better")))
-    if above:
-        lines.append((Name(best), " is above ", *_each(above, " points", "worse"), UNSURE))
-    if level:
-        lines.append((Name(best), " is level with ", *_listed([(Name(_other(best, d)),) for d in level])))
-    return lines + _below(best, below)
+    if sure_wins:
+        lines.append((Name(best), " beats ", *_each(sure_wins, unit, "worse")))
+    if sure_losses:
+        lines.append((SHARED, Name(best), " is beaten by ", *_each(sure_losses, unit, "better")))
+    if wins:
+        lines.append((Name(best), " is above ", *_each(wins, " points", "worse"), UNSURE))
+    if ties:
+        lines.append((Name(best), " is level with ", *_listed([(Name(_other(best, d)),) for d in ties])))
+    return lines + _below(best, losses)
 
 
 def _beats_plain(plain: str, second: Sequence[Difference], too: bool) -> list[Sentence]:
