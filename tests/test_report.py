@@ -510,3 +510,11 @@ def test_data_that_are_not_there_are_not_asked_for(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(Request, "build", lambda self: pytest.fail("the data were asked for"))
     assert measured(RunGroup("away", {"away": away})).first.cost == (None, None)
     assert not (Path(tmp_path) / "empty").exists()
+
+
+def test_one_task_is_one_task_over_the_tables_of_paradigms():
+    from lifelong.studies.comparison import caption
+
+    about = {"seeds": [0, 1], "trained tasks": 1, "examples": 1280, "tasks to choose by": 1, "held-out tasks": 2}
+    assert "; 1 task trained on, 1,280" in caption(about) and "on 1 task that nobody" in caption(about)
+    assert "; 2 tasks trained on" in caption(about | {"trained tasks": 2})
