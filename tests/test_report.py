@@ -250,6 +250,72 @@ def test_few_seeds_are_too_few_to_say():
     assert "no two methods share 3 seeds" in answer(differences(apart), ["a", "b"], {}, "", "x", 4).how
 
 
+def test_the_best_of_all_may_be_the_lesser_on_the_seeds_that_both_have():
+    """A seed that one run lacks lifts the other's mean: no method is said to beat itself, and none the one that beats it."""
+    results = {"a": result_of([0.9, 0.91, 0.92, 1.0, 1.0]), "b": result_of([0.93, 0.945, 0.952], (0, 1, 2))}
+    assert words(said(results).sentences) == [
+        "On the seeds that both have, a is beaten by b by 3.2 ± 0.6 points of average accuracy"
+    ]
+    results["b"] = result_of([0.89, 0.92, 0.93], (0, 1, 2))
+    (first, second) = words(said(results).sentences)
+    assert first == "Nothing is established"
+    assert second.startswith("On the seeds that both have, a is below b by 0.3 ± ") and second.endswith(
+        "not established"
+    )
+
+
+def test_level_is_not_above_and_small_is_not_nothing():
+    """The last bit of a sum is no difference, and a difference that is there has digits."""
+    for other in ([0.6] * 3, [0.6 + 1.2e-16] * 3):
+        (only,) = words(said({"a": result_of([0.6] * 3), "b": result_of(other)}).sentences)
+        assert only.startswith("Nothing is established. ") and "level with" in only and "0.0" not in only
+    (only,) = words(said({"a": result_of([0.6, 0.7, 0.8]), "b": result_of([0.6002, 0.7003, 0.8003])}).sentences)
+    assert only == "b beats a by 0.03 ± 0.01 points of average accuracy"
+    best, level = result_of([0.9, 0.91, 0.92]), result_of([0.91, 0.92, 0.9])
+    text = words(said({"a": best, "b": level, "c": result_of([0.1, 0.11, 0.12])}, "", {"c": "joint"}).sentences)
+    assert "a is level with b" in text or "b is level with a" in text
+
+
+def test_also_is_said_where_the_best_beats_fine_tuning_too():
+    wide = {"a": result_of([0.99, 0.22, 0.99, 0.21, 0.99]), "b": result_of([0.6, 0.61, 0.6, 0.61, 0.6])}
+    text = words(said(wide | {"fine": result_of([0.2, 0.2, 0.21, 0.2, 0.2])}, "fine").sentences)
+    assert any(line.startswith("fine is beaten by b by") for line in text) and not any("also" in line for line in text)
+
+
+def test_seeds_that_differ_are_counted_and_said(runs):
+    apart = invented(runs[0], "apart")
+    apart.request = replace(apart.request, seeds=(3, 4, 5))
+    apart.result = replace(apart.result, seeds=(3, 4, 5))
+    text = page([alone(invented(runs[0], "a"), apart)])
+    assert "3 seeds each, not the same for all" in text and "no two methods share 3 seeds" in text
+    single = page([alone(invented(runs[0], "a", tasks=1))])
+    assert "<span>1 task</span>" in single and "after 1 task<" in single
+
+
+def test_a_method_that_lost_all_seeds_takes_no_interval_from_the_others(runs):
+    gone = invented(runs[0], "gone")
+    gone.result = replace(gone.result, diverged=torch.zeros(3, 2, dtype=torch.int64))
+    text = page([alone(gone, invented(runs[0], "a"), invented(runs[0], "b"))])
+    assert "band: 95 % interval" in text and "%, mean ± half-width of the 95 % interval over seeds" in text
+
+
+def test_what_learns_at_once_or_apart_is_not_said_to_keep_nothing(group):
+    """All rows are there for joint learning, and isolated learning has a network for each task."""
+    for method in measured(group).methods:
+        known = method.cost.stored is not None
+        assert known == (method.result.paradigm == "continual"), method.name
+
+
+def test_a_long_number_stays_on_the_paper(runs):
+    """Explained variance may be far below 0."""
+    low = invented(runs[0], "low", numbers=tuple(range(5)))
+    low.result = replace(low.result, accuracy=-300 * torch.rand(3, 6, 5, dtype=torch.float64))
+    for size in ((520, 200), (360, 200)):
+        drawing = figures.ranking(measured(alone(low, invented(runs[0], "b", numbers=tuple(range(5))))), *size)
+        box = drawing.figure.get_tightbbox()
+        assert 72 * box.x0 >= 0 and 72 * box.x1 <= size[0], (size, box)
+
+
 def test_of_many_the_closest_are_named():
     near = {f"m{i}": result_of([0.9 - 0.05 * i + 0.001 * s for s in (0, 1, 0, 1, 0)]) for i in range(12)}
     near["m1"] = result_of([0.85, 0.852, 0.849, 0.851, 0.85])
@@ -444,3 +510,11 @@ def test_data_that_are_not_there_are_not_asked_for(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(Request, "build", lambda self: pytest.fail("the data were asked for"))
     assert measured(RunGroup("away", {"away": away})).first.cost == (None, None)
     assert not (Path(tmp_path) / "empty").exists()
+
+
+def test_one_task_is_one_task_over_the_tables_of_paradigms():
+    from lifelong.studies.comparison import caption
+
+    about = {"seeds": [0, 1], "trained tasks": 1, "examples": 1280, "tasks to choose by": 1, "held-out tasks": 2}
+    assert "; 1 task trained on, 1,280" in caption(about) and "on 1 task that nobody" in caption(about)
+    assert "; 2 tasks trained on" in caption(about | {"trained tasks": 2})

@@ -313,9 +313,10 @@ def listed(values: Tensor) -> Any:
 
 def caption(about: dict[str, Any]) -> str:
     """What stands over the tables."""
+    trained, rates = (f"{n} task{'s' * (n != 1)}" for n in (about["trained tasks"], about["tasks to choose by"]))
     return (
-        f"%, mean ± half-width of the 95 % interval over {len(about['seeds'])} seeds; {about['trained tasks']} tasks trained on,"
-        f" {about['examples']:,} examples a seed; rates chosen on {about['tasks to choose by']} tasks that nobody trains on;"
+        f"%, mean ± half-width of the 95 % interval over {len(about['seeds'])} seeds; {trained} trained on,"
+        f" {about['examples']:,} examples a seed; rates chosen on {rates} that nobody trains on;"
         f" {about['held-out tasks']} held out, k rows of each class; − joint: paired over seeds"
     )
 

@@ -13,6 +13,7 @@ from lifelong.metrics import Estimate, Metric, NotMeasured, average_accuracy, ho
 from lifelong.studies.findings import LEVEL
 
 FEWEST = 3  # seeds: from two an interval is so wide (12.7 standard errors) that it says nothing
+ROUNDING = 1e-12  # far below a row of any test data, far above what rounding does to a mean
 NAMED = 6  # methods that a sentence names one by one; of more the closest, and how far the rest is
 
 
@@ -47,8 +48,9 @@ class Difference:
 
     @property
     def points(self) -> str:
-        """As in "74.3 ± 1.6"; the mean alone where there are too few seeds for an interval."""
-        return (self.value if self.seeds >= FEWEST else Estimate(self.value.mean, None, ())).text(1)
+        """As in "74.3 ± 1.6", with as many digits as the mean needs not to read as nothing; too few seeds: the mean alone."""
+        digits = next((n for n in (1, 2) if not 0 < 200 * abs(self.value.mean) < 10**-n), 3)
+        return (self.value if self.seeds >= FEWEST else Estimate(self.value.mean, None, ())).text(digits)
 
 
 def differences(results: Mapping[str, Result], metric: Metric = average_accuracy) -> list[Difference]:
@@ -59,7 +61,7 @@ def differences(results: Mapping[str, Result], metric: Metric = average_accuracy
     found = []
     for a, b in combinations(results, 2):
         try:
-            value = paired(metric, results[a], results[b])
+            value = _without_rounding(paired(metric, results[a], results[b]))
         except NotMeasured:
             continue
         if value.mean == value.mean:
@@ -68,6 +70,14 @@ def differences(results: Mapping[str, Result], metric: Metric = average_accuracy
     gaps = [torch.tensor([each for each in d.value.per_seed if each is not None], dtype=torch.float64) for d in tested]
     corrected = dict(zip(map(id, tested), holm([paired_p(gap) for gap in gaps]), strict=True))
     return [Difference(d.better, d.worse, d.value, corrected.get(id(d))) for d in found]
+
+
+def _without_rounding(value: Estimate) -> Estimate:
+    """Nothing where all seeds differ by what the order of a sum does to its last bit."""
+    if all(each is None or abs(each) < ROUNDING for each in value.per_seed):
+        none = tuple(None if each is None else 0.0 for each in value.per_seed)
+        return Estimate(0 * value.mean, value.half_width and 0.0, none)
+    return value
 
 
 def _turned(value: Estimate) -> Estimate:
@@ -102,11 +112,11 @@ def answer(
     if not any(d.p is not None for d in found):
         return Answer((), _too_few(seeds))
     if not any(d.established for d in found):
-        return Answer((_nothing(best, against),), _how(found))
+        return Answer(tuple(_nothing(best, against)), _how(found))
     said = _beats(best, against, measure)
     if plain and plain != best:
         second = [between[pair] for other in others if (pair := frozenset((other, plain))) in between]
-        said += _beats_plain(plain, second)
+        said += _beats_plain(plain, second, any(d.established and d.worse == plain for d in against))
     for other, paradigm in references.items():
         if frozenset((best, other)) in between:
             said.append(_held_against(best, between[frozenset((best, other))], paradigm))
@@ -120,34 +130,61 @@ def _too_few(seeds: int) -> str:
 
 
 UNSURE = ", which is not established"
+SHARED = "On the seeds that both have, "  # where fewer than all: there the best of all may be the lesser of two
 
 
-def _nothing(best: str, against: Sequence[Difference]) -> Sentence:
+def _nothing(best: str, against: Sequence[Difference]) -> list[Sentence]:
     """Where nothing is established: which measured highest, and by how little."""
-    if not against:
-        return ("No difference is established",)
-    return ("Nothing is established. ", Name(best), " measured highest, above ", *_each(against, " points", "worse"))
+    wins, ties, losses = _sides(best, against)
+    if not wins and not ties:
+        return [("Nothing is established",), *_below(best, losses)]
+    words: list[Sentence] = []
+    if wins:
+        words.append(("above ", *_each(wins, " points", "worse")))
+    if ties:
+        words.append(("level with ", *_listed([(Name(_other(best, d)),) for d in ties])))
+    return [("Nothing is established. ", Name(best), " measured highest, ", *_listed(words)), *_below(best, losses)]
+
+
+def _sides(best: str, against: Sequence[Difference]) -> tuple[list[Difference], list[Difference], list[Difference]]:
+    """Differences in which the best is above, level, below: the last where runs lack seeds of one another."""
+    ties = [d for d in against if d.value.mean == 0]
+    rest = [d for d in against if d.value.mean != 0]
+    return [d for d in rest if d.better == best], ties, [d for d in rest if d.worse == best]
+
+
+def _other(best: str, d: Difference) -> str:
+    return d.worse if d.better == best else d.better
+
+
+def _below(best: str, losses: Sequence[Difference]) -> list[Sentence]:
+    return [(SHARED, Name(best), " is below ", *_each(losses, " points", "better"), UNSURE)] if losses else []
 
 
 def _beats(best: str, against: Sequence[Difference], measure: str) -> list[Sentence]:
     """The best and those that it is better than; then those that it is not known to be better than."""
-    sure = [d for d in against if d.established]
-    rest = [d for d in against if not d.established]
+    sure_wins, _, sure_losses = _sides(best, [d for d in against if d.established])
+    wins, ties, losses = _sides(best, [d for d in against if not d.established])
+    unit = f" points of {measure}"
     lines: list[Sentence] = []
-    if sure:
-        lines.append((Name(best), " beats ", *_each(sure, f" points of {measure}", "worse")))
-    if rest:
-        lines.append((Name(best), " is above ", *_each(rest, " points", "worse"), UNSURE))
-    return lines
+    if sure_wins:
+        lines.append((Name(best), " beats ", *_each(sure_wins, unit, "worse")))
+    if sure_losses:
+        lines.append((SHARED, Name(best), " is beaten by ", *_each(sure_losses, unit, "better")))
+    if wins:
+        lines.append((Name(best), " is above ", *_each(wins, " points", "worse"), UNSURE))
+    if ties:
+        lines.append((Name(best), " is level with ", *_listed([(Name(_other(best, d)),) for d in ties])))
+    return lines + _below(best, losses)
 
 
-def _beats_plain(plain: str, second: Sequence[Difference]) -> list[Sentence]:
-    """Which others are better than fine-tuning, or worse, and of which that is not known."""
+def _beats_plain(plain: str, second: Sequence[Difference], too: bool) -> list[Sentence]:
+    """Which others are better than fine-tuning, or worse, and of which that is not known; too: the best is better."""
     up = [d for d in second if d.established and d.worse == plain]
     down = [d for d in second if d.established and d.better == plain]
     lines: list[Sentence] = []
     if up:
-        lines.append((Name(plain), " is also beaten by ", *_each(up, " points", "better")))
+        lines.append((Name(plain), " is also beaten by " if too else " is beaten by ", *_each(up, " points", "better")))
     if down:
         lines.append((Name(plain), " beats ", *_each(down, " points", "worse")))
     rest = [d.better if d.worse == plain else d.worse for d in second if not d.established]
@@ -159,6 +196,8 @@ def _beats_plain(plain: str, second: Sequence[Difference]) -> list[Sentence]:
 
 def _held_against(best: str, d: Difference, paradigm: str) -> Sentence:
     other = Name(d.worse if d.better == best else d.better)
+    if d.value.mean == 0:
+        return (other, " is level with ", Name(best))
     kind = {"joint": ", all tasks at once,", "isolate": ", each task alone,"}.get(paradigm, "")
     side = "above" if d.better == other else "below"
     return (other, f"{kind} is {d.points} points {side} ", Name(best), "" if d.established else UNSURE)

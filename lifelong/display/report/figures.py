@@ -151,7 +151,8 @@ def ranking(measured: Measured, width: float = 520, height: float = 420) -> Draw
     most = int((left - 14) / 7.2) + 1
     drawing = blank(width, height, f"{measured.measure.capitalize()} after the last task, the best first")
     with style():
-        axes = axes_of(drawing, left=left, right=100 if wide else 92, top=14)
+        numbers = max(len(text_of(method.score)) for method in methods)
+        axes = axes_of(drawing, left=left, right=max(100 if wide else 92, 7.4 * numbers + 12), top=14)
         for row, method in enumerate(methods):
             _row(drawing, axes, row, method, shortened(method.name, most))
         axes.set_ylim(len(methods) - 0.4, -0.6)

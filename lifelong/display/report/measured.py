@@ -108,7 +108,10 @@ class Method:
         try:
             learner, stream, _ = replace(self.run.request, init="Random()").build()
             method = learner.strategy if isinstance(learner, Learner) else learner
-            return Cost(None if learner.looped else kept(learner, stream), method)
+            countable = (
+                self.result.paradigm == "continual" and not learner.looped
+            )  # joint has all rows, isolate T networks
+            return Cost(kept(learner, stream) if countable else None, method)
         except ConfigurationError:
             return Cost(None, None)
 
@@ -223,8 +226,8 @@ class Measured:
 
     @property
     def fewest(self) -> int:
-        """Seeds of the method that has fewest."""
-        return min(method.seeds for method in self.methods)
+        """Seeds of the method that has fewest; one that lost all has no number that they could be few for."""
+        return min((method.seeds for method in self.methods if method.seeds), default=0)
 
 
 def measured(group: RunGroup) -> Measured:

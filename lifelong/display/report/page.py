@@ -76,7 +76,7 @@ def about(measured: Measured) -> str:
     models = {m.run.resolved["model"] for m in measured.methods}
     words = [
         f"data {data['name']}" + (f" ({', '.join(rows)})" if rows else ""),
-        f"{measured.tasks} tasks",
+        _count(measured.tasks, "task"),
         *sorted(models),
         optimisers.pop() if len(optimisers) == 1 else "",
         f"{length} of {budgets['batch']} rows a task{repeats}",
@@ -94,7 +94,8 @@ def _seeds(methods: Sequence[Method]) -> str:
         seeds = kinds.pop()
         text = seeds_text(seeds)
         return f"{len(seeds)} seeds (0 … {len(seeds) - 1})" if text.isdigit() and len(seeds) > 1 else seeds_label(seeds)
-    return f"{min(map(len, kinds))} to {max(map(len, kinds))} seeds"
+    fewest, most = min(map(len, kinds)), max(map(len, kinds))
+    return f"{fewest} to {most} seeds" if fewest < most else f"{_count(most)} each, not the same for all"
 
 
 def _section(measured: Measured, numbers: Numbers, number: int, headed: bool) -> str:
@@ -151,7 +152,7 @@ def _said(measured: Measured, found: list[Difference]) -> tuple[list[Sentence], 
     if len(rivals) > 1 and not said.sentences:
         best = rivals[0]
         alone = [("Measured highest: ", Name(best.name), f", {text_of(best.score, 1)} % {measured.measure}")]
-    how = said.how if found else f"mean over {_count(rivals[0].seeds)}" + _interval(rivals[0])
+    how = said.how if len(rivals) > 1 or found else f"mean over {_count(rivals[0].seeds)}" + _interval(rivals[0])
     return [*alone, *said.sentences], how
 
 
@@ -161,14 +162,16 @@ def _interval(method: Method) -> str:
     return f"; {method.seeds} {'are' if method.seeds > 1 else 'is'} too few for an interval: run at least {FEWEST}, as in --seeds 5"
 
 
-def _count(number: int) -> str:
-    return f"{number} seed{'s' * (number != 1)}"
+def _count(number: int, thing: str = "seed") -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _alone(measured: Measured, method: Method) -> list[Sentence]:
     """Of a run that is compared with none of its kind: how well it ended, and how much it forgot."""
     value = text_of(method.score, 1)
-    lines: list[Sentence] = [(Name(method.name), f" ends at {value} % {measured.measure} after {measured.tasks} tasks")]
+    lines: list[Sentence] = [
+        (Name(method.name), f" ends at {value} % {measured.measure} after {_count(measured.tasks, 'task')}")
+    ]
     if method.result.paradigm != "continual" or measured.tasks < 2:
         return lines
     learned, final = means(method.learned), means(method.final)
@@ -266,7 +269,11 @@ def _cost(measured: Measured, numbers: Numbers) -> str:
     if measured.comparable and len(measured.methods) > 1:
         drawn = [numbers.drawn(costs.against_cost(measured, cost)) for cost in _priced(measured)]
         pictures = f"<div class=pair2>{''.join(drawn)}</div>"
-    note = "Seconds are of all seeds together, on the machine that each ran on."
+    note = "Seconds are of all seeds together, on the machine that each ran on; passes: forward + backward."
+    if any(method.result.paradigm != "continual" for method in measured.methods):
+        note += (
+            " Bytes are of what learns task after task: joint learning has all rows, isolated a network for each task."
+        )
     return f"<h3>What it took</h3><p class=note>{note}</p>{cost_table(measured)}{pictures}"
 
 

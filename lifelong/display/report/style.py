@@ -41,7 +41,7 @@ table{border-collapse:collapse;margin:8px 0 12px;font-size:14px;max-width:100%}
 th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--grid);text-align:right;vertical-align:baseline;font-weight:400;overflow-wrap:break-word}
 thead th{color:var(--muted);font-size:12.5px;line-height:1.3;vertical-align:bottom;border-color:var(--line);max-width:150px}
 tbody th,.word{text-align:left}
-tbody th{min-width:185px;max-width:420px;overflow-wrap:anywhere}
+tbody th{min-width:205px;max-width:420px;overflow-wrap:anywhere}
 td.word{overflow-wrap:anywhere}
 td{white-space:nowrap}
 td.word{white-space:normal}
@@ -109,7 +109,7 @@ h1{font-size:19px;margin-right:0}h2{font-size:17px}h3{font-size:14px;margin-top:
 .two{grid-template-columns:minmax(0,1fr);gap:12px}.two figure{max-width:640px}
 .panels{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 12px}
 .pair2{grid-template-columns:1fr 1fr}.wide2{grid-template-columns:1fr}.wide2 figure{max-width:520px}
-table{font-size:10.5px}thead th{font-size:9.5px}tbody th{min-width:130px}
+table{font-size:10.5px}thead th{font-size:9.5px}tbody th{min-width:150px}
 figure,tr,details,li{break-inside:avoid}
 section+section{break-before:page;border:0;margin:0;padding:0}
 }
