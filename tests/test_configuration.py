@@ -63,6 +63,22 @@ def test_a_runs_own_file_repeats_it_and_the_command_line_wins(cli, tmp_path):
     assert code == 0 and first["metrics"] == second["metrics"] and first["command"] == second["command"], errors
     code, out, errors = cli("run", "--config", "runs/first/run.toml", "--strategy", "SI()", "--name", "third", "--json")
     assert code == 0 and "SI()" in json.loads(out)["command"] and json.loads(out)["seeds"] == [0, 1], errors
+    code, out, errors = cli(
+        "run",
+        "--config",
+        "runs/first/run.toml",
+        "--learner",
+        "NearestClassMean()",
+        "--epochs",
+        "1",
+        "--name",
+        "fourth",
+        "--json",
+    )
+    command = json.loads(out)["command"]
+    assert code == 0 and "NearestClassMean" in command and "EWC" not in command and "--iterations" not in command, (
+        errors
+    )
     # one method of a run is a list of one where several are taken
     code, out, errors = cli("compare", "--config", "runs/first/run.toml", "--json")
     assert code == 0 and json.loads(out)["EWC(strength=3.0)"]["metrics"] == first["metrics"], errors

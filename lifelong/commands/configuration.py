@@ -12,6 +12,11 @@ import typer
 
 from lifelong.commands.options import OUTPUT, option
 
+EITHER = (
+    ("strategy", "learner"),
+    ("iterations", "epochs"),
+)  # of which a run has one: the line's, where a file has the other
+
 
 def takes_configuration(function: Callable[..., None]) -> Callable[..., None]:
     """A command's function whose line has the option, too; it is read before all others, and hands the function nothing."""
@@ -21,14 +26,25 @@ def takes_configuration(function: Callable[..., None]) -> Callable[..., None]:
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default="", annotation=kind)
     signature = inspect.signature(function, eval_str=True)
 
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
     @functools.wraps(function)
-    def command(**words: Any) -> None:
+    def command(context: typer.Context, **words: Any) -> None:
         del words["config"]
+        for pair in EITHER:
+            for ours, other in (pair, pair[::-1]):
+                if _is_from(context, ours, "COMMANDLINE") and _is_from(context, other, "DEFAULT_MAP"):
+                    words[other] = signature.parameters[other].default
         function(**words)
 
-    vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), config])
-    command.__annotations__ = {**function.__annotations__, "config": kind}
+    vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), config, context])
+    command.__annotations__ = {**function.__annotations__, "config": kind, "context": typer.Context}
     return command
+
+
+def _is_from(context: typer.Context, name: str, source: str) -> bool:
+    found = context.get_parameter_source(name)
+    return found is not None and found.name == source
 
 
 def _read(ctx: typer.Context, param: typer.CallbackParam, path: str) -> str:
