@@ -135,7 +135,10 @@ def _refusing_what_no_memory_holds() -> Iterator[None]:
     except RuntimeError as error:  # torch has no error of its own for memory on a processor
         if "memory" not in str(error):
             raise
-        raise FeatureError("the rows need more memory than there is: take fewer at once, --batch, or --size") from None
+        words = "the network and its rows need more memory than there is"
+        raise FeatureError(
+            f"{words}: take a smaller --model, fewer rows at once (--batch), or a smaller --size"
+        ) from None
 
 
 @_refusing_what_no_memory_holds()
