@@ -223,3 +223,11 @@ def test_numbers_that_vary_are_rows_of_their_own(cli, tmp_path):
     assert cli("show", "runs/both", "--csv")[1].startswith("setting,seed,")
     views = load(tmp_path / "runs/both").by_setting()
     assert [view.result.accuracy.shape[0] for view in views] == [2, 2]
+
+
+def test_settings_with_a_comma_stay_one_column(tmp_path):
+    varied = made(tmp_path, strategy="EWC(strength=vary(1.0, 2.0))", optimiser="SGD(vary(0.1, 0.2))")
+    head, *lines = csv.reader(io.StringIO(csv_of([varied, varied])))
+    settings = {line[head.index("setting")] for line in lines}
+    assert {len(line) for line in lines} == {len(head)} and settings == set(varied.result.settings)
+    assert any("," in words for words in settings)

@@ -157,8 +157,8 @@ def csv_of(runs: Sequence[Loaded]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, run in enumerate(runs):
-        head, *lines = run.to_csv().splitlines()
+        head, *lines = csv.reader(io.StringIO(run.to_csv()))
         if not number:
-            writer.writerow(["run", *head.split(",")])
-        writer.writerows([str(run.path), *line.split(",")] for line in lines)
+            writer.writerow(["run", *head])
+        writer.writerows([str(run.path), *line] for line in lines)
     return text.getvalue()
