@@ -52,7 +52,7 @@ def _be_child() -> None:
     """Answer for some lines; never returns."""
     room = used() + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    socket.socket.connect = _no_network  # type: ignore[method-assign]
+    socket.socket.connect = _no_network  # type: ignore[method-assign] # every socket of this process, whoever makes it
     socket.getaddrinfo = _no_network
     signal.signal(signal.SIGPROF, _interrupt)
     for _ in range(LINES):
@@ -114,7 +114,7 @@ def _done(asked: dict[str, Any]) -> dict[str, Any]:
     seconds = time.process_time() - began
     try:
         sys.stdout.flush()
-    except Exception:
+    except Exception:  # what is left in the buffer cannot be written: the line failed, as it would for a user
         traceback.print_exc()
     sys.stderr.flush()
     out, errors = (Path(f".said{number}").read_bytes()[:SHOWN].decode(errors="replace") for number in (1, 2))
