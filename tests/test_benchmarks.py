@@ -121,19 +121,27 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
     flat = {f"{kind}, {tasks} tasks": 1.0 for kind in ("step", "bytes") for tasks in cost.TASKS[1:]}
     found = {
         "steps": {
-            "EWC": {"measured": 1.2, "by its passes": 1.0},
-            "OGD": {"measured": 2.0, "by its passes": 1.5},
-            "HAT": {"measured": 1.9, "by its passes": 1.0},
-            "FeCAM": {"measured": 9.0, "by its passes": 0.0},
+            "EWC": {"measured": 1.2},
+            "OGD": {"measured": 2.0},
+            "CAGrad": {"measured": 11 / 3},  # 1 + 5 passes against 1 + 1
+            "HAT": {"measured": 1.9},
+            "FeCAM": {"measured": 9.0},
         },
-        "growth": {"EWC": flat, "OGD": flat | {"bytes, 100 tasks": 20.0}},
+        "growth": {
+            "EWC": flat,
+            "OGD": flat | {"step, 100 tasks": 20.0},
+            "CAGrad": flat | {"step, 100 tasks": 18.0},
+            "HAT": flat | {"step, 20 tasks": 1.4},
+            "DWA": flat | {"bytes, 20 tasks": 4.0},
+        },
         "why": {"OGD": "a gradient for each kept row, by definition"},
     }
     text, growing = cost.page(found).split("## As tasks grow")
-    assert "| `OGD` | 2.00 | 1.50 | 1.33 |" in text and "| `FeCAM` | 9.00 | 0.00 | – |" in text
+    assert "| `CAGrad` | 3.67 | 3.67 | 1.00 |" in text and "| `FeCAM` | 9.00 | 0.00 | – |" in text
     assert "- `OGD`: a gradient for each kept row" in text and "- `HAT`: not explained yet" in text
-    assert "- `EWC`" not in text + growing and "- `FeCAM`" not in text
-    assert "- `OGD`: a gradient" in growing and "- `HAT`" not in growing
+    assert not any(f"- `{name}`" in text for name in ("EWC", "FeCAM", "CAGrad"))
+    assert "- `OGD`: a gradient" in growing and "- `HAT`: not explained yet" in growing and "- `EWC`" not in growing
+    assert "- `CAGrad`: a backward pass for each task" in growing and "- `DWA`: it keeps" in growing
 
 
 def test_every_episodic_method_is_timed_beside_maml(benchmark, monkeypatch):

@@ -59,7 +59,7 @@ class GradientSurgery(Strategy):
         share = of_task.to(batch.weight.dtype)
         if self.of_means:
             share = share * batch.weight.shape[0] / of_task.sum(1, keepdim=True).clamp(min=1)
-        each = task_gradients(problem, params, batch, grads, share)
+        each = task_gradients(problem, params, batch, grads, share)[1]
         present = (of_task & (batch.weight > 0)).any(1)
         weights, notes = self.combination(gramian(each), present, memory, batch)
         return combined(grads, each, weights), notes
@@ -77,8 +77,10 @@ def task_losses(problem: Problem, logits: Tensor, batch: Batch) -> tuple[Tensor,
     return of_task @ problem.loss_rows(logits, batch) / count.clamp(min=1), count > 0
 
 
-def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params, share: Tensor) -> Net:
-    """The gradient of sum_b share_ib w_b l_b for each task i, every leaf [T, ...]: one forward pass, T backward.
+def task_gradients(
+    problem: Problem, params: Params, batch: Batch, grads: Params, share: Tensor
+) -> tuple[Tensor, Net]:
+    """sum_b share_ib w_b l_b for each task i [T], and its gradient, every leaf [T, ...]: one forward pass, T backward.
 
     share: [T, B], how much of each row's weighted loss counts for each task. Only of the parameters that `grads` holds:
     the fixed ones take no part in a conflict.
@@ -89,9 +91,9 @@ def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params
         logits = problem.logits({**params, "net": {**params["net"], **net}}, batch.x)
         return share @ (batch.weight * problem.loss_rows(logits, batch))
 
-    backward = torch.func.vjp(losses, moving)[1]
+    value, backward = torch.func.vjp(losses, moving)[:2]
     each_task = torch.eye(problem.tasks, dtype=share.dtype, device=share.device)
-    return torch.func.vmap(lambda cotangent: backward(cotangent)[0])(each_task)
+    return value, torch.func.vmap(lambda cotangent: backward(cotangent)[0])(each_task)
 
 
 def gramian(each: Net) -> Tensor:

@@ -14,7 +14,7 @@ from lifelong.core.strategy import Requirements, Strategy, StrategyError, requir
 from lifelong.models.base import Net, chosen
 from lifelong.models.told import OWN
 from lifelong.optimisers.adam import Adam
-from lifelong.strategies.multitask.gradients import GAINS, gramian, members, task_gradients, task_losses
+from lifelong.strategies.multitask.gradients import GAINS, gramian, members, task_gradients
 from scenarios.stream import Stream
 
 OF_ONE_TASK = (OWN, "gate.", "stitch")  # names of what a network has for each task begin so
@@ -76,24 +76,24 @@ class GradNorm(Strategy):
     ) -> tuple[Params, Any]:
         """The weights' gradient; the first losses are for `after_step`."""
         weights = params["own"]["weights"]
-        losses, present = task_losses(problem, problem.logits(params, batch.x), batch)
+        losses, length, present = self.losses_and_norms(problem, params, batch)
         first = torch.where((memory["first"] == 0) & present, losses, memory["first"])
         here = present.to(problem.dtype)
         mean = here / here.sum().clamp(min=1)  # takes the mean over the tasks that are here
         left = losses / torch.where(first > 0, first, 1)
         rate = left / torch.where(mean @ left > 0, mean @ left, 1)
-        length = self.norms(problem, params, batch)
         target = (mean @ (weights * length)) * rate**self.alpha
         slope = torch.sign(weights * length - target) * length * here
         return {**grads, "own": {"weights": slope}}, first
 
-    def norms(self, problem: Problem, params: Params, batch: Batch) -> Tensor:
-        """|grad_W L_i| [T], without weights."""
-        share = (members(problem, batch) & batch.shown).to(batch.weight.dtype)
+    def losses_and_norms(self, problem: Problem, params: Params, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """L_i and |grad_W L_i| [T], without weights, 0 for tasks that the batch shows no row of; which it shows, bool [T]."""
+        shown = members(problem, batch) & batch.shown
+        share = shown.to(batch.weight.dtype)
         share = share / share.sum(1, keepdim=True).clamp(min=1)
         plain = batch.replace(weight=torch.ones_like(batch.weight))
-        each = task_gradients(problem, params, plain, {"net": self.shared(params["net"])}, share)
-        return gramian(each).diagonal().clamp(min=0).sqrt()
+        losses, each = task_gradients(problem, params, plain, {"net": self.shared(params["net"])}, share)
+        return losses, gramian(each).diagonal().clamp(min=0).sqrt(), shown.any(1)
 
     def after_step(self, problem: Problem, params: Params, memory: Memory, step: Step) -> tuple[Params, Memory]:
         """Let the weights add up to T; remember the first losses."""
