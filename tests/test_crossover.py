@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.display.crossover import crossover_figure
+from lifelong.display.crossover import crossing_of, crossover_figure
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
@@ -20,7 +20,9 @@ from lifelong.studies.crossover import (
     RANDOM,
     CrossoverProtocol,
     CrossoverStudy,
+    Start,
     crossover,
+    crossover_of,
     crossover_study,
     first_of_each,
 )
@@ -111,6 +113,34 @@ def test_the_figure_has_every_arm_and_the_crossing():
     (axes,) = figure.figure.axes
     assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["a", "b"]
     assert [line.get_label() for line in axes.lines if " over " in line.get_label()] == ["_a over b"]
+
+
+def test_a_single_seed_has_its_interval_over_episodes():
+    train, held, test = pools()
+    distribution = TaskDistribution(MLP(8), train, held)
+    method = ProtoNet(way=3, shot=1, query=2, iterations=3)
+    meta = pretrain(method, distribution, [4]).of(0)
+    start = Start(method, distribution, (meta,))
+    found = crossover_of({"p": start}, held, test, SMALL)
+    assert found.over == "episodes" and all(value.shape == (6, 2) for value in found.accuracy.values())
+    alone = crossover_of({"p": start, "q": Start(method, distribution, (meta,))}, held, test, SMALL)
+    assert torch.equal(alone.accuracy["q, fine-tuned"], found.accuracy["p, fine-tuned"])
+    with pytest.raises(ConfigurationError, match="seed by seed"):
+        crossover_of({"p": start, "q": Start(method, distribution, (meta, meta))}, held, test, SMALL)
+    wide = MAML(way=4, shot=1, query=2, tasks=2, steps=1, iterations=1)
+    with pytest.raises(ConfigurationError, match="--way 4, not 3"):
+        crossover_of({"m": Start(wide, distribution, (pretrain(wide, distribution, [0]).of(0),))}, held, test, SMALL)
+
+
+def test_crossings_are_said_in_words():
+    def words(*means: tuple[float, float]) -> str:
+        ours, theirs = (torch.tensor(column) + torch.tensor([[-0.01], [0.01]]) for column in zip(*means, strict=True))
+        return crossing_of(CrossoverStudy((1, 4), {"a": ours, "b": theirs}, {"a": (0.1, 0.1)}), "a", "b")
+
+    assert words((0.2, 0.5), (0.8, 0.5)) == "from k = 2.0 on (established: behind up to 1, ahead from 4)"
+    assert words((0.6, 0.5), (0.8, 0.5)) == "from k = 1 on (established: ahead from 1)"
+    assert words((0.2, 0.5), (0.3, 0.5)) == "not up to k = 4 (established: behind up to 4)"
+    assert words((0.6, 0.5), (0.3, 0.5)).startswith("not up to k = 4")
 
 
 def test_what_is_no_curve_is_refused():

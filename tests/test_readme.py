@@ -48,6 +48,7 @@ SMALL = {
     "compare": QUICK,
     "pretrain": ["--episodes", "4"],
     "meta-test": [],
+    "crossover": ["--episodes", "2", "--steps", "2"],
     "transfer": [*QUICK, "--steps", "2"],
     "similarity": [*QUICK, "--rows", "5"],
     "distil": ["--iterations", "3"],

@@ -100,6 +100,28 @@ def test_meta_test_pairs_only_what_was_asked_the_same(cli, arrays, tmp_path):
     assert refused.returncode == 2 and "AdamW(weight_decay=0.0)" in refused.stderr
 
 
+def test_the_crossover_of_a_start_and_fine_tuning(cli, arrays, tmp_path):
+    """Both ways of answering beside random networks; the figure; and what is refused."""
+    file, figure = str(tmp_path / "a.safetensors"), tmp_path / "curves.svg"
+    common = ("--init", f"ProtoNet(way=2, query=2, iterations=2, data='{arrays}')", *MODEL)
+    cli("pretrain", "split-digits", *common, "--output", file)
+    words = ("crossover", file, "--shots", "1,3", "--episodes", "4", "--steps", "2", "--figure", str(figure))
+    found = json.loads(cli(*words, "--json").stdout)
+    assert set(found["accuracy"]) == {"a, its own way", "random, fine-tuned", "a, fine-tuned"}
+    assert found["interval over"] == "episodes" and [len(curve) for curve in found["accuracy"].values()] == [2] * 3
+    assert set(found["crossing"]) == {"random, fine-tuned over a, its own way", "a, fine-tuned over a, its own way"}
+    assert figure.read_text().startswith("<?xml")
+    shown = cli(*words)
+    assert shown.returncode == 0 and "k = 3" in shown.stdout
+    assert "random, fine-tuned over a, its own way: " in " ".join(shown.stdout.split())
+    for more, said in {
+        ("--shots", "5"): "at least 2 numbers", ("--shots", "1,many"): "cannot be read", ("--way", "9"): "18 are needed",
+        ("--figure", "a.gif"): "--figure 'gif'", ("--shots", "1,100000"): "images of each class", ("--steps", "0"): "steps=0",
+    }.items():  # fmt: skip
+        refused = cli(*words, *more)
+        assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
+
+
 def test_meta_test_pairs_starts(cli, arrays, tmp_path):
     for name, iterations in (("a", 6), ("b", 0)):
         text = STAGE.format(arrays).replace("iterations=6", f"iterations={iterations}")

@@ -13,6 +13,7 @@ COMMANDS = {  # name: its group, and the first sentence of its help
     "compare": (LEARN, "Run several methods on the same seeds and data, side by side."),
     "pretrain": (STARTS, "Learn a start on a scenario's background classes, for --init."),
     "meta-test": (STARTS, "Test starts on classes that they never saw."),
+    "crossover": (STARTS, "Say from how many examples on fine-tuning beats a meta-learner."),
     "transfer": (STARTS, "Learn each task, adapt to each other one, compare with scratch."),
     "similarity": (STARTS, "Say which earlier task fits, and whether such scores hold."),
     "distil": (STARTS, "Teach a fresh network by a finished run, on fewer rows."),

@@ -1,11 +1,75 @@
-"""A figure of fine-tuning against meta-learning: accuracy over the number of examples, and where the curves cross."""
+"""Fine-tuning against meta-learning: accuracy over the number of examples, and where the curves cross; table and figure."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
 from lifelong.display.report.colours import LIGHT, look
 from lifelong.display.report.drawing import FONT, Drawing, axes_of, blank, marks, style
 from lifelong.display.report.figures import bounds, limits, percent
+from lifelong.metrics import Estimate
 from lifelong.studies.crossover import CrossoverStudy
+
+NARROW = 100  # columns of a terminal under which intervals take a line of their own
+
+
+def pairs_of(study: CrossoverStudy, beginning: str = "") -> list[tuple[str, str]]:
+    """What is asked: from which k on is each fine-tuned arm, of that beginning, ahead of each own way of answering?"""
+    tuned = [arm for arm in study.accuracy if arm in study.rates and arm.startswith(beginning)]
+    return [(arm, other) for arm in tuned for other in study.accuracy if other not in study.rates]
+
+
+def crossover_table(study: CrossoverStudy, width: int) -> list[Any]:
+    """Accuracy of each arm at each k, and a line on each crossing."""
+    title = f"accuracy, %, on classes that no start saw, after k rows of each; ± 95 % over {study.over}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for k in study.shots:
+        table.add_column(f"k = {k}", justify="right", no_wrap=True)
+    for arm in study.accuracy:
+        cells = [value.text(1) for value in study.curve(arm)]
+        table.add_row(Text(arm), *([cell.replace(" ±", "\n±") for cell in cells] if width < NARROW else cells))
+    return [
+        table,
+        Text("\n".join(f"{arm} over {other}: {crossing_of(study, arm, other)}" for arm, other in pairs_of(study))),
+    ]
+
+
+def crossing_of(study: CrossoverStudy, arm: str, other: str) -> str:
+    """From which k on one arm is ahead of another, in words."""
+    found = study.crossover(arm, other)
+    if found.k is not None:
+        point = f"from k = {found.k:.1f} on"
+    else:
+        last = study.difference(arm, other)[-1].mean
+        point = f"not up to k = {study.shots[-1]}" if last < 0 else f"at k = {study.shots[-1]}, and no single crossing"
+        if all(value.mean >= 0 for value in study.difference(arm, other)):
+            point = f"from k = {study.shots[0]} on"
+    known = [f"behind up to {found.low}"] * (found.low is not None)
+    known += [f"ahead from {found.high}"] * (found.high is not None)
+    return f"{point} (established: {', '.join(known) or 'nothing'})"
+
+
+def crossover_json(study: CrossoverStudy) -> dict[str, Any]:
+    """The same as plain values: fractions of 1."""
+    pairs = {f"{arm} over {other}": (arm, other) for arm, other in pairs_of(study)}
+    return {
+        "shots": list(study.shots),
+        "interval over": study.over,
+        "accuracy": {arm: [_plain(value) for value in study.curve(arm)] for arm in study.accuracy},
+        "rates": {arm: list(rates) for arm, rates in study.rates.items()},
+        "difference": {name: [_plain(value) for value in study.difference(*pair)] for name, pair in pairs.items()},
+        "crossing": {name: asdict(study.crossover(*pair)) for name, pair in pairs.items()},
+    }
+
+
+def _plain(value: Estimate) -> dict[str, Any]:
+    return {"mean": value.mean, "half_width": value.half_width}
 
 
 def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None = None) -> Drawing:
@@ -44,5 +108,5 @@ def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None 
         axes.set_xlabel("k, rows of each class")
         axes.set_ylabel("accuracy, %")
         axes.grid(axis="y")
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     return drawing

@@ -124,7 +124,7 @@ def _asked(folder: Any) -> bool:
     return folder.stop_asked
 
 
-def _opened(
+def opened(
     path: Path, data: str, root: str, device: str
 ) -> tuple[LearnedInitialisation, InitialisationLearner, TaskDistribution]:
     """A start, the method that made it, and the distribution of tasks that it is tested on."""
@@ -194,7 +194,7 @@ def few_shot_rows(
     rows: list[dict[str, Any]] = []
     first: dict[str, torch.Tensor] = {}
     for path in paths:
-        start, method, distribution = _opened(path, data, root, device)
+        start, method, distribution = opened(path, data, root, device)
         metas = [start.of(seed).meta_of_seed for seed in start.seeds]
         for name, source in distribution.train.tests.items():
             for inductive in (False, True) if distribution.model.mixes_rows else (True,):
@@ -257,7 +257,7 @@ def online_rows(
     """The online test of each start with each strategy, nearest class means beside it."""
     rows = []
     for path in paths:
-        start, _, distribution = _opened(path, data, root, device)
+        start, _, distribution = opened(path, data, root, device)
         if distribution.kind != "classes":
             raise InitialisationError(f"{path} was learned for regression, and --online tells classes apart")
         for found in online_accuracy(distribution, start, classes, strategies, runs, optimiser):

@@ -9,8 +9,9 @@ start and k.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,18 +19,23 @@ from torch import Tensor
 from lifelong.adaptation.methods import FullFineTuning, adapted_net
 from lifelong.core.inner_loop import batch_of
 from lifelong.core.learner import Learner
+from lifelong.core.loop import device_of
+from lifelong.core.stage import Stage, Tell, told_to_nobody
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.initialisation_learner import InitialisationError, InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain, with_trunk
+from lifelong.meta.testing import MOST_EPISODES
 from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
+from lifelong.runs.initialisation_files import opened
 from scenarios.brief import in_brief
-from scenarios.episodes import Episode, Support, TaskSource
+from scenarios.episodes import Episode, Support, TaskSource, class_pool, split_classes
 from scenarios.stream import generator
 
 SHOTS = (1, 2, 5, 10, 15)
 RANDOM = "random, fine-tuned"
+FEWEST = 6  # episodes of each seed that choose rates
 TOGETHER = 8  # episodes that are adapted to at once
 
 
@@ -53,6 +59,11 @@ class CrossoverProtocol:
         if list(self.shots) != sorted(set(self.shots)) or self.shots[0] < 1 or len(self.shots) < 2:
             raise InitialisationError(
                 f"a curve needs at least 2 numbers of shots, the smallest first, not {self.shots}"
+            )
+        if not 1 <= self.episodes <= MOST_EPISODES or self.choosing < 1 or self.steps < 1 or self.query < 1:
+            raise InitialisationError(
+                f"episodes={self.episodes}, steps={self.steps}, query={self.query}: they are at least 1, and episodes at"
+                f" most {MOST_EPISODES:,}"
             )
 
 
@@ -78,19 +89,23 @@ class Crossover:
 
 @dataclass(frozen=True)
 class CrossoverStudy:
-    """Accuracy [S, K] of each arm, by what it is: a start and its way of answering. rates: of the fine-tuned arms, by k."""
+    """Accuracy [S, K] of each arm, by what it is: a start and its way of answering. rates: of the fine-tuned arms, by k.
+
+    over: what the first axis is, and what intervals are over: seeds, or the episodes where there is one seed.
+    """
 
     shots: tuple[int, ...]
     accuracy: dict[str, Tensor]
     rates: dict[str, tuple[float, ...]]
+    over: str = "seeds"
     __repr__ = in_brief
 
     def curve(self, arm: str) -> list[Estimate]:
-        """Accuracy at each k with its 95 % interval over seeds."""
+        """Accuracy at each k with its 95 % interval."""
         return [estimate(self.accuracy[arm][:, k]) for k in range(len(self.shots))]
 
     def difference(self, arm: str, other: str) -> list[Estimate]:
-        """arm - other at each k, paired over seeds."""
+        """arm - other at each k, paired."""
         return [estimate((self.accuracy[arm] - self.accuracy[other])[:, k]) for k in range(len(self.shots))]
 
     def crossover(self, arm: str, other: str) -> Crossover:
@@ -128,6 +143,26 @@ def first_of_each(episode: Episode, way: int, shot: int) -> tuple[Tensor, Tensor
     return x.gather(1, index), y.gather(1, kept)
 
 
+@dataclass(frozen=True)
+class Start:
+    """A start that was learned for S seeds, and the tasks that its network is made for; has_own_way: whether it also answers in its own way."""
+
+    method: InitialisationLearner
+    distribution: TaskDistribution
+    metas: tuple[Meta, ...]
+    has_own_way: bool = True
+    __repr__ = in_brief
+
+    def heads(self, way: int) -> list[Net]:
+        """Each seed's network before anything was learned, the same for every start of that network."""
+        model, shape = self.distribution.model, self.distribution.shape
+        return [model.init(shape, way, generator(seed, "crossover head")) for seed in range(len(self.metas))]
+
+    def nets(self, way: int) -> list[Net]:
+        """What was learned, under those heads."""
+        return [with_trunk(head, meta["net"]) for head, meta in zip(self.heads(way), self.metas, strict=True)]
+
+
 def crossover_study(
     distribution: TaskDistribution,
     test: TaskSource,
@@ -135,85 +170,163 @@ def crossover_study(
     seeds: Sequence[int],
     protocol: CrossoverProtocol | None = None,
     own_way: Sequence[str] = ("MAML", "ProtoNet"),
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = told_to_nobody,
 ) -> CrossoverStudy:
-    """Every start fine-tuned, and those of `own_way` besides by their own way of answering.
+    """Learn every start from the same number of examples, and hold them against each other: `crossover_of`.
 
     distribution: the classes that starts learn from, and those on which rates are chosen; test: classes apart from both.
     """
-    protocol = protocol or CrossoverProtocol()
-    most = protocol.shots[-1]
-    parts = {"choosing": (distribution.validation, protocol.choosing), "test": (test, protocol.episodes)}
-    drawn = {
-        name: [
-            source.draw(count, protocol.way, most, protocol.query, generator(seed, "crossover", name)) for seed in seeds
-        ]
-        for name, (source, count) in parts.items()
-    }
-    problem, accuracy, rates = distribution.problem(protocol.way), {}, {}
-    heads = [problem.model.init(distribution.shape, protocol.way, generator(seed, "crossover head")) for seed in seeds]
-    nets = {RANDOM: heads}
+    protocol, learned = protocol or CrossoverProtocol(), {}
     for start in starts:
         name = type(start).__name__
         start = replace(start, iterations=max(1, protocol.examples // start.images(distribution)))
         tell(f"learning {start!r}")
         found = pretrain(start, distribution, seeds, episodes=protocol.choosing)
-        nets[f"{name}, fine-tuned"] = [with_trunk(head, found.of(s)["net"]) for s, head in enumerate(heads)]
-        if name in own_way:
-            tell(f"answering as {name} does")
-            each = [
-                torch.stack(
-                    [_own(start, distribution, found.of(s), drawn["test"][s], protocol, k) for k in protocol.shots]
-                )
-                for s in range(len(seeds))
-            ]
-            accuracy[f"{name}, its own way"] = torch.stack(each)
-    for arm, each in nets.items():
-        tell(f"adapting: {arm}")
-        accuracy[arm], rates[arm] = _fine_tuned(distribution, each, drawn, protocol)
-    return CrossoverStudy(protocol.shots, accuracy, rates)
+        metas = tuple(found.of(place) for place in range(len(seeds)))
+        learned[name] = Start(start, distribution, metas, name in own_way)
+    return crossover_of(learned, distribution.validation, test, protocol, tell)
 
 
-def _own(
-    start: InitialisationLearner, distribution: TaskDistribution, meta: Meta, drawn: Episode,
-    protocol: CrossoverProtocol, shot: int,
-) -> Tensor:  # fmt: skip
-    """Mean accuracy, 0-d, of a start's own answers to all episodes."""
+def crossover_of(
+    starts: Mapping[str, Start],
+    choosing: TaskSource,
+    test: TaskSource,
+    protocol: CrossoverProtocol,
+    tell: Tell = told_to_nobody,
+) -> CrossoverStudy:
+    """Every start by its own way of answering, and its network fine-tuned; random networks beside them.
+
+    choosing: classes on which the rates of fine-tuning are chosen, apart from those of `test`. Raises InitialisationError
+    where starts have unequal numbers of seeds, or answer other numbers of classes only.
+    """
+    counts = {len(start.metas) for start in starts.values()}
+    if len(counts) != 1:
+        raise InitialisationError(f"starts are paired seed by seed, and these have {sorted(counts)} seeds")
+    for name, start in starts.items():
+        if start.has_own_way and not start.method.any_way and start.method.tests_way != protocol.way:
+            raise InitialisationError(
+                f"{name} answers with a head of {start.method.tests_way} outputs: --way {start.method.tests_way},"
+                f" not {protocol.way}"
+            )
+    most, seeds = protocol.shots[-1], range(counts.pop())
+    drawn = {
+        name: [source.draw(count, protocol.way, most, protocol.query, generator(s, "crossover", name)) for s in seeds]
+        for name, source, count in (("choosing", choosing, protocol.choosing), ("test", test, protocol.episodes))
+    }
+    accuracy, rates = {}, {}
+    answering, tuned = (
+        {f"{n}, its own way": s for n, s in starts.items() if s.has_own_way},
+        _tuned_arms(starts, protocol.way),
+    )
+    stages = {name: Stage(i, len(answering) + len(tuned), name) for i, name in enumerate((*answering, *tuned), 1)}
+    for name, start in answering.items():
+        tell(stages[name])
+        each = [
+            torch.stack([_own(start, meta, drawn["test"][s], protocol, k) for k in protocol.shots], 1)
+            for s, meta in enumerate(start.metas)
+        ]
+        accuracy[name] = _units(each)
+    for name, (distribution, nets) in tuned.items():
+        tell(stages[name])
+        each, rates[name] = _fine_tuned(distribution, nets, drawn, protocol)
+        accuracy[name] = _units(each)
+    return CrossoverStudy(protocol.shots, accuracy, rates, "seeds" if len(seeds) > 1 else "episodes")
+
+
+def crossover_of_files(
+    paths: Sequence[Path],
+    data: str,
+    protocol: CrossoverProtocol,
+    root: str = "",
+    device: str = "cpu",
+    tell: Tell = told_to_nobody,
+) -> CrossoverStudy:
+    """Starts that `lifelong pretrain` wrote, on classes of a data set that they never saw.
+
+    data: its name, default what the first start is to be tested on. A fifth of its classes, at least as many as an episode
+    has, choose the rates of fine-tuning; the others test. protocol.way 0 is as the first start was trained, and its
+    queries are at most what the smallest class has left. Raises a ConfigurationError for starts that predict numbers or
+    need descriptors, and for too few classes or rows.
+    """
+    names = [path.stem for path in paths] if len({path.stem for path in paths}) == len(paths) else map(str, paths)
+    starts: dict[str, Start] = {}
+    for name, path in zip(names, paths, strict=True):
+        learned, method, distribution = opened(path, data, root, device)
+        if distribution.kind != "classes" or method.described:
+            raise InitialisationError(f"{path} predicts numbers or needs descriptors: a curve over k is of classes")
+        data = data or str(learned.about["tests on"])
+        starts[name] = Start(method, distribution, tuple(learned.of(seed).meta_of_seed for seed in learned.seeds))
+    first = next(iter(starts.values()))
+    protocol = replace(protocol, way=protocol.way or first.method.tests_way)
+    dataset = first.distribution.train.as_dataset()
+    if dataset.classes < 2 * protocol.way:
+        raise InitialisationError(
+            f"{dataset.classes} classes of {dataset.name}, and {protocol.way} to an episode: half of them would choose"
+            f" rates, so that {2 * protocol.way} are needed; take a smaller --way"
+        )
+    kept, held = split_classes(
+        dataset, max(protocol.way, dataset.classes // 5), generator("crossover", dataset.content_hash())
+    )
+    test, choosing = class_pool(dataset, kept).to(device_of(device)), class_pool(dataset, held).to(device_of(device))
+    most, seeds = protocol.shots[-1], len(first.metas)
+    protocol = replace(protocol, choosing=max(FEWEST, -(-protocol.choosing // seeds)))  # all seeds choose one rate
+    protocol = replace(protocol, query=min(each.queries(most, protocol.query) for each in (test, choosing)))
+    for each in (test, choosing):
+        each.check(protocol.way, most, protocol.query)
+    return crossover_of(starts, choosing, test, protocol, tell)
+
+
+def _tuned_arms(starts: Mapping[str, Start], way: int) -> dict[str, tuple[TaskDistribution, list[Net]]]:
+    """What is fine-tuned, by name: random networks of each kind, and those of each start."""
+    models = dict.fromkeys(repr(start.distribution.model) for start in starts.values())
+    arms = {}
+    for start in starts.values():
+        model = repr(start.distribution.model)
+        arms[RANDOM if len(models) == 1 else f"{RANDOM}, {model}"] = (start.distribution, start.heads(way))
+    return arms | {f"{name}, fine-tuned": (start.distribution, start.nets(way)) for name, start in starts.items()}
+
+
+def _units(each: Sequence[Tensor]) -> Tensor:
+    """What an interval is over, from each seed's episodes [E, K]: seeds [S, K], or the episodes of a single one."""
+    return each[0] if len(each) == 1 else torch.stack([episodes.mean(0) for episodes in each])
+
+
+def _own(start: Start, meta: Meta, drawn: Episode, protocol: CrossoverProtocol, shot: int) -> Tensor:
+    """Accuracy of a start's own answers to each episode, [E]."""
     x, y = first_of_each(drawn, protocol.way, shot)
 
     def of_task(x: Tensor, y: Tensor, query: Tensor, labels: Tensor) -> Tensor:
-        scores = start.predict(distribution, meta, Support(x, y), query, protocol.way)
+        scores = start.method.predict(start.distribution, meta, Support(x, y), query, protocol.way)
         return (scores.argmax(1) == labels).to(torch.float64).mean()
 
     with torch.no_grad():
         pieces = zip(*(value.split(TOGETHER) for value in (x, y, drawn.query_x, drawn.query_y)), strict=True)
-        return torch.cat([torch.func.vmap(of_task)(*piece) for piece in pieces]).mean()
+        return torch.cat([torch.func.vmap(of_task)(*piece) for piece in pieces]).cpu()
 
 
 def _fine_tuned(
     distribution: TaskDistribution, nets: Sequence[Net], drawn: dict[str, list[Episode]], protocol: CrossoverProtocol
-) -> tuple[Tensor, tuple[float, ...]]:
-    """Accuracy [S, K] after fine-tuning each seed's network, and the rate at each k, best on the choosing episodes of all seeds."""
+) -> tuple[list[Tensor], tuple[float, ...]]:
+    """Accuracy [E, K] of each seed's network after fine-tuning, and the rate at each k, best on the choosing episodes of all seeds."""
     columns, rates = [], []
     for shot in protocol.shots:
         chosen = torch.stack([
-            _tuned(distribution, net, drawn["choosing"][s], protocol, shot, torch.tensor(protocol.rates))
+            _tuned(distribution, net, drawn["choosing"][s], protocol, shot, torch.tensor(protocol.rates)).mean(1)
             for s, net in enumerate(nets)
         ])  # [S, R]  # fmt: skip
         rate = protocol.rates[int(chosen.mean(0).argmax())]
         rates.append(rate)
-        found = [
+        columns.append([
             _tuned(distribution, net, drawn["test"][s], protocol, shot, torch.tensor([rate]))[0]
             for s, net in enumerate(nets)
-        ]
-        columns.append(torch.stack(found))
-    return torch.stack(columns, 1), tuple(rates)
+        ])  # fmt: skip
+    return [torch.stack(of_seed, 1) for of_seed in zip(*columns, strict=True)], tuple(rates)
 
 
 def _tuned(
     distribution: TaskDistribution, net: Net, episode: Episode, protocol: CrossoverProtocol, shot: int, rates: Tensor
 ) -> Tensor:
-    """Mean accuracy over episodes after fine-tuning a network at each rate, [R]."""
+    """Accuracy on each episode after fine-tuning a network at each rate, [R, E]."""
     problem = distribution.problem(protocol.way)
     x, y = first_of_each(episode, protocol.way, shot)
 
@@ -225,5 +338,6 @@ def _tuned(
 
     by_task = torch.func.vmap(right, (None, 0, 0, 0, 0))
     by_rate = torch.func.vmap(by_task, (0, None, None, None, None))
+    rates = rates.to(x.device, problem.dtype)
     pieces = zip(*(value.split(TOGETHER) for value in (x, y, episode.query_x, episode.query_y)), strict=True)
-    return torch.cat([by_rate(rates.to(problem.dtype), *piece) for piece in pieces], 1).mean(1)
+    return torch.cat([by_rate(rates, *piece) for piece in pieces], 1).cpu()

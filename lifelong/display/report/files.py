@@ -26,10 +26,10 @@ DATES: dict[str, dict[str, Any]] = {
 }  # none: equal results, equal files
 
 
-def check_kind(kind: str) -> None:
-    """Raise a ConfigurationError for a kind of file that no figure is written as."""
+def check_kind(kind: str, word: str = "--format") -> None:
+    """Raise a ConfigurationError for a kind of file that no figure is written as; word: what named it."""
     if kind not in KINDS:
-        raise ConfigurationError(f"--format {kind[:40]!r}: figures are written as {', '.join(KINDS)}")
+        raise ConfigurationError(f"{word} {kind[:40]!r}: figures are written as {', '.join(KINDS)}")
 
 
 def of_group(measured: Measured) -> dict[str, Drawing]:

@@ -77,9 +77,7 @@ def task_losses(problem: Problem, logits: Tensor, batch: Batch) -> tuple[Tensor,
     return of_task @ problem.loss_rows(logits, batch) / count.clamp(min=1), count > 0
 
 
-def task_gradients(
-    problem: Problem, params: Params, batch: Batch, grads: Params, share: Tensor
-) -> tuple[Tensor, Net]:
+def task_gradients(problem: Problem, params: Params, batch: Batch, grads: Params, share: Tensor) -> tuple[Tensor, Net]:
     """sum_b share_ib w_b l_b for each task i [T], and its gradient, every leaf [T, ...]: one forward pass, T backward.
 
     share: [T, B], how much of each row's weighted loss counts for each task. Only of the parameters that `grads` holds:
