@@ -23,8 +23,8 @@ from lifelong.studies.crossover import (
     Start,
     crossover,
     crossover_of,
-    crossover_study,
     first_of_each,
+    learned_starts,
 )
 from scenarios.episodes import class_pool
 from scenarios.errors import ConfigurationError
@@ -68,7 +68,7 @@ def study():
     train, held, test = pools()
     distribution = TaskDistribution(MLP(8), train, held)
     starts = [Pretrained(batch=8), ProtoNet(way=3, shot=1, query=2), MAML(way=3, shot=1, query=2, tasks=2, steps=1)]
-    return distribution, test, crossover_study(distribution, test, starts, [0, 1], SMALL)
+    return distribution, test, crossover_of(learned_starts(starts, distribution, [0, 1], SMALL), held, test, SMALL)
 
 
 def test_arms_are_plain_loops_on_the_same_episodes():

@@ -163,28 +163,23 @@ class Start:
         return [with_trunk(head, meta["net"]) for head, meta in zip(self.heads(way), self.metas, strict=True)]
 
 
-def crossover_study(
+def learned_starts(
+    methods: Sequence[InitialisationLearner],
     distribution: TaskDistribution,
-    test: TaskSource,
-    starts: Sequence[InitialisationLearner],
     seeds: Sequence[int],
-    protocol: CrossoverProtocol | None = None,
+    protocol: CrossoverProtocol,
     own_way: Sequence[str] = ("MAML", "ProtoNet"),
     tell: Tell = told_to_nobody,
-) -> CrossoverStudy:
-    """Learn every start from the same number of examples, and hold them against each other: `crossover_of`.
-
-    distribution: the classes that starts learn from, and those on which rates are chosen; test: classes apart from both.
-    """
-    protocol, learned = protocol or CrossoverProtocol(), {}
-    for start in starts:
-        name = type(start).__name__
-        start = replace(start, iterations=max(1, protocol.examples // start.images(distribution)))
-        tell(f"learning {start!r}")
-        found = pretrain(start, distribution, seeds, episodes=protocol.choosing)
+) -> dict[str, Start]:
+    """Starts that were learned from the same number of examples, by the name of what learned them."""
+    starts = {}
+    for method in methods:
+        name, iterations = type(method).__name__, max(1, protocol.examples // method.images(distribution))
+        tell(f"learning {name}, {iterations} iterations")
+        found = pretrain(replace(method, iterations=iterations), distribution, seeds, episodes=protocol.choosing)
         metas = tuple(found.of(place) for place in range(len(seeds)))
-        learned[name] = Start(start, distribution, metas, name in own_way)
-    return crossover_of(learned, distribution.validation, test, protocol, tell)
+        starts[name] = Start(method, distribution, metas, name in own_way)
+    return starts
 
 
 def crossover_of(
