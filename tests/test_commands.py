@@ -316,13 +316,22 @@ def test_a_pretraining_that_is_stopped_says_the_command_that_goes_on(tmp_path, m
 
 
 def test_what_a_check_says_is_shown_as_it_is(monkeypatch, capsys):
-    """Brackets and colons in a user's own words are no markup and no pictures."""
+    """Brackets and colons in a user's own words are no markup and no pictures; what breaks several checks is said once."""
     from lifelong.contracts import check
 
-    rows = [("its name", "", ""), ("its loss", "[/x] :smile: no", "[bold]Mend it")]
+    rows = [
+        ("its name", "", ""),
+        ("its loss", "[/x] :smile: no", "[bold]Mend it"),
+        ("its rank", "[/x] :smile: no", "Sort"),
+    ]
     monkeypatch.setattr(check, "subjects_of", lambda target: [("Idea", None)])
     monkeypatch.setattr(check, "check_subject", lambda subject: rows)
     assert loaded("check").main(["idea.py"], standalone_mode=False) == 2
     out, errors = capsys.readouterr()
-    assert out.splitlines() == ["holds  Idea: its name", "fails  Idea: its loss: [/x] :smile: no. [bold]Mend it"]
-    assert errors == "error: 1 of the contract's checks failed\n"
+    seen = [
+        "holds  Idea: its name",
+        "fails  Idea: its loss: [/x] :smile: no. [bold]Mend it",
+        "fails  Idea: its rank: the same",
+    ]
+    assert out.splitlines() == seen
+    assert errors == "error: 2 of the contract's checks failed\n"

@@ -37,12 +37,13 @@ def check(
     torch.set_num_threads(1)
     failures = 0
     for key, subject in subjects_of(target):
+        seen: set[str] = set()  # what breaks every check is said once, and once alone has to be mended
         for name, problem, hint in check_subject(subject):
             failures += bool(problem)
             verdict = ("fails", "red") if problem else ("holds", "green")
-            output.print(
-                Text.assemble(verdict, f"  {key}: {name}", f": {problem}. {hint}" if problem else ""), soft_wrap=True
-            )
+            reason = "the same" if problem in seen else f"{problem}. {hint}"
+            output.print(Text.assemble(verdict, f"  {key}: {name}", f": {reason}" if problem else ""), soft_wrap=True)
+            seen |= {problem}
         for part in diagnosis(key, findings(subject)):
             output.print(part)
     if failures:
