@@ -356,7 +356,7 @@ def test_a_signal_while_nothing_is_written_loses_no_lock(tmp_path, nursery):
         "--seeds",
         "1",
         "--iterations",
-        "200",
+        "1000",  # so that it is at work whenever this process looks
         "--device",
         "cpu",
         "--name",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from tests.processes import Child
 
 FLAGS = ["--seeds", "2", "--iterations", "30", "--eval-every", "10", "--device", "cpu"]
+LONG = ["--iterations", "1000"]  # for what is to be caught at work, however late this process looks
 STRATEGIES = ["EWC(strength=50.0) + Replay(size=20)", "FineTuning()", "SI(strength=5.0)"]
 
 
@@ -23,8 +25,8 @@ STRATEGIES = ["EWC(strength=50.0) + Replay(size=20)", "FineTuning()", "SI(streng
 def start(tmp_path, nursery):
     """Begin a run that saves at every chance, and give its process."""
 
-    def begin(name: str, strategy: str) -> Child:
-        return nursery.begin(words_for(name, strategy), tmp_path)
+    def begin(name: str, strategy: str, more: Sequence[str] = ()) -> Child:
+        return nursery.begin([*words_for(name, strategy), *more], tmp_path)
 
     return begin
 
@@ -85,7 +87,7 @@ def test_kill_and_resume(tmp_path, cli, start, strategy):
 
 
 def test_interrupt_saves_and_says_how_to_go_on(tmp_path, cli, start):
-    process = start("stopped", "SI()")
+    process = start("stopped", "SI()", LONG)
     saved(process, tmp_path / "runs/stopped/checkpoint.safetensors")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 1
@@ -93,7 +95,7 @@ def test_interrupt_saves_and_says_how_to_go_on(tmp_path, cli, start):
 
 
 def test_a_checkpoint_cut_short_is_one_line(tmp_path, cli, start):
-    process = start("cut", "FineTuning()")
+    process = start("cut", "FineTuning()", LONG)
     checkpoint = tmp_path / "runs/cut/checkpoint.safetensors"
     saved(process, checkpoint)
     process.send_signal(signal.SIGKILL)
@@ -107,7 +109,7 @@ def test_a_checkpoint_cut_short_is_one_line(tmp_path, cli, start):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, cli, start):
     for name, strategy in (("one", "FineTuning()"), ("two", "SI()")):
-        process = start(name, strategy)
+        process = start(name, strategy, LONG)
         saved(process, tmp_path / f"runs/{name}/checkpoint.safetensors")
         process.send_signal(signal.SIGKILL)
         process.wait()
