@@ -96,14 +96,15 @@ def step_costs(names: list[str], root: str, rounds: int) -> dict[str, dict[str, 
     return found
 
 
-def method_of(name: str) -> Any:
-    """A strategy's or a learner's class."""
-    return {**vocabulary("strategies"), **vocabulary("learners")}[name]
+def methods() -> dict[str, Any]:
+    """The classes of our own strategies and learners, by name; what all are held against left out."""
+    known = {**vocabulary("strategies"), **vocabulary("learners")}
+    return {n: m for n, m in known.items() if m.__module__.startswith("lifelong.") and n != "FineTuning"}
 
 
 def by_passes(name: str, tasks: int = 5) -> float:
     """What a method's passes would take, as a multiple of fine-tuning's; of the tasks that are learned together, all."""
-    method = method_of(name)
+    method = methods()[name]
     forward, backward = (
         first + (tasks - 1) * each for first, each in zip(method.passes, method.task_passes, strict=True)
     )
@@ -163,6 +164,11 @@ def page(found: dict[str, Any]) -> str:
         ratio = f"{cost['measured'] / passes:.2f}" if passes else "–"
         lines.append(f"| `{name}` | {cost['measured']:.2f} | {passes:.2f} | {ratio} |")
     lines += explained([name for name, cost in steps.items() if dear(name, cost["measured"])], reasons)
+    without = [f"`{name}`" for name in methods() if name not in steps]
+    lines += [
+        "",
+        f"Without a step to be timed, for they take a task's rows in one piece: {', '.join(without)}.",
+    ] * bool(without)
     lines += [
         "", "## As tasks grow", "",
         "Permuted digits, domain-incremental where the method goes with it, for elsewhere the head grows: a step of the last task, and the bytes kept, as multiples of those with 5 tasks; of `MLP(400, 400)`, and of `MLP(50, 50)` where more than a gigabyte would be kept. Time and memory stay flat in"
@@ -186,7 +192,7 @@ def why_it_grows(name: str, cost: dict[str, float]) -> str:
     """What a method's own words say of what grows; "" where they do not."""
     if any(key.startswith("step") and value > LEAST for key, value in cost.items()):
         return "a backward pass for each task" if by_passes(name, 6) > by_passes(name) else ""
-    return f"it keeps {method_of(name).keeps}"
+    return f"it keeps {methods()[name].keeps}"
 
 
 def explained(names: list[str], reasons: dict[str, str]) -> list[str]:
@@ -205,9 +211,7 @@ def main() -> None:
     words.add_argument("--again", action="store_true", help="measure what is there, too")
     chosen = words.parse_args()
     torch.set_num_threads(1)
-    known = {**vocabulary("strategies"), **vocabulary("learners")}
-    names = [n for n, m in known.items() if m.__module__.startswith("lifelong.") and n != "FineTuning"]
-    names = chosen.only.split(",") if chosen.only else names
+    names = chosen.only.split(",") if chosen.only else list(methods())
     found = json.loads(chosen.output.read_text()) if chosen.output.exists() else {}
     measures = {
         "steps": lambda name: step_costs([name], chosen.data_root, chosen.rounds),
