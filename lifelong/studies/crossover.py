@@ -155,8 +155,8 @@ class Start:
 
     def heads(self, way: int) -> list[Net]:
         """Each seed's network before anything was learned, the same for every start of that network."""
-        model, shape = self.distribution.model, self.distribution.shape
-        return [model.init(shape, way, generator(seed, "crossover head")) for seed in range(len(self.metas))]
+        seeds = range(len(self.metas))
+        return [self.method.fresh(self.distribution, way, generator(seed, "crossover head")) for seed in seeds]
 
     def nets(self, way: int) -> list[Net]:
         """What was learned, under those heads."""
