@@ -126,6 +126,7 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
             "CAGrad": {"measured": 11 / 3},  # 1 + 5 passes against 1 + 1
             "HAT": {"measured": 1.9},
             "FeCAM": {"measured": 9.0},
+            "RanDumb": {},
         },
         "growth": {
             "EWC": flat,
@@ -139,6 +140,7 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
     text, growing = cost.page(found).split("## As tasks grow")
     assert "| `CAGrad` | 3.67 | 3.67 | 1.00 |" in text and "| `FeCAM` | 9.00 | 0.00 | – |" in text
     assert "- `OGD`: a gradient for each kept row" in text and "- `HAT`: not explained yet" in text
+    assert "in one piece: `RanDumb`." in text
     assert not any(f"- `{name}`" in text for name in ("EWC", "FeCAM", "CAGrad"))
     assert "- `OGD`: a gradient" in growing and "- `HAT`: not explained yet" in growing and "- `EWC`" not in growing
     assert "- `CAGrad`: a backward pass for each task" in growing and "- `DWA`: it keeps" in growing

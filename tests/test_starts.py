@@ -117,6 +117,7 @@ def test_the_crossover_of_a_start_and_fine_tuning(cli, arrays, tmp_path):
     for more, said in {
         ("--shots", "5"): "at least 2 numbers", ("--shots", "1,many"): "cannot be read", ("--way", "9"): "18 are needed",
         ("--figure", "a.gif"): "--figure 'gif'", ("--shots", "1,100000"): "images of each class", ("--steps", "0"): "steps=0",
+        ("--figure", "nowhere/a.pdf"): "there is no folder nowhere", (file,): "named twice",
     }.items():  # fmt: skip
         refused = cli(*words, *more)
         assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lifelong.commands.options import Json, Options, option, takes
+from scenarios.errors import ConfigurationError
 
 TESTED, OUTPUT = "What is tested on", "Output"
 
@@ -47,8 +48,10 @@ def crossover(
 
         use_threads(options.threads)
         kind = figure.suffix.removeprefix(".") if figure else ""
-        if figure:
+        if figure:  # before minutes of work, not after them
             check_kind(kind, "--figure")
+            if not figure.parent.is_dir():
+                raise ConfigurationError(f"--figure {figure}: there is no folder {figure.parent}")
         protocol = CrossoverProtocol(read_shots(shots), way, query, episodes, steps=steps)
     with Stages("curves", quiet=as_json) as tell:
         study = crossover_of_files(starts, data, protocol, options.data_root, options.device, tell)

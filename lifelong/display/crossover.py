@@ -73,7 +73,7 @@ def _plain(value: Estimate) -> dict[str, Any]:
 
 
 def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None = None) -> Drawing:
-    """Accuracy of each arm over k, mean and 95 % interval over seeds; a dotted line where the first of a pair overtakes."""
+    """Accuracy of each arm over k, mean and 95 % interval; a dotted line where the first of a pair overtakes."""
     drawing = blank(640, 420, "Accuracy over the number of examples")
     with style():
         axes, everything = axes_of(drawing, top=40), []

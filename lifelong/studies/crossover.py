@@ -243,13 +243,16 @@ def crossover_of_files(
     queries are at most what the smallest class has left. Raises a ConfigurationError for starts that predict numbers or
     need descriptors, and for too few classes or rows.
     """
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InitialisationError(f"{path} is named twice: a start is held against fine-tuning, not against itself")
     names = [path.stem for path in paths] if len({path.stem for path in paths}) == len(paths) else map(str, paths)
     starts: dict[str, Start] = {}
     for name, path in zip(names, paths, strict=True):
         learned, method, distribution = opened(path, data, root, device)
         if distribution.kind != "classes" or method.described:
             raise InitialisationError(f"{path} predicts numbers or needs descriptors: a curve over k is of classes")
-        data = data or str(learned.about["tests on"])
+        data = data or learned.about.get("tests on", "")
         starts[name] = Start(method, distribution, tuple(learned.of(seed).meta_of_seed for seed in learned.seeds))
     first = next(iter(starts.values()))
     protocol = replace(protocol, way=protocol.way or first.method.tests_way)
