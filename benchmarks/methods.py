@@ -106,6 +106,11 @@ def own_methods() -> dict[str, Any]:
     return {name: method for name, method in known.items() if method.__module__.startswith("lifelong.")}
 
 
+def one_after_another() -> list[str]:
+    """The names of methods that the tables hold: those that learn one task after another."""
+    return [name for name, method in own_methods().items() if name not in SKIPPED and not _together(method)]
+
+
 def learner_of(text: str, place: Place) -> Any:
     """A learner from the text of a strategy or of a learner."""
     entry = find(place.scenario)
@@ -262,6 +267,9 @@ def section(name: str, here: dict[str, Any]) -> list[str]:
     refused = {key: cell["refused"] for key, cell in here.items() if "refused" in cell}
     if refused:
         lines += ["", f"Not for this stream: {', '.join(f'`{key}`' for key in sorted(refused))}."]
+    waiting = [f"`{key}`" for key in sorted(one_after_another()) if key not in here]
+    if waiting:
+        lines += ["", f"Not measured here yet: {', '.join(waiting)}."]
     return [*lines, ""]
 
 
@@ -288,9 +296,7 @@ def page(cells: dict[str, Any]) -> str:
 
     lines = [INTRODUCTION, "", "| method | family | settings | keeps | passes, forward + backward | held against |", "|---|---|---|---|---:|---|"]  # fmt: skip
     for kind in ("strategies", "learners"):
-        known = {
-            n: m for n, m in vocabulary(kind).items() if m.__module__.startswith("lifelong.") and n != "FineTuning"
-        }
+        known = {n: m for n, m in own_methods().items() if n in vocabulary(kind) and n != "FineTuning"}
         for name, method in sorted(known.items(), key=lambda item: (family_of(item[1]), item[0])):
             words, _, file = method.witness.partition(": ")
             held = f"[{words}](../{file})" if file else words
@@ -315,12 +321,10 @@ def main() -> None:
     chosen = words.parse_args()
     torch.set_num_threads(1)
     places = tuple(p for p in (*QUICK, *(LONG if chosen.long else ())) if chosen.only in p.name)
-    known = own_methods()
-    names = [name for name in known if name not in SKIPPED]
+    names = one_after_another()
     costs = json.loads(COSTS.read_text())["steps"] if COSTS.exists() else {}
-    names = [name for name in names if not _together(known[name])]
     names.sort(
-        key=lambda name: costs.get(name, {"measured": 1.0})["measured"] * len(GRIDS.get(name, [""]))
+        key=lambda name: costs.get(name, {}).get("measured", 1.0) * len(GRIDS.get(name, [""]))
     )  # cheap ones first
     if not chosen.table_only:
         measure(places, names, chosen.data_root, chosen.output)
