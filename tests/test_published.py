@@ -15,6 +15,7 @@ import torch
 from lifelong.core import loop
 from lifelong.core.initialisation import Random
 from lifelong.meta.initialisation_learner import InitialisationLearner
+from lifelong.meta.pretraining import pretrain
 from lifelong.notation.expression import parse
 from lifelong.runs import request
 from lifelong.strategies.regularisation.ewc import EWC
@@ -461,6 +462,31 @@ def test_the_interval_over_episodes_is_that_of_the_cells():
     assert "interval" not in few_shot.page_lines([])[4]
 
 
+def test_the_page_has_learning_curves_at_shares_of_the_training():
+    row = few_shot.OURS[0]
+    curve = [[point * 125, point / 10] for point in range(1, 9)]
+    cells = [cell_of(row, (seed,), {"accuracy": [0.9], "inductive": [0.9], "half_width": [0.01],
+                                    "curve": [[at, score + seed / 10] for at, score in curve]})
+             for seed in (0, 1)]  # fmt: skip
+    page = few_shot.page_lines(cells)
+    assert "| 5-way-1-shot-protonet | 15.0 | 25.0 | 45.0 | 65.0 | 85.0 |" in page
+    assert not any("Learning curves" in line for line in few_shot.page_lines([]))
+
+
+def test_rows_of_several_tests_share_a_start(monkeypatch):
+    learned = []
+    monkeypatch.setattr(few_shot, "EPISODES", 2)
+    monkeypatch.setattr(few_shot, "load_dataset", lambda name, root: _of_images(name))
+    monkeypatch.setattr(few_shot, "pretrain", lambda *words, **more: learned.append(words) or pretrain(*words, **more))
+    few_shot._start.cache_clear()
+    stage = "ProtoNet(way=5, shot=1, query=5, iterations=2)"
+    cells = [few_shot.FewShotRow("x", stage, 0.0, "", "", way=way).measure((0,), "", "cpu") for way in (3, 5)]
+    few_shot._start.cache_clear()
+    assert (
+        len(learned) == 1 and cells[0]["curve"] == cells[1]["curve"] and [at for at, _ in cells[0]["curve"]] == [1, 2]
+    )
+
+
 def test_a_few_shot_row_is_named_and_tested_by_its_way_and_shot():
     tested = "omniglot-background, tested on 600 episodes of {}, 15 queries of omniglot"
     old, new = few_shot.OURS[0], few_shot.FewShotRow("x", "ProtoNet()", 0.0, "", "", way=20, shot=5)
@@ -496,16 +522,16 @@ def test_rows_have_names_of_their_own_and_words_that_can_be_read():
         assert parse(getattr(row, "learner", "") or "NearestClassMean()", "learners")
 
 
+def _of_images(name):
+    table = blobs(60, 28 * 28, 20, seed=len(name))
+    return replace(table, x=table.x.view(-1, 28, 28))
+
+
 def test_rows_measure_what_their_tables_show(monkeypatch):
     """Each kind of row on a small dish of its data: a cell has what the page reads."""
-
-    def images(name, root):
-        table = blobs(60, 28 * 28, 20, seed=len(name))
-        return replace(table, x=table.x.view(-1, 28, 28))
-
     small = {"EPISODES": 4, "CLASSES": 4, "RUNS": 2, "SHARES": (0.0, 1.0), "WAVES": 4}
     for table in (few_shot, online, sines, sine_curves):
-        monkeypatch.setattr(table, "load_dataset", images, raising=False)
+        monkeypatch.setattr(table, "load_dataset", lambda name, root: _of_images(name), raising=False)
         for name, value in small.items():
             if hasattr(table, name):
                 monkeypatch.setattr(table, name, value)

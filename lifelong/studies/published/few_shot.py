@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from statistics import mean, median
 
 from lifelong.core.loop import device_of
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.learned import distribution_of
-from lifelong.meta.pretraining import pretrain
+from lifelong.meta.pretraining import Event, Learned, Validated, pretrain
 from lifelong.meta.testing import scored
 from lifelong.notation.expression import parse
 from lifelong.studies.published.rows import Cell, Row, about_machine, absent, mean_and_error, own_cells
 from scenarios.datasets import load_dataset
+from scenarios.episodes import TaskSource
 
 EPISODES = 600
+POINTS, VALIDATED = 8, 100  # of a learning curve: how many, and episodes of validation classes for each
+SHOWN = (0.125, 0.25, 0.5, 0.75, 1.0)  # of the iterations, those points that the page has
 NET = "Conv4(32, norm='batch', halving='stride')"
 PAPER_NET = "Conv4(64, norm='batch', halving='stride')"
 PROTOCOL = (
@@ -59,14 +63,9 @@ class FewShotRow(Row):
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed, and test it on the same episodes as all others."""
-        method, model = parse(self.stage, "initialisations"), parse(self.model, "models")
-        background, evaluation = (load_dataset(name, data_root or None) for name in ("omniglot-background", "omniglot"))
-        distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
-        began = time.process_time()
-        learned = pretrain(method, distribution, seeds, episodes=0)
-        seconds = time.process_time() - began
-        unseen = method.pool(evaluation).to(distribution.device)
-        test = TaskDistribution(model, unseen, unseen)
+        start = _start(self.stage, self.model, seeds, data_root, device)
+        method, learned, unseen = start.learned.method, start.learned, start.unseen
+        test = TaskDistribution(start.distribution.model, unseen, unseen)
         found = [
             [
                 scored(
@@ -84,11 +83,12 @@ class FewShotRow(Row):
             for alone in (False, True)
         ]
         return {
-            "class split": distribution.train.hash,
+            "class split": start.distribution.train.hash,
             "accuracy": [round(float(tested.scores.mean()), 6) for tested in found[0]],
             "inductive": [round(float(tested.scores.mean()), 6) for tested in found[1]],
             "half_width": [round(tested.half_width or 0.0, 6) for tested in found[0]],
-            "training seconds": round(seconds, 1),
+            "curve": [[iteration, round(float(scores.mean()), 6)] for iteration, scores in learned.validated],
+            "training seconds": round(start.seconds, 1),
             **about_machine(device),
         }
 
@@ -100,6 +100,40 @@ class FewShotRow(Row):
         """The row in a line."""
         counted = own_cells(cells, self)
         return f"{_mean(counted, 'accuracy') if counted else absent(cells, self)} (aim {self.aim:.1f})"
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What some seeds learned, of what, what it is tested on, and processor seconds of training."""
+
+    learned: Learned
+    distribution: TaskDistribution
+    unseen: TaskSource
+    seconds: float
+
+
+@cache
+def _start(stage: str, model: str, seeds: tuple[int, ...], data_root: str, device: str) -> _Start:
+    """Learned once: rows of several tests share a start that was learned in the same way."""
+    method, net = parse(stage, "initialisations"), parse(model, "models")
+    background, evaluation = (load_dataset(name, data_root or None) for name in ("omniglot-background", "omniglot"))
+    distribution = distribution_of(method, net, background, evaluation).to(device_of(device))
+    clock, every = _Clock(), max(1, method.iterations // POINTS)
+    learned = pretrain(method, distribution, seeds, validate_every=every, episodes=VALIDATED, watch=clock)
+    return _Start(learned, distribution, method.pool(evaluation).to(distribution.device), clock.seconds)
+
+
+class _Clock:
+    """Processor seconds of training, without those of validation."""
+
+    def __init__(self) -> None:
+        self.seconds, self._last = 0.0, time.process_time()
+
+    def __call__(self, event: Event) -> None:
+        now = time.process_time()
+        if not isinstance(event, Validated):
+            self.seconds += now - self._last
+        self._last = now
 
 
 OURS = (
@@ -140,8 +174,8 @@ PUBLISHED = (
                "other split", "Conv4(64, norm='batch')", True),
 )  # fmt: skip
 METRIC = (
-    FewShotRow("matching", "MatchingNet(rotations=True, iterations=5000)", 92.0, "98.1",
-               "64 channels with pooling, other split, cosines as they are (10 times as large here)"),
+    FewShotRow("matching", "MatchingNet(way=20, tasks=1, rotations=True, iterations=10000)", 92.0, "98.1",
+               "64 channels with pooling, other split, cosines as they are (10 times as large here), learned on 5 ways"),
     FewShotRow("matching-full-context", "MatchingNet(full_context=True, rotations=True, iterations=2800)", 92.0, "–",
                "no number for Omniglot is known to us"),
     FewShotRow("relation", "RelationNet(rotations=True, iterations=5000)", 85.0, "99.6 ± 0.2",
@@ -212,6 +246,7 @@ def page_lines(cells: list[Cell]) -> list[str]:
         lines += ["", f"### {way}-way {shot}-shot", "", *HEAD]
         rows = [row for row in ROWS if row.setting == setting]
         lines += [_line(row, cells) for row in rows if own_cells(cells, row) or not row.on_request]
+    lines += _curves(cells)
     waiting = ", ".join(f"`{row.name}`" for row in PUBLISHED if not own_cells(cells, row))
     if waiting:
         lines += ["", f"The published protocols, by name and with a GPU, not run yet: {waiting}."]
@@ -229,6 +264,32 @@ def _line(row: FewShotRow, cells: list[Cell]) -> str:
     theirs = [learned, str(len(loop)), f"{_minutes(counted)} ({_minutes(loop)})"]
     ours = [*seen, str(len(counted)), f"{row.aim:.1f}"]
     return "| " + " | ".join([row.method, *ours, *theirs, row.published, row.differences]) + " |"
+
+
+def _curves(cells: list[Cell]) -> list[str]:
+    """How accuracy rose with training: whether a row that falls short was still learning."""
+    lines = []
+    for row in ROWS:
+        curves = [_at_shares(cell["curve"]) for cell in own_cells(cells, row) if cell.get("curve")]
+        if curves:
+            points = [f"{100 * mean(values):.1f}" for values in zip(*curves, strict=True)]
+            lines.append("| " + " | ".join([row.name.removeprefix("omniglot-"), *points]) + " |")
+    if not lines:
+        return []
+    return [
+        "", "### Learning curves", "",
+        f"Accuracy in % after a share of the training, mean over seeds: {VALIDATED} episodes of background characters that it"
+        " is not trained on, of the ways and shots that it is trained for, queries scored together.", "",
+        "| row | " + " | ".join(f"{share:.1%}" for share in SHOWN) + " |",
+        "|---|" + "---:|" * len(SHOWN),
+        *lines,
+    ]  # fmt: skip
+
+
+def _at_shares(curve: list[list[float]]) -> list[float]:
+    """A curve's scores at the points that lie next to the shares of the page."""
+    last = curve[-1][0]
+    return [min(curve, key=lambda point, share=share: abs(point[0] - share * last))[1] for share in SHOWN]
 
 
 def _width(cells: list[Cell]) -> str:
