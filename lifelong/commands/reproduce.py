@@ -32,8 +32,10 @@ def reproduce(
     import torch
 
     from lifelong.display.console import output
+    from lifelong.display.sine_curves import write_sine_curves
     from lifelong.studies.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
     for line in again(name, options.data_root, record, page, options.device, table_only, cheap_first):
         output.print(in_a_line(line), soft_wrap=True)
+    write_sine_curves(record, page)
