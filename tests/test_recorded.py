@@ -207,6 +207,28 @@ def test_fewer_operations_give_the_same_numbers(dtype):
     assert not any("ones" in name or "arange" in name for name in operations(Recording(counted, x)))
 
 
+def test_rows_of_each_member_are_copied_whole_and_a_place_beyond_the_end_is_refused():
+    random = torch.Generator().manual_seed(3)
+    table = torch.rand(3, 4, 20, generator=random)
+    task, kind = (torch.randint(-size, size, (3, 7), generator=random) for size in (4, 3))
+
+    def of_member(table, task):
+        return torch.vmap(lambda own, at: own[at])(table, task)
+
+    def by_two(table, task, kind):
+        return table[kind, task]
+
+    for function, given in ((of_member, (task,)), (by_two, (task, kind))):
+        recording = Recording(function, table, *given)
+        assert operations(recording).count("aten.index_select.default") == 1
+        equal((recording(table, *given),), (function(table, *given),), function.__name__)
+        for beyond in (4, -5):  # in a flattened table, both would be places of another member's row
+            wrong = task.clone()
+            wrong[1, 2] = beyond
+            with pytest.raises(RuntimeError, match="out of range"):
+                recording(table, wrong, *given[1:])
+
+
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_a_product_is_added_some_members_at_a_time(members, again):

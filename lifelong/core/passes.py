@@ -5,6 +5,7 @@ Each pass rewrites a graph of aten operations in place, and keeps every result e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -177,24 +178,58 @@ def _looked_up(node: Node) -> _Found | None:
 def whole_rows(graph: GraphModule) -> None:
     """Look rows up by copying them whole: indexing would go from number to number, ten times as long."""
     for node in list(graph.graph.nodes):
-        if node.target is not aten.index.Tensor or len(node.args[1]) != 1:
+        if node.target is not aten.index.Tensor:
             continue
-        (table, (place,)), value = node.args, node.meta["val"]
-        rows, where = table.meta["val"], place.meta["val"]
-        if where.dtype != torch.int64 or not rows.is_contiguous() or rows[0].numel() < 16:
+        (table, places), value = node.args, node.meta["val"]
+        rows, of_row = table.meta["val"], table.meta["val"].shape[len(places) :]
+        if any(place is None or place.meta["val"].dtype != torch.int64 for place in places):
+            continue
+        if not rows.is_contiguous() or math.prod(of_row) < 16:
             continue
         with graph.graph.inserting_before(node):
-            flat = graph.graph.call_function(aten.reshape.default, (place, [-1]))
-            # an index may count from the end, as -1 does; one beyond either end stays there, and is refused
-            sign = graph.graph.call_function(aten.__rshift__.Scalar, (flat, 63))
-            counted = graph.graph.call_function(aten.sub.Tensor, (flat, sign), {"alpha": len(rows)})
-            found = graph.graph.call_function(aten.index_select.default, (table, 0, counted))
+            place, flat = _place_of_row(graph, places, rows.shape), table
+            if len(places) > 1:
+                flat = graph.graph.call_function(aten.view.default, (table, [-1, *of_row]))
+            found = graph.graph.call_function(aten.index_select.default, (flat, 0, place))
             shaped = graph.graph.call_function(aten.view.default, (found, list(value.shape)))
         shaped.meta["val"] = value
-        for made in (flat, sign, counted, found):
+        for made in (flat, found) if len(places) > 1 else (found,):
             made.meta["val"] = None
         node.replace_all_uses_with(shaped)
     _clean(graph)
+
+
+def _place_of_row(graph: GraphModule, places: list[Node], shape: torch.Size) -> Node:
+    """Where a row lies in a table whose first dimensions were flattened, one place of each: [rows].
+
+    A place may count from the end, as -1 does. One beyond either end is refused when it is looked up: beside others it
+    must not become the place of another row, so the whole becomes -1 then.
+    """
+
+    def made(operation: Any, *words: Any, **more: Any) -> Node:
+        node = graph.graph.call_function(operation, words, more)
+        node.meta["val"] = None
+        return node
+
+    whole, beyond = None, []
+    for place, size in zip(places, shape, strict=False):
+        counted = place
+        if not _lies_within(graph, place, size):
+            counted = made(aten.sub.Tensor, place, made(aten.__rshift__.Scalar, place, 63), alpha=size)
+            beyond += [made(aten.lt.Scalar, counted, 0), made(aten.ge.Scalar, counted, size)]
+        whole = counted if whole is None else made(aten.add.Tensor, counted, made(aten.mul.Scalar, whole, size))
+    assert whole is not None
+    for wrong in beyond if len(places) > 1 else ():
+        whole = made(aten.masked_fill.Scalar, whole, wrong, -1)
+    return made(aten.reshape.default, whole, [-1])
+
+
+def _lies_within(graph: GraphModule, place: Node, size: int) -> bool:
+    """Whether places are constants, all of them from 0 on and below a size, as the numbers of members are."""
+    if place.op != "get_attr":
+        return False
+    value = getattr(graph, str(place.target))
+    return bool(((value >= 0) & (value < size)).all())
 
 
 PIECE = 160_000  # numbers of a product that stay in a core's cache until they are read again
