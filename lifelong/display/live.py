@@ -139,7 +139,7 @@ class PretrainingWatcher:
 
     def _words(self, event: Event) -> str:
         state = event.state
-        loss = f"loss {float(state.losses[-1].mean()):.4f}" if state.losses else ""
+        loss = f"loss {float(state.losses[:, state.iteration - 1].mean()):.4f}" if state.iteration else ""
         if not state.validated:
             return loss
         scores = state.validated[-1][1].mean(0)

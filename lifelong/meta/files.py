@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lifelong.core.files import RunError, filled, load_tensors, named, save_tensors
@@ -117,7 +116,8 @@ class Checkpoints:
         if iteration < 1 or any(value is None or value.ndim != 2 or not value.is_floating_point() for value in kinds):
             raise RunError(f"{self.path} is of another run: delete it to start again")
         assert losses is not None
-        state.iteration, state.seconds, state.losses = iteration, about["seconds"], list(losses.unbind(1))
+        state.iteration, state.seconds = iteration, about["seconds"]
+        state.losses[:, :iteration] = losses
         state.validated = [(i, tensors[name]) for i, name in zip(about["validated"], scores, strict=True)]
         return state
 
@@ -132,7 +132,7 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {"meta" + name: leaf for name, leaf in named(state.meta).items()}
         tensors |= {"optimiser" + name: leaf for name, leaf in named(state.optimiser).items()}
         tensors |= {f"validated {i}": scores for i, scores in state.validated}
-        tensors["losses"] = torch.stack(state.losses, 1)
+        tensors["losses"] = state.losses[:, : state.iteration].clone()
         where = {"iteration": state.iteration, "seconds": state.seconds, "words": self.words}
         save_tensors(self.path, tensors, {**where, "validated": [i for i, _ in state.validated]})
         self.saved = time.monotonic()

@@ -34,13 +34,14 @@ class Diverged(InitialisationError):
 class PretrainingState:
     """Where the outer loop stands: all that a checkpoint holds. Every leaf of meta and optimiser is [S, ...].
 
-    losses: [S] of each iteration; validated: iterations and scores [S, E]; seconds: of training, on the wall's clock.
+    losses: [S, iterations], of which those up to `iteration` are known; validated: iterations and scores [S, E]; seconds:
+    of training, on the wall's clock.
     """
 
     meta: Meta
     optimiser: Any
+    losses: Tensor  # made at once: ten thousand small tensors among the large ones that come and go split the heap
     iteration: int = 0
-    losses: list[Tensor] = field(default_factory=list)
     validated: list[tuple[int, Tensor]] = field(default_factory=list)
     seconds: float = 0.0
     __repr__ = in_brief
@@ -103,8 +104,7 @@ class Learned:
     @property
     def losses(self) -> Tensor:
         """[S, iterations]."""
-        losses = self.state.losses
-        return torch.stack(losses, 1).cpu() if losses else torch.zeros(len(self.seeds), 0)
+        return self.state.losses[:, : self.state.iteration].cpu()
 
     @property
     def validated(self) -> tuple[tuple[int, Tensor], ...]:
@@ -157,7 +157,8 @@ def begin(
     meta = tree_map(lambda *leaves: torch.stack(leaves), *metas)
     optimisers = [method.outer.init(alone) for alone in metas]
     optimiser = tree_map(lambda *leaves: torch.stack(leaves), *optimisers) if tree_leaves(optimisers[0]) else {}
-    return PretrainingState(meta, optimiser)
+    losses = torch.zeros(len(seeds), method.iterations, dtype=distribution.dtype, device=distribution.device)
+    return PretrainingState(meta, optimiser, losses)
 
 
 def events(
@@ -189,7 +190,7 @@ def events(
         loss, gradient = gradients(state.meta, drawn, place / count)
         method.outer.update_(state.meta, gradient, state.optimiser, place / count)
         state.meta = method.project(state.meta)
-        state.losses.append(loss.detach())
+        state.losses[:, place] = loss.detach()
         state.iteration += 1
         state.seconds += time.perf_counter() - began
         if not torch.isfinite(loss).all():
