@@ -14,7 +14,6 @@ from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.supervised import Pretrained
-from lifelong.metrics import Estimate
 from lifelong.models.perceptron import MLP
 from lifelong.studies.crossover import (
     RANDOM,
@@ -34,18 +33,35 @@ from scenarios.synthetic import blobs
 SMALL = CrossoverProtocol((1, 3), 3, 4, episodes=6, choosing=3, steps=4, rates=(0.01, 0.1), examples=400)
 
 
+def spread(*means: float, width: float = 0.01) -> torch.Tensor:
+    """Differences of three seeds [3, K] with these means and half-widths of 2.48 times the width."""
+    return torch.tensor([[-width], [0.0], [width]], dtype=torch.float64) + torch.tensor(means, dtype=torch.float64)
+
+
 def test_the_crossing_by_hand():
     """-0.2, -0.1, 0.3 at 1, 2, 8: zero a quarter of the way from 2 to 8 on a logarithmic axis."""
-    values = [Estimate(-0.2, 0.05, ()), Estimate(-0.1, 0.15, ()), Estimate(0.3, 0.1, ())]
-    found = crossover((1, 2, 8), values)
+    found = crossover((1, 2, 8), spread(-0.2, -0.1, 0.3, width=0.05))  # half-widths of 0.124
     assert found.k == pytest.approx(2 * 4**0.25) and (found.low, found.high) == (1, 8)
-    assert found.text == "k = 2.8; below 0 up to 1 and above 0 from 8"
-    assert crossover((1, 2, 8), [values[0], values[1], Estimate(0.3003, 0.1, ())]).k != pytest.approx(found.k, rel=1e-5)
-    never = crossover((1, 2), [Estimate(-0.2, 0.3, ()), Estimate(-0.1, 0.05, ())])
-    assert (never.k, never.low, never.high) == (None, None, None) and "none" in never.text
-    back = crossover((1, 2, 4, 8), [Estimate(m, None, ()) for m in (-0.1, 0.1, -0.1, 0.1)])
-    assert back.k == pytest.approx(4 * math.sqrt(2))
-    assert crossover((1, 2, 4), [Estimate(m, None, ()) for m in (-0.1, 0.1, -0.1)]).k is None
+    assert (found.ahead, found.behind) == ((8,), (1, 2))
+    assert crossover((1, 2, 8), spread(-0.2, -0.1, 0.3003)).k != pytest.approx(found.k, rel=1e-5)
+    never = crossover((1, 2), spread(-0.2, -0.1, width=0.1))
+    assert (never.k, never.low, never.high) == (None, None, None)
+    assert crossover((1, 2, 4, 8), spread(-0.1, 0.1, -0.1, 0.1)).k == pytest.approx(4 * math.sqrt(2))
+    assert crossover((1, 2, 4), spread(-0.1, 0.1, -0.1)).k is None
+
+
+def test_curves_that_touch_do_not_cross():
+    """At 100 % both ways of answering meet, and nothing is better than the other."""
+    touching = crossover((1, 2, 4), spread(-0.1, 0.0, 0.0))
+    assert (touching.k, touching.ahead, touching.behind) == (None, (), (1,))
+    assert crossover((1, 2, 4), spread(-0.1, 0.0, 0.1)).k == pytest.approx(2)
+    assert crossover((1, 2), torch.tensor([[-0.1, 0.1 + 0.2 - 0.3], [-0.1, 0.0]], dtype=torch.float64)).k is None
+
+
+def test_differences_without_spread_are_held_to_the_sign_test():
+    """Of few seeds that agree by chance nothing is established: p = 2^(1 - S), as of every other paired difference."""
+    few, many = (crossover((1, 2), torch.tensor([[-0.25, 0.25]]).expand(seeds, 2)) for seeds in (3, 6))
+    assert (few.low, few.high) == (None, None) and (many.low, many.high) == (1, 2)
 
 
 def pools():
@@ -133,14 +149,19 @@ def test_a_single_seed_has_its_interval_over_episodes():
 
 
 def test_crossings_are_said_in_words():
-    def words(*means: tuple[float, float]) -> str:
-        ours, theirs = (torch.tensor(column) + torch.tensor([[-0.01], [0.01]]) for column in zip(*means, strict=True))
-        return crossing_of(CrossoverStudy((1, 4), {"a": ours, "b": theirs}, {"a": (0.1, 0.1)}), "a", "b")
+    def words(*means: float, shots: tuple[int, ...] = (1, 4)) -> str:
+        accuracy = {"a": 0.5 + spread(*means), "b": torch.full((3, len(means)), 0.5)}
+        return crossing_of(CrossoverStudy(shots, accuracy, {"a": (0.1, 0.1)}), "a", "b")
 
-    assert words((0.2, 0.5), (0.8, 0.5)) == "from k = 2.0 on (established: behind up to 1, ahead from 4)"
-    assert words((0.6, 0.5), (0.8, 0.5)) == "from k = 1 on (established: ahead from 1)"
-    assert words((0.2, 0.5), (0.3, 0.5)) == "not up to k = 4 (established: behind up to 4)"
-    assert words((0.6, 0.5), (0.3, 0.5)).startswith("not up to k = 4")
+    assert words(-0.3, 0.3) == "from k = 2.0 on (established: behind up to 1, ahead from 4)"
+    assert words(0.1, 0.3) == "from k = 1 on (established: ahead from 1)"
+    assert words(-0.3, -0.2) == "not up to k = 4 (established: behind up to 4)"
+    assert words(-0.3, 0.0) == "not up to k = 4 (established: behind up to 1)"
+    assert words(0.3, -0.3) == "only up to k = 2.0 (established: ahead up to 1, behind from 4)"
+    assert words(0.0, 0.0) == "level at every k (established: nothing)"
+    three = {"shots": (1, 2, 4)}
+    assert words(-0.1, 0.1, -0.1, **three) == "only at k = 2 (established: behind up to 1, behind from 4)"
+    assert words(0.1, -0.1, 0.1, **three) == "from k = 2.8 on, and before at k = 1 (established: ahead from 4)"
 
 
 def test_what_is_no_curve_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from lifelong.display.report.colours import LIGHT, look
 from lifelong.display.report.drawing import FONT, Drawing, axes_of, blank, marks, style
 from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.metrics import Estimate
-from lifelong.studies.crossover import CrossoverStudy
+from lifelong.studies.crossover import Crossover, CrossoverStudy
 
 NARROW = 100  # columns of a terminal under which intervals take a line of their own
 
@@ -42,17 +43,30 @@ def crossover_table(study: CrossoverStudy, width: int) -> list[Any]:
 
 def crossing_of(study: CrossoverStudy, arm: str, other: str) -> str:
     """From which k on one arm is ahead of another, in words."""
-    found = study.crossover(arm, other)
-    if found.k is not None:
-        point = f"from k = {found.k:.1f} on"
-    else:
-        last = study.difference(arm, other)[-1].mean
-        point = f"not up to k = {study.shots[-1]}" if last < 0 else f"at k = {study.shots[-1]}, and no single crossing"
-        if all(value.mean >= 0 for value in study.difference(arm, other)):
-            point = f"from k = {study.shots[0]} on"
+    found, back = study.crossover(arm, other), study.crossover(other, arm)
     known = [f"behind up to {found.low}"] * (found.low is not None)
     known += [f"ahead from {found.high}"] * (found.high is not None)
-    return f"{point} (established: {', '.join(known) or 'nothing'})"
+    if back.k is not None:  # it loses its lead
+        known += [f"ahead up to {back.low}"] * (back.low is not None)
+        known += [f"behind from {back.high}"] * (back.high is not None)
+    return f"{_point(study.shots, found, back.k)} (established: {', '.join(known) or 'nothing'})"
+
+
+def _point(shots: Sequence[int], found: Crossover, lost: float | None) -> str:
+    """Where the means cross, in words; lost: the last k at which a lead is lost, where it is."""
+    if found.k is not None:
+        before = _listed(k for k in found.ahead if k < found.k)
+        return f"from k = {found.k:.1f} on" + (f", and before at k = {before}" if before else "")
+    if lost is not None:
+        up_to = not any(k < lost for k in found.behind)
+        return f"only up to k = {lost:.1f}" if up_to else f"only at k = {_listed(found.ahead)}"
+    if found.ahead:
+        return f"from k = {shots[0]} on"
+    return f"not up to k = {shots[-1]}" if found.behind else "level at every k"
+
+
+def _listed(shots: Iterable[int]) -> str:
+    return ", ".join(map(str, shots))
 
 
 def crossover_json(study: CrossoverStudy) -> dict[str, Any]:

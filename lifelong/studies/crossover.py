@@ -29,6 +29,7 @@ from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
 from lifelong.runs.initialisation_files import opened
+from lifelong.transfer.established import LEVEL, p_of_no_difference
 from scenarios.brief import in_brief
 from scenarios.episodes import Episode, Support, TaskSource, class_pool, split_classes
 from scenarios.stream import generator
@@ -37,6 +38,7 @@ SHOTS = (1, 2, 5, 10, 15)
 RANDOM = "random, fine-tuned"
 FEWEST = 6  # episodes of each seed that choose rates
 TOGETHER = 8  # episodes that are adapted to at once
+DIGITS = 9  # of a mean difference: equal shares of right answers may differ by a rounding after these
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,16 @@ class CrossoverProtocol:
 class Crossover:
     """Where the difference of two curves over k turns from below 0 to above; None where it does not within what was measured.
 
-    k: of the mean difference, between two measured k by a line over log k. low: the largest k up to which the 95 %
-    interval lies below 0 throughout; high: the smallest from which on it lies above. Between them nothing is settled.
+    k: of the mean difference, between two measured k by a line over log k. low: the largest k up to which it is
+    established below 0 throughout; high: the smallest from which on it is above. Between them nothing is settled. ahead,
+    behind: the measured k at which the mean is above and below 0.
     """
 
     k: float | None
     low: int | None
     high: int | None
-
-    @property
-    def text(self) -> str:
-        """As in "k = 3.2, settled outside 1 ... 5"."""
-        point = "none" if self.k is None else f"k = {self.k:.1f}"
-        known = [f"below 0 up to {self.low}"] * (self.low is not None) + [f"above 0 from {self.high}"] * (self.high is not None)  # fmt: skip
-        return f"{point}; {' and '.join(known) or 'settled nowhere'}"
+    ahead: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,25 +108,29 @@ class CrossoverStudy:
 
     def crossover(self, arm: str, other: str) -> Crossover:
         """From which k on `arm` is better than `other`."""
-        return crossover(self.shots, self.difference(arm, other))
+        return crossover(self.shots, self.accuracy[arm] - self.accuracy[other])
 
 
-def crossover(shots: Sequence[int], differences: Sequence[Estimate]) -> Crossover:
-    """Where a difference that is known at some k turns from below 0 to above; see `Crossover`.
+def crossover(shots: Sequence[int], differences: Tensor) -> Crossover:
+    """Where differences [S, K] turn from below 0 to above; see `Crossover`.
 
-    k = k_i (k_{i+1} / k_i)^(d_i / (d_i - d_{i+1})) for the last i with d_i < 0 <= d_{i+1}.
+    k = k_i (k_{i+1} / k_i)^(d_i / (d_i - d_{i+1})) for the last i with d_i < 0, d the means, where a later d is above 0:
+    curves that only touch do not cross. Established: the 95 % interval is without 0, or, of differences without any
+    spread, the sign test's p is below 5 %. That is asked from the first k upwards and from the last downwards, each time
+    until it fails, and such a sequence of tests needs no correction for their number (Maurer, Hothorn and Lehmacher, 1995).
     """
-    means = [difference.mean for difference in differences]
-    turns = [i for i in range(len(shots) - 1) if means[i] < 0 <= means[i + 1]]
+    means = [round(mean, DIGITS) for mean in differences.to(torch.float64).mean(0).tolist()]
+    ahead, behind = (tuple(k for k, mean in zip(shots, means, strict=True) if sign * mean > 0) for sign in (1, -1))
     k = None
-    if turns and all(mean >= 0 for mean in means[turns[-1] + 1 :]):
-        i = turns[-1]
+    if behind and ahead and ahead[-1] > behind[-1]:
+        i = shots.index(behind[-1])
         k = math.exp(math.log(shots[i]) + math.log(shots[i + 1] / shots[i]) * means[i] / (means[i] - means[i + 1]))
-    below = [d.half_width is not None and d.mean + d.half_width < 0 for d in differences]
-    above = [d.half_width is not None and d.mean - d.half_width > 0 for d in differences]
+    clear = [p_of_no_difference(column) < LEVEL for column in differences.unbind(1)]
+    below = [known and mean < 0 for known, mean in zip(clear, means, strict=True)]
+    above = [known and mean > 0 for known, mean in zip(clear, means, strict=True)]
     low = max((shots[i] for i in range(len(shots)) if all(below[: i + 1])), default=None)
     high = min((shots[i] for i in range(len(shots)) if all(above[i:])), default=None)
-    return Crossover(k, low, high)
+    return Crossover(k, low, high, ahead, behind)
 
 
 def first_of_each(episode: Episode, way: int, shot: int) -> tuple[Tensor, Tensor]:
