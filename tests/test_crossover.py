@@ -30,6 +30,7 @@ from scenarios.errors import ConfigurationError
 from scenarios.stream import generator
 from scenarios.synthetic import blobs
 
+WAYS = ("its own way", "fine-tuned")
 SMALL = CrossoverProtocol((1, 3), 3, 4, episodes=6, choosing=3, steps=4, rates=(0.01, 0.1), examples=400)
 
 
@@ -135,17 +136,31 @@ def test_a_single_seed_has_its_interval_over_episodes():
     train, held, test = pools()
     distribution = TaskDistribution(MLP(8), train, held)
     method = ProtoNet(way=3, shot=1, query=2, iterations=3)
-    meta = pretrain(method, distribution, [4]).of(0)
-    start = Start(method, distribution, (meta,))
+    start = Start(method, distribution, {4: pretrain(method, distribution, [4]).of(0)})
     found = crossover_of({"p": start}, held, test, SMALL)
     assert found.over == "episodes" and all(value.shape == (6, 2) for value in found.accuracy.values())
-    alone = crossover_of({"p": start, "q": Start(method, distribution, (meta,))}, held, test, SMALL)
-    assert torch.equal(alone.accuracy["q, fine-tuned"], found.accuracy["p, fine-tuned"])
-    with pytest.raises(ConfigurationError, match="seed by seed"):
-        crossover_of({"p": start, "q": Start(method, distribution, (meta, meta))}, held, test, SMALL)
+    again = crossover_of({"p": start, "q": start}, held, test, SMALL)
+    assert torch.equal(again.accuracy["q, fine-tuned"], found.accuracy["p, fine-tuned"])
     wide = MAML(way=4, shot=1, query=2, tasks=2, steps=1, iterations=1)
     with pytest.raises(ConfigurationError, match="--way 4, not 3"):
-        crossover_of({"m": Start(wide, distribution, (pretrain(wide, distribution, [0]).of(0),))}, held, test, SMALL)
+        crossover_of({"m": Start(wide, distribution, {0: pretrain(wide, distribution, [0]).of(0)})}, held, test, SMALL)
+
+
+def test_starts_are_paired_by_their_seeds_and_not_by_their_places():
+    """A seed has the same episodes and fresh head alone, among others, and in whatever order its file holds it."""
+    train, held, test = pools()
+    distribution = TaskDistribution(MLP(8), train, held)
+    method = ProtoNet(way=3, shot=1, query=2, iterations=3)
+    learned = pretrain(method, distribution, [7, 4])
+    metas = {7: learned.of(0), 4: learned.of(1)}
+    both = Start(method, distribution, metas)
+    turned = Start(method, distribution, dict(reversed(metas.items())))
+    found = crossover_of({"a": both, "b": turned}, held, test, SMALL)
+    assert all(torch.equal(found.accuracy[f"a, {how}"], found.accuracy[f"b, {how}"]) for how in WAYS)
+    alone = crossover_of({"a": Start(method, distribution, {7: metas[7]})}, held, test, SMALL)
+    assert torch.equal(alone.accuracy["a, its own way"].mean(0), found.accuracy["a, its own way"][1])
+    with pytest.raises(ConfigurationError, match="a was learned for 4, 7, and b for 4, 9"):
+        crossover_of({"a": both, "b": Start(method, distribution, {4: metas[4], 9: metas[7]})}, held, test, SMALL)
 
 
 def test_crossings_are_said_in_words():

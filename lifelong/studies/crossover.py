@@ -147,22 +147,25 @@ def first_of_each(episode: Episode, way: int, shot: int) -> tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class Start:
-    """A start that was learned for S seeds, and the tasks that its network is made for; has_own_way: whether it also answers in its own way."""
+    """A start, and the tasks that its network is made for; has_own_way: whether it also answers in its own way.
+
+    metas: what was learned for each of S seeds, by seed.
+    """
 
     method: InitialisationLearner
     distribution: TaskDistribution
-    metas: tuple[Meta, ...]
+    metas: Mapping[int, Meta]
     has_own_way: bool = True
     __repr__ = in_brief
 
-    def heads(self, way: int) -> list[Net]:
+    def heads(self, way: int, seeds: Sequence[int]) -> list[Net]:
         """Each seed's network before anything was learned, the same for every start of that network."""
-        seeds = range(len(self.metas))
         return [self.method.fresh(self.distribution, way, generator(seed, "crossover head")) for seed in seeds]
 
-    def nets(self, way: int) -> list[Net]:
+    def nets(self, way: int, seeds: Sequence[int]) -> list[Net]:
         """What was learned, under those heads."""
-        return [with_trunk(head, meta["net"]) for head, meta in zip(self.heads(way), self.metas, strict=True)]
+        heads = zip(seeds, self.heads(way, seeds), strict=True)
+        return [with_trunk(head, self.metas[seed]["net"]) for seed, head in heads]
 
 
 def learned_starts(
@@ -179,7 +182,7 @@ def learned_starts(
         name, iterations = type(method).__name__, max(1, protocol.examples // method.images(distribution))
         tell(f"learning {name}, {iterations} iterations")
         found = pretrain(replace(method, iterations=iterations), distribution, seeds, episodes=protocol.choosing)
-        metas = tuple(found.of(place) for place in range(len(seeds)))
+        metas = {seed: found.of(place) for place, seed in enumerate(seeds)}
         starts[name] = Start(method, distribution, metas, name in own_way)
     return starts
 
@@ -194,18 +197,16 @@ def crossover_of(
     """Every start by its own way of answering, and its network fine-tuned; random networks beside them.
 
     choosing: classes on which the rates of fine-tuning are chosen, apart from those of `test`. Raises InitialisationError
-    where starts have unequal numbers of seeds, or answer other numbers of classes only.
+    where starts were learned for other seeds, or answer other numbers of classes only.
     """
-    counts = {len(start.metas) for start in starts.values()}
-    if len(counts) != 1:
-        raise InitialisationError(f"starts are paired seed by seed, and these have {sorted(counts)} seeds")
+    seeds = _seeds_of(starts)
     for name, start in starts.items():
         if start.has_own_way and not start.method.any_way and start.method.tests_way != protocol.way:
             raise InitialisationError(
                 f"{name} answers with a head of {start.method.tests_way} outputs: --way {start.method.tests_way},"
                 f" not {protocol.way}"
             )
-    most, seeds = protocol.shots[-1], range(counts.pop())
+    most = protocol.shots[-1]
     drawn = {
         name: [source.draw(count, protocol.way, most, protocol.query, generator(s, "crossover", name)) for s in seeds]
         for name, source, count in (("choosing", choosing, protocol.choosing), ("test", test, protocol.episodes))
@@ -213,14 +214,14 @@ def crossover_of(
     accuracy, rates = {}, {}
     answering, tuned = (
         {f"{n}, its own way": s for n, s in starts.items() if s.has_own_way},
-        _tuned_arms(starts, protocol.way),
+        _tuned_arms(starts, protocol.way, seeds),
     )
     stages = {name: Stage(i, len(answering) + len(tuned), name) for i, name in enumerate((*answering, *tuned), 1)}
     for name, start in answering.items():
         tell(stages[name])
         each = [
-            torch.stack([_own(start, meta, drawn["test"][s], protocol, k) for k in protocol.shots], 1)
-            for s, meta in enumerate(start.metas)
+            torch.stack([_own(start, start.metas[seed], episodes, protocol, k) for k in protocol.shots], 1)
+            for seed, episodes in zip(seeds, drawn["test"], strict=True)
         ]
         accuracy[name] = _units(each)
     for name, (distribution, nets) in tuned.items():
@@ -255,7 +256,7 @@ def crossover_of_files(
         if distribution.kind != "classes" or method.described:
             raise InitialisationError(f"{path} predicts numbers or needs descriptors: a curve over k is of classes")
         data = data or learned.about.get("tests on", "")
-        starts[name] = Start(method, distribution, tuple(learned.of(seed).meta_of_seed for seed in learned.seeds))
+        starts[name] = Start(method, distribution, {seed: learned.of(seed).meta_of_seed for seed in learned.seeds})
     first = next(iter(starts.values()))
     protocol = replace(protocol, way=protocol.way or first.method.tests_way)
     dataset = first.distribution.train.as_dataset()
@@ -276,14 +277,31 @@ def crossover_of_files(
     return crossover_of(starts, choosing, test, protocol, tell)
 
 
-def _tuned_arms(starts: Mapping[str, Start], way: int) -> dict[str, tuple[TaskDistribution, list[Net]]]:
+def _seeds_of(starts: Mapping[str, Start]) -> list[int]:
+    """The seeds that all starts were learned for. Raises InitialisationError where those of one are others."""
+    first, *others = starts
+    seeds = sorted(starts[first].metas)
+    for name in others:
+        if sorted(starts[name].metas) != seeds:
+            theirs = ", ".join(map(str, sorted(starts[name].metas)))
+            raise InitialisationError(
+                f"starts are paired seed by seed: {first} was learned for {', '.join(map(str, seeds))}, and {name} for {theirs}"
+            )
+    return seeds
+
+
+def _tuned_arms(
+    starts: Mapping[str, Start], way: int, seeds: Sequence[int]
+) -> dict[str, tuple[TaskDistribution, list[Net]]]:
     """What is fine-tuned, by name: random networks of each kind, and those of each start."""
     models = dict.fromkeys(repr(start.distribution.model) for start in starts.values())
     arms = {}
     for start in starts.values():
         model = repr(start.distribution.model)
-        arms[RANDOM if len(models) == 1 else f"{RANDOM}, {model}"] = (start.distribution, start.heads(way))
-    return arms | {f"{name}, fine-tuned": (start.distribution, start.nets(way)) for name, start in starts.items()}
+        arms[RANDOM if len(models) == 1 else f"{RANDOM}, {model}"] = (start.distribution, start.heads(way, seeds))
+    return arms | {
+        f"{name}, fine-tuned": (start.distribution, start.nets(way, seeds)) for name, start in starts.items()
+    }
 
 
 def _units(each: Sequence[Tensor]) -> Tensor:
