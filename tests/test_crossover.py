@@ -141,6 +141,8 @@ def test_a_single_seed_has_its_interval_over_episodes():
     assert found.over == "episodes" and all(value.shape == (6, 2) for value in found.accuracy.values())
     again = crossover_of({"p": start, "q": start}, held, test, SMALL)
     assert torch.equal(again.accuracy["q, fine-tuned"], found.accuracy["p, fine-tuned"])
+    with pytest.raises(ConfigurationError, match="called 'random'"):
+        crossover_of({"random": start}, held, test, SMALL)
     wide = MAML(way=4, shot=1, query=2, tasks=2, steps=1, iterations=1)
     with pytest.raises(ConfigurationError, match="--way 4, not 3"):
         crossover_of({"m": Start(wide, distribution, {0: pretrain(wide, distribution, [0]).of(0)})}, held, test, SMALL)
@@ -180,6 +182,6 @@ def test_crossings_are_said_in_words():
 
 
 def test_what_is_no_curve_is_refused():
-    for shots in ((5,), (5, 1), (0, 1)):
+    for shots in ((), (5,), (5, 1), (0, 1)):
         with pytest.raises(ConfigurationError, match="smallest first"):
             CrossoverProtocol(shots)

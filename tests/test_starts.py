@@ -114,13 +114,27 @@ def test_the_crossover_of_a_start_and_fine_tuning(cli, arrays, tmp_path):
     shown = cli(*words)
     assert shown.returncode == 0 and "k = 3" in shown.stdout
     assert "random, fine-tuned over a, its own way: " in " ".join(shown.stdout.split())
+    (tmp_path / "folder.pdf").mkdir()
     for more, said in {
         ("--shots", "5"): "at least 2 numbers", ("--shots", "1,many"): "cannot be read", ("--way", "9"): "18 are needed",
         ("--figure", "a.gif"): "--figure 'gif'", ("--shots", "1,100000"): "images of each class", ("--steps", "0"): "steps=0",
-        ("--figure", "nowhere/a.pdf"): "there is no folder nowhere", (file,): "named twice",
+        ("--figure", "nowhere/a.pdf"): "there is no folder nowhere", (file,): "named twice", ("--shots", ""): "at least 2 numbers",
+        ("--way", "1"): "at least 2 classes apart", ("--figure", f"{tmp_path}/folder.pdf"): "is a folder",
     }.items():  # fmt: skip
         refused = cli(*words, *more)
         assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
+
+
+def test_a_crossover_names_starts_so_that_nothing_is_mistaken(cli, arrays, tmp_path):
+    """A start called random stands beside random networks; one that may have seen the tested classes says so."""
+    common = ("pretrain", "split-digits", *MODEL, "--output")
+    method = "ProtoNet(way=2, query=2, iterations=2, data='{}')"
+    cli(*common, "random.safetensors", "--init", method.format(arrays))
+    cli(*common, "seen.safetensors", "--init", method.format("digits").replace(")", ", allow_overlap=True)"))
+    words = ("crossover", "--shots", "1,3", "--episodes", "2", "--steps", "1", "--json")
+    arms = set(json.loads(cli(*words, "random.safetensors", "seen.safetensors").stdout)["accuracy"])
+    starts = ("random.safetensors", "seen.safetensors (overlap allowed)")
+    assert arms == {f"{s}, {way}" for s in starts for way in ("its own way", "fine-tuned")} | {"random, fine-tuned"}
 
 
 def test_meta_test_pairs_starts(cli, arrays, tmp_path):

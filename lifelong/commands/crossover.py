@@ -52,6 +52,8 @@ def crossover(
             check_kind(kind, "--figure")
             if not figure.parent.is_dir():
                 raise ConfigurationError(f"--figure {figure}: there is no folder {figure.parent}")
+            if figure.is_dir():
+                raise ConfigurationError(f"--figure {figure} is a folder: name a file")
         protocol = CrossoverProtocol(read_shots(shots), way, query, episodes, steps=steps)
     with Stages("curves", quiet=as_json) as tell:
         study = crossover_of_files(starts, data, protocol, options.data_root, options.device, tell)

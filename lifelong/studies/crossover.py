@@ -28,6 +28,7 @@ from lifelong.meta.testing import MOST_EPISODES
 from lifelong.metrics import Estimate, estimate
 from lifelong.models.base import Net
 from lifelong.optimisers.adam import Adam
+from lifelong.runs.folder import OVERLAP
 from lifelong.runs.initialisation_files import opened
 from lifelong.transfer.established import LEVEL, p_of_no_difference
 from scenarios.brief import in_brief
@@ -35,7 +36,8 @@ from scenarios.episodes import Episode, Support, TaskSource, class_pool, split_c
 from scenarios.stream import generator
 
 SHOTS = (1, 2, 5, 10, 15)
-RANDOM = "random, fine-tuned"
+FLOOR = "random"
+RANDOM = f"{FLOOR}, fine-tuned"
 FEWEST = 6  # episodes of each seed that choose rates
 TOGETHER = 8  # episodes that are adapted to at once
 DIGITS = 9  # of a mean difference: equal shares of right answers may differ by a rounding after these
@@ -58,7 +60,7 @@ class CrossoverProtocol:
     examples: int = 200_000
 
     def __post_init__(self) -> None:
-        if list(self.shots) != sorted(set(self.shots)) or self.shots[0] < 1 or len(self.shots) < 2:
+        if len(self.shots) < 2 or list(self.shots) != sorted(set(self.shots)) or self.shots[0] < 1:
             raise InitialisationError(
                 f"a curve needs at least 2 numbers of shots, the smallest first, not {self.shots}"
             )
@@ -197,8 +199,12 @@ def crossover_of(
     """Every start by its own way of answering, and its network fine-tuned; random networks beside them.
 
     choosing: classes on which the rates of fine-tuning are chosen, apart from those of `test`. Raises InitialisationError
-    where starts were learned for other seeds, or answer other numbers of classes only.
+    where starts were learned for other seeds, answer other numbers of classes only, or are called as random networks are.
     """
+    if FLOOR in starts:
+        raise InitialisationError(
+            f"a start is called {FLOOR!r}, as networks are that learned nothing: call it otherwise"
+        )
     seeds = _seeds_of(starts)
     for name, start in starts.items():
         if start.has_own_way and not start.method.any_way and start.method.tests_way != protocol.way:
@@ -243,22 +249,25 @@ def crossover_of_files(
 
     data: its name, default what the first start is to be tested on. A fifth of its classes, at least as many as an episode
     has, choose the rates of fine-tuning; the others test. protocol.way 0 is as the first start was trained, and its
-    queries are at most what the smallest class has left. Raises a ConfigurationError for starts that predict numbers or
-    need descriptors, and for too few classes or rows.
+    queries are at most what the smallest class has left. A start that was allowed to see what it is tested on says so in
+    its name. Raises a ConfigurationError for starts that predict numbers or need descriptors, and for too few classes or
+    rows.
     """
     for path in paths:
         if paths.count(path) > 1:
             raise InitialisationError(f"{path} is named twice: a start is held against fine-tuning, not against itself")
-    names = [path.stem for path in paths] if len({path.stem for path in paths}) == len(paths) else map(str, paths)
     starts: dict[str, Start] = {}
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(_names_of(paths), paths, strict=True):
         learned, method, distribution = opened(path, data, root, device)
         if distribution.kind != "classes" or method.described:
             raise InitialisationError(f"{path} predicts numbers or needs descriptors: a curve over k is of classes")
         data = data or learned.about.get("tests on", "")
+        name += OVERLAP if learned.about["overlap allowed"] else ""
         starts[name] = Start(method, distribution, {seed: learned.of(seed).meta_of_seed for seed in learned.seeds})
     first = next(iter(starts.values()))
     protocol = replace(protocol, way=protocol.way or first.method.tests_way)
+    if protocol.way < 2:
+        raise InitialisationError(f"way={protocol.way}: a curve tells at least 2 classes apart")
     dataset = first.distribution.train.as_dataset()
     if dataset.classes < 2 * protocol.way:
         raise InitialisationError(
@@ -275,6 +284,12 @@ def crossover_of_files(
     for each in (test, choosing):
         each.check(protocol.way, most, protocol.query)
     return crossover_of(starts, choosing, test, protocol, tell)
+
+
+def _names_of(paths: Sequence[Path]) -> list[str]:
+    """What starts are called: their files' names, whole where two would be called the same, or one as random networks are."""
+    names = [path.stem for path in paths]
+    return names if len({*names, FLOOR}) == len(names) + 1 else [str(path) for path in paths]
 
 
 def _seeds_of(starts: Mapping[str, Start]) -> list[int]:
