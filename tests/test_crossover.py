@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from lifelong.display.crossover import crossing_of, crossover_figure
+from lifelong.display.crossover import crossing_of, crossover_figure, crossover_json, crossover_table
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
@@ -126,10 +127,26 @@ def test_arms_are_plain_loops_on_the_same_episodes():
 
 def test_the_figure_has_every_arm_and_the_crossing():
     accuracy = {"a": torch.tensor([[0.1, 0.9], [0.2, 0.8]]), "b": torch.tensor([[0.5, 0.5], [0.5, 0.6]])}
-    figure = crossover_figure(CrossoverStudy((1, 4), accuracy, {}), [("a", "b"), ("b", "a")])
+    figure = crossover_figure(CrossoverStudy(replace(SMALL, shots=(1, 4)), accuracy, {}), [("a", "b"), ("b", "a")])
     (axes,) = figure.figure.axes
     assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["a", "b"]
     assert [line.get_label() for line in axes.lines if " over " in line.get_label()] == ["_a over b"]
+
+
+def test_what_was_asked_stands_with_the_numbers():
+    """Way, queries (fewer than wanted where a class is small), and rates beyond which a better one may lie."""
+    accuracy = {name: torch.full((2, 2), 0.5) for name in ("a, fine-tuned", "b, fine-tuned", "a, its own way")}
+    rates = {"a, fine-tuned": (0.01, 0.03), "b, fine-tuned": (0.03, 0.03)}
+    asked = replace(SMALL, rates=(0.01, 0.03, 0.1))
+    table, lines = crossover_table(CrossoverStudy(asked, accuracy, rates, data="blobs", together=True), 200)
+    assert table.title == (
+        "accuracy, %, after k rows of each of 3 classes of blobs; 4 queries of each, 6 episodes of each seed;"
+        " ± 95 % over seeds"
+    )
+    assert lines.plain.splitlines()[-2] == "rates at an end of the grid: a, fine-tuned at k = 1"
+    assert "normalised together" in lines.plain.splitlines()[-1]
+    said = crossover_json(CrossoverStudy(asked, accuracy, rates))
+    assert (said["way"], said["query"], said["episodes"], said["mode"]) == (3, 4, 6, "inductive")
 
 
 def test_a_single_seed_has_its_interval_over_episodes():
@@ -168,7 +185,7 @@ def test_starts_are_paired_by_their_seeds_and_not_by_their_places():
 def test_crossings_are_said_in_words():
     def words(*means: float, shots: tuple[int, ...] = (1, 4)) -> str:
         accuracy = {"a": 0.5 + spread(*means), "b": torch.full((3, len(means)), 0.5)}
-        return crossing_of(CrossoverStudy(shots, accuracy, {"a": (0.1, 0.1)}), "a", "b")
+        return crossing_of(CrossoverStudy(replace(SMALL, shots=shots), accuracy, {"a": (0.1, 0.1)}), "a", "b")
 
     assert words(-0.3, 0.3) == "from k = 2.0 on (established: behind up to 1, ahead from 4)"
     assert words(0.1, 0.3) == "from k = 1 on (established: ahead from 1)"

@@ -108,6 +108,7 @@ def test_the_crossover_of_a_start_and_fine_tuning(cli, arrays, tmp_path):
     words = ("crossover", file, "--shots", "1,3", "--episodes", "4", "--steps", "2", "--figure", str(figure))
     found = json.loads(cli(*words, "--json").stdout)
     assert set(found["accuracy"]) == {"a, its own way", "random, fine-tuned", "a, fine-tuned"}
+    assert (found["data"], found["way"], found["query"], found["episodes"]) == ("digits", 5, 15, 4)
     assert found["interval over"] == "episodes" and [len(curve) for curve in found["accuracy"].values()] == [2] * 3
     assert set(found["crossing"]) == {"random, fine-tuned over a, its own way", "a, fine-tuned over a, its own way"}
     assert figure.read_text().startswith("<?xml")

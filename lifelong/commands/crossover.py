@@ -22,7 +22,7 @@ def crossover(
     shots: Annotated[str, option(TESTED, "k: rows of each class", "SHOTS")] = "1,2,5,10",
     way: Annotated[int, option(TESTED, "classes of an episode", "N", usual="as trained")] = 0,
     query: Annotated[int, option(TESTED, "query images of each class, at most", "N")] = 15,
-    episodes: Annotated[int, option(TESTED, "episodes, the same for all starts and k", "N")] = 100,
+    episodes: Annotated[int, option(TESTED, "episodes of each seed, the same for all starts and k", "N")] = 100,
     steps: Annotated[int, option(TESTED, "full-batch steps of fine-tuning, Adam; its rate is chosen", "N")] = 50,
     figure: Annotated[Path | None, option(OUTPUT, "draw the curves, too, as .pdf, .svg or .png", "PATH")] = None,
     options: Options,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.metrics import Estimate
 from lifelong.studies.crossover import Crossover, CrossoverStudy
 
+TOGETHER = "batch norm: the queries of an episode are normalised together, in every arm"
 NARROW = 100  # columns of a terminal under which intervals take a line of their own
 
 
@@ -27,7 +28,9 @@ def pairs_of(study: CrossoverStudy, beginning: str = "") -> list[tuple[str, str]
 
 def crossover_table(study: CrossoverStudy, width: int) -> list[Any]:
     """Accuracy of each arm at each k, and a line on each crossing."""
-    title = f"accuracy, %, on classes that no start saw, after k rows of each; ± 95 % over {study.over}"
+    asked, title = study.protocol, f"accuracy, %, after k rows of each of {study.protocol.way} classes"
+    title += f"{f' of {study.data}' * bool(study.data)}; {asked.query} queries of each, {asked.episodes} episodes of each seed;"
+    title += f" ± 95 % over {study.over}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     for k in study.shots:
@@ -35,10 +38,19 @@ def crossover_table(study: CrossoverStudy, width: int) -> list[Any]:
     for arm in study.accuracy:
         cells = [value.text(1) for value in study.curve(arm)]
         table.add_row(Text(arm), *([cell.replace(" ±", "\n±") for cell in cells] if width < NARROW else cells))
-    return [
-        table,
-        Text("\n".join(f"{arm} over {other}: {crossing_of(study, arm, other)}" for arm, other in pairs_of(study))),
-    ]
+    lines = [f"{arm} over {other}: {crossing_of(study, arm, other)}" for arm, other in pairs_of(study)]
+    ends = rates_at_ends(study.shots, study.rates, asked.rates)
+    lines += [f"rates at an end of the grid: {ends}"] * bool(ends) + [TOGETHER] * study.together
+    return [table, Text("\n".join(lines))]
+
+
+def rates_at_ends(shots: Sequence[int], rates: Mapping[str, Sequence[float]], grid: Sequence[float]) -> str:
+    """Where the rate that was chosen lies at an end of the grid, so that a better one may lie beyond it; "" for nowhere."""
+    ends = {
+        arm: [k for k, rate in zip(shots, chosen, strict=True) if rate in (min(grid), max(grid))]
+        for arm, chosen in rates.items()
+    }
+    return "; ".join(f"{arm} at k = {_listed(found)}" for arm, found in ends.items() if found)
 
 
 def crossing_of(study: CrossoverStudy, arm: str, other: str) -> str:
@@ -74,6 +86,11 @@ def crossover_json(study: CrossoverStudy) -> dict[str, Any]:
     pairs = {f"{arm} over {other}": (arm, other) for arm, other in pairs_of(study)}
     return {
         "shots": list(study.shots),
+        "data": study.data,
+        "way": study.protocol.way,
+        "query": study.protocol.query,
+        "episodes": study.protocol.episodes,
+        "mode": "transductive" if study.together else "inductive",
         "interval over": study.over,
         "accuracy": {arm: [_plain(value) for value in study.curve(arm)] for arm in study.accuracy},
         "rates": {arm: list(rates) for arm, rates in study.rates.items()},

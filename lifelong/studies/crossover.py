@@ -91,14 +91,23 @@ class Crossover:
 class CrossoverStudy:
     """Accuracy [S, K] of each arm, by what it is: a start and its way of answering. rates: of the fine-tuned arms, by k.
 
-    over: what the first axis is, and what intervals are over: seeds, or the episodes where there is one seed.
+    over: what the first axis is, and what intervals are over: seeds, or the episodes where there is one seed. data: whose
+    classes were told apart. together: whether a network normalises the rows of an episode together, so that an answer
+    depends on the other queries.
     """
 
-    shots: tuple[int, ...]
+    protocol: CrossoverProtocol
     accuracy: dict[str, Tensor]
     rates: dict[str, tuple[float, ...]]
     over: str = "seeds"
+    data: str = ""
+    together: bool = False
     __repr__ = in_brief
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """The numbers of rows of each class, K of them."""
+        return self.protocol.shots
 
     def curve(self, arm: str) -> list[Estimate]:
         """Accuracy at each k with its 95 % interval."""
@@ -234,7 +243,8 @@ def crossover_of(
         tell(stages[name])
         each, rates[name] = _fine_tuned(distribution, nets, drawn, protocol)
         accuracy[name] = _units(each)
-    return CrossoverStudy(protocol.shots, accuracy, rates, "seeds" if len(seeds) > 1 else "episodes")
+    together = any(start.distribution.model.mixes_rows for start in starts.values())
+    return CrossoverStudy(protocol, accuracy, rates, "seeds" if len(seeds) > 1 else "episodes", test.name, together)
 
 
 def crossover_of_files(
