@@ -146,7 +146,7 @@ def test_what_was_asked_stands_with_the_numbers():
     assert lines.plain.splitlines()[-2] == "rates at an end of the grid: a, fine-tuned at k = 1"
     assert "normalised together" in lines.plain.splitlines()[-1]
     said = crossover_json(CrossoverStudy(asked, accuracy, rates))
-    assert (said["way"], said["query"], said["episodes"], said["mode"]) == (3, 4, 6, "inductive")
+    assert (said["way"], said["query"], said["episodes"], said["normalised together"]) == (3, 4, 6, False)
 
 
 def test_a_single_seed_has_its_interval_over_episodes():

@@ -17,6 +17,7 @@ from lifelong.meta.initialisation_learner import InitialisationError
 from lifelong.meta.learned import load_learned
 from lifelong.models.perceptron import MLP
 from lifelong.notation.expression import parse
+from lifelong.runs import initialisation_files
 from lifelong.runs.folder import load
 from scenarios.catalogue import build, find
 from scenarios.errors import ConfigurationError
@@ -124,6 +125,19 @@ def test_the_crossover_of_a_start_and_fine_tuning(cli, arrays, tmp_path):
     }.items():  # fmt: skip
         refused = cli(*words, *more)
         assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
+
+
+def test_a_start_is_opened_where_its_tasks_lie(cli, arrays, tmp_path, monkeypatch):
+    """On an accelerator, too; torch's device without numbers stands for it."""
+    words = ("--init", f"MAML(way=2, query=2, iterations=2, data='{arrays}')", *MODEL)
+    for scenario, more in (("split-digits", words), ("sines", ("--init", "MAML(iterations=1)"))):
+        file = tmp_path / f"{scenario}.safetensors"
+        assert cli("pretrain", scenario, *more, "--output", str(file)).returncode == 0
+        with monkeypatch.context() as changed:
+            changed.setattr(initialisation_files, "device_of", torch.device)
+            start, _, distribution = initialisation_files.opened(file, "", "", "meta")
+        assert distribution.device.type == "meta"
+        assert {leaf.device.type for leaf in tree_flatten(start.meta_of_seed)[0]} == {"meta"}
 
 
 def test_a_crossover_names_starts_so_that_nothing_is_mistaken(cli, arrays, tmp_path):

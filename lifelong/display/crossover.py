@@ -16,7 +16,7 @@ from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.metrics import Estimate
 from lifelong.studies.crossover import Crossover, CrossoverStudy
 
-TOGETHER = "batch norm: the queries of an episode are normalised together, in every arm"
+TOGETHER = "where a network has batch norm, the queries of an episode are normalised together"
 NARROW = 100  # columns of a terminal under which intervals take a line of their own
 
 
@@ -90,7 +90,7 @@ def crossover_json(study: CrossoverStudy) -> dict[str, Any]:
         "way": study.protocol.way,
         "query": study.protocol.query,
         "episodes": study.protocol.episodes,
-        "mode": "transductive" if study.together else "inductive",
+        "normalised together": study.together,
         "interval over": study.over,
         "accuracy": {arm: [_plain(value) for value in study.curve(arm)] for arm in study.accuracy},
         "rates": {arm: list(rates) for arm, rates in study.rates.items()},

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from lifelong.core.files import RunError, goes_on, held_alone, named
 from lifelong.core.loop import device_of
@@ -127,8 +129,9 @@ def _asked(folder: Any) -> bool:
 def opened(
     path: Path, data: str, root: str, device: str
 ) -> tuple[LearnedInitialisation, InitialisationLearner, TaskDistribution]:
-    """A start, the method that made it, and the distribution of tasks that it is tested on."""
-    start = load_learned(path)
+    """A start on a device, the method that made it, and the distribution of tasks that it is tested on, there, too."""
+    start, place = load_learned(path), device_of(device)
+    start = replace(start, meta=tree_map(lambda leaf: leaf.to(place), start.meta))
     refuse_unnamed([start.about["made by"], start.about["model"]], path)
     method = parse(start.about["made by"], "initialisations")
     model = parse(start.about["model"], "models")
@@ -137,7 +140,7 @@ def opened(
         return (
             start,
             method,
-            _fitted(path, start, method, TaskDistribution(model, source, source)).to(device_of(device)),
+            _fitted(path, start, method, TaskDistribution(model, source, source).to(place)),
         )
     name = data or start.about.get("tests on", "")
     if not name:
@@ -148,7 +151,7 @@ def opened(
             f"{path} learned from rows of shape {start.about['shape']}, and {name} has {dataset.shape}"
         )
     start.check_apart(dataset, root or None)
-    source = method.pool(dataset).to(device_of(device))
+    source = method.pool(dataset).to(place)
     return start, method, _fitted(path, start, method, TaskDistribution(model, source, source))
 
 
