@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lifelong.adaptation.methods import adapted_net
 from lifelong.display.crossover import crossing_of, crossover_figure, crossover_json, crossover_table
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.maml import MAML
 from lifelong.meta.pretraining import pretrain
 from lifelong.meta.protonet import ProtoNet
 from lifelong.meta.supervised import Pretrained
+from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
+from lifelong.studies import crossover as studied
 from lifelong.studies.crossover import (
     RANDOM,
     CrossoverProtocol,
@@ -131,6 +134,36 @@ def test_the_figure_has_every_arm_and_the_crossing():
     (axes,) = figure.figure.axes
     assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["a", "b"]
     assert [line.get_label() for line in axes.lines if " over " in line.get_label()] == ["_a over b"]
+
+
+def test_crossings_that_lie_close_together_are_told_apart():
+    accuracy = {"a": spread(0.1, 0.9), "b": spread(0.5, 0.6), "c": spread(0.5, 0.59)}
+    figure = crossover_figure(CrossoverStudy(replace(SMALL, shots=(1, 4)), accuracy, {}), [("a", "b"), ("a", "c")])
+    figure.figure.draw_without_rendering()
+    first, second = (text.get_window_extent() for text in figure.figure.axes[0].texts if " over " in text.get_text())
+    assert not first.overlaps(second)
+
+
+def test_convolutions_are_tuned_in_pieces_and_to_the_same_answers(monkeypatch):
+    """How many pairs of a rate and an episode are tuned at once changes the memory, and nothing else."""
+    clouds = blobs(6, 16, 10, seed=1)
+    data = replace(clouds, x=clouds.x.view(-1, 4, 4))
+    pool = class_pool(data)
+    distribution, rates = TaskDistribution(Conv4(8, blocks=2), pool, pool), torch.tensor([0.001, 0.03])
+    net, drawn = distribution.model.init(data.shape, 3, generator(0, "net")), pool.draw(5, 3, 2, 3, generator("e"))
+    pieces, found = [], []
+
+    def counted(*words):
+        pieces.append(words)
+        return adapted_net(*words)
+
+    monkeypatch.setattr(studied, "adapted_net", counted)
+    for at_once, wanted in ((1000, 1), (30, 5), (1, 10)):  # an episode has 15 images
+        monkeypatch.setattr(studied, "IMAGES", at_once)
+        pieces.clear()
+        found.append(studied._tuned(distribution, net, drawn, replace(SMALL, steps=3), 2, rates))
+        assert len(pieces) == wanted and found[-1].shape == (2, 5)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_what_was_asked_stands_with_the_numbers():

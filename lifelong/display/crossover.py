@@ -16,6 +16,7 @@ from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.metrics import Estimate
 from lifelong.studies.crossover import Crossover, CrossoverStudy
 
+LINE = 0.045  # of a figure's height: a line of text above it
 TOGETHER = "where a network has batch norm, the queries of an episode are normalised together"
 NARROW = 100  # columns of a terminal under which intervals take a line of their own
 
@@ -127,13 +128,12 @@ def crossover_figure(study: CrossoverStudy, pairs: list[tuple[str, str]] | None 
             marks(drawing, axes, told, shown, number, label=f"_{arm}")
             everything += curve
         axes.set_ylim(*limits(everything))
-        for arm, other in pairs or []:
-            k = study.crossover(arm, other).k
-            if k is not None:
-                axes.axvline(k, color=LIGHT["muted"], linestyle=":", linewidth=1.2, label=f"_{arm} over {other}")
-                axes.text(
-                    k, 1.01, f"{arm} over {other}", transform=axes.get_xaxis_transform(), ha="center", fontsize=FONT - 2
-                )
+        crossed = [(k, f"{a} over {b}") for a, b in pairs or [] if (k := study.crossover(a, b).k) is not None]
+        for line, (k, words) in enumerate(crossed):
+            axes.axvline(k, color=LIGHT["muted"], linestyle=":", linewidth=1.2, label=f"_{words}")
+            words += f", from k = {k:.1f} on"
+            height = 1.01 + line * LINE  # each on a line of its own: crossings may lie close together
+            axes.text(k, height, words, transform=axes.get_xaxis_transform(), ha="center", fontsize=FONT - 2)
         axes.set_xticks(study.shots, [str(k) for k in study.shots])
         axes.minorticks_off()
         axes.set_xlabel("k, rows of each class")

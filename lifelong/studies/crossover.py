@@ -39,7 +39,10 @@ SHOTS = (1, 2, 5, 10, 15)
 FLOOR = "random"
 RANDOM = f"{FLOOR}, fine-tuned"
 FEWEST = 6  # episodes of each seed that choose rates
-TOGETHER = 8  # episodes that are adapted to at once
+TOGETHER = 8  # episodes that are answered at once
+# episodes and rates that are fine-tuned at once; and where a network has convolutions, whose images at every layer are kept
+# for the way back and would fill a memory, support and query images of these
+TUNED, IMAGES = 40, 512
 DIGITS = 9  # of a mean difference: equal shares of right answers may differ by a rounding after these
 
 
@@ -379,8 +382,12 @@ def _tuned(
         tuned = adapted_net(FullFineTuning(), learner, protocol.steps, problem, net, batch)
         return (problem.logits({"net": tuned}, asked.x).argmax(1) == labels).to(torch.float64).mean()
 
-    by_task = torch.func.vmap(right, (None, 0, 0, 0, 0))
-    by_rate = torch.func.vmap(by_task, (0, None, None, None, None))
     rates = rates.to(x.device, problem.dtype)
-    pieces = zip(*(value.split(TOGETHER) for value in (x, y, episode.query_x, episode.query_y)), strict=True)
-    return torch.cat([by_rate(rates, *piece) for piece in pieces], 1).cpu()
+    pairs = torch.cartesian_prod(torch.arange(len(rates)), torch.arange(len(x))).to(x.device)  # rate and task, [R E, 2]
+    rows = x.shape[1] + episode.query_x.shape[1]
+    size = max(1, IMAGES // rows) if any(value.ndim > 2 for value in net.values()) else TUNED
+    found = [
+        torch.func.vmap(right)(rates[rate], x[task], y[task], episode.query_x[task], episode.query_y[task])
+        for rate, task in (piece.unbind(1) for piece in pairs.split(size))
+    ]
+    return torch.cat(found).view(len(rates), len(x)).cpu()
