@@ -92,6 +92,13 @@ def study():
     return distribution, test, crossover_of(learned_starts(starts, distribution, [0, 1], SMALL), held, test, SMALL)
 
 
+def test_no_start_takes_the_place_of_another():
+    train, held, _ = pools()
+    two = [ProtoNet(way=3, shot=shot, query=2) for shot in (1, 2)]
+    with pytest.raises(ConfigurationError, match="of the same name"):
+        learned_starts(two, TaskDistribution(MLP(8), train, held), [0], SMALL)
+
+
 def test_arms_are_plain_loops_on_the_same_episodes():
     distribution, test, found = study()
     assert set(found.accuracy) == {

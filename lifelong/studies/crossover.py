@@ -190,7 +190,12 @@ def learned_starts(
     own_way: Sequence[str] = ("MAML", "ProtoNet"),
     tell: Tell = told_to_nobody,
 ) -> dict[str, Start]:
-    """Starts that were learned from the same number of examples, by the name of what learned them."""
+    """Starts that were learned from the same number of examples, by the name of what learned them.
+
+    Raises InitialisationError for two of a name, since one would take the other's place.
+    """
+    if len({type(method) for method in methods}) < len(methods):
+        raise InitialisationError("two starts are learned by methods of the same name: learn each by itself")
     starts = {}
     for method in methods:
         name, iterations = type(method).__name__, max(1, protocol.examples // method.images(distribution))
