@@ -164,8 +164,9 @@ GRADIENT_ROWS = (
     SineCurveRow("maml++", f"MAMLPlusPlus(steps=2, rate=0.02, {_EPISODE})", "no number on sines is known to us"),
 )  # fmt: skip
 OTHER_ROWS = (
-    SineCurveRow("imaml", f"IMAML(steps=10, rate=0.02, solver_steps=1, {_EPISODE})",
-                 "no number on sines is known to us; at one step of the solver, since more met negative curvature"),
+    SineCurveRow("imaml", "IMAML(steps=10, rate=0.005, solver_steps=1, shot=10, query=10, tasks=25, iterations=10000,"
+                 " outer=Adam(0.002, schedule='linear', clip=1.0))",
+                 "no number on sines is known to us; one step of the solver, gradients clipped: without, or at three steps, it diverged"),
     SineCurveRow("lstm-optimiser", f"LSTMOptimiser(steps=2, rate=0.005, hidden=4, {_EPISODE})",
                  "Ravi and Larochelle have no regression"),
     SineCurveRow("cavia", f"CAVIA(context=5, {_EPISODE})",
