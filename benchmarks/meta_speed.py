@@ -20,12 +20,14 @@ from timing import interleaved
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lifelong.core.recorded import recorded
 from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.episodic import MetaLearner
 from lifelong.meta.maml import MAML
+from lifelong.meta.matching import MatchingNet
 from lifelong.meta.oml import OML
-from lifelong.meta.pretraining import recorded
-from lifelong.models.base import Model
+from lifelong.meta.protonet import ProtoNet
+from lifelong.models.base import Model, Net
 from lifelong.models.convolutional import Conv4
 from lifelong.notation.expression import vocabulary
 from scenarios.datasets import load_dataset
@@ -39,6 +41,7 @@ NOTES = {
     "second-order MAML against peers": "One meta-gradient: Conv4 of 32 channels with pooling and batch statistics, 16 tasks of 5 ways, 1 shot and 1 query a class; ours recorded once and played back, as pre-training does; theirs by a loop over tasks, as their examples have it. Seconds of theirs over ours.",
     "parts of a meta-iteration": "Episodes: drawing 16 tasks, as a share of drawing and the gradient together. OML: one meta-gradient with the encoder inside the inner loop over one on cached features, Conv4 of 32 channels with stride, 20 ways, 5 shots: 100 inner steps; the inner loop is measured with one query a class, the whole with 5 and 15 remembered images; called as they are, and both recorded and played back.",
     "methods beside MAML": "One meta-gradient of every method that learns from episodes alone, as it stands without settings but on the same episodes, 4 tasks of 5 ways, 1 shot and 1 query a class, over MAML's: Conv4 of 32 channels with stride and batch statistics; recorded once and played back, draws left out.",
+    "metric episodes beside the encoder alone": "One meta-gradient of an episode, ProtoNet's and matching networks', over a plain forward and backward pass of the encoder alone, all images of the episode in one batch: Conv4 of 32 channels with stride and batch statistics. One task of 20 ways, 1 shot and 5 queries, as ProtoNet's rows are learned; and 8 tasks of 5 ways, 1 shot and 5 queries. All recorded once and played back, draws left out.",
 }
 
 
@@ -171,12 +174,12 @@ SAME = {"tasks": 4, "way": 5, "shot": 1, "query": 1}  # episodes of every method
 
 
 def episodic_methods() -> dict[str, MetaLearner]:
-    """Every method that learns from episodes of classes alone, by name, with the same episodes."""
+    """Every method that learns from episodes of classes alone, without their descriptors, by name, on the same episodes."""
     found = {name: make() for name, make in vocabulary("initialisations").items()}
     return {
         name: replace(method, **SAME)
         for name, method in sorted(found.items())
-        if isinstance(method, MetaLearner) and "classes" in method.kinds
+        if isinstance(method, MetaLearner) and "classes" in method.kinds and not method.described
     }
 
 
@@ -189,6 +192,30 @@ def beside_maml(images: ClassPool, model: Model = NET, repeats: int = 3) -> dict
     seconds = interleaved(work, repeats)
     maml = seconds["MAML"]
     return {"MAML, ms": 1e3 * maml, **{name: value / maml for name, value in seconds.items() if name != "MAML"}}
+
+
+def beside_encoder(images: ClassPool, model: Model = NET, repeats: int = 3) -> dict[str, float]:
+    """Seconds of a metric method's meta-gradient over those of the encoder's passes, on the same images."""
+    study, ratios = TaskDistribution(model, images, images), {}
+    for words, sizes in (("20 ways", {"way": 20, "tasks": 1}), ("5 ways, 8 tasks", {"way": 5, "tasks": 8})):
+        work = {}
+        for make in (ProtoNet, MatchingNet):
+            method = make(shot=1, query=5, **sizes)
+            meta, drawn = method.init(study, generator(0)), method.draw(study, generator(1))
+            work[make.__name__] = partial(recorded(partial(method.gradient, study)), meta, drawn, PROGRESS)
+            x = torch.cat([drawn.support_x.flatten(0, 1), drawn.query_x.flatten(0, 1)]).to(torch.float32) / 255
+            work["encoder"] = partial(recorded(partial(encoder_passes, model)), meta["net"], x)
+        seconds = interleaved(work, repeats)
+        ratios[f"encoder alone, {words}, ms"] = 1e3 * seconds["encoder"]
+        ratios |= {
+            f"{name} / encoder, {words}": seconds[name] / seconds["encoder"] for name in work if name != "encoder"
+        }
+    return ratios
+
+
+def encoder_passes(model: Model, net: Net, x: Tensor) -> Net:
+    """Forward and backward, with a loss that costs next to nothing."""
+    return torch.func.grad(lambda net: model.features(net, x).square().mean())(net)
 
 
 def main() -> None:
@@ -204,6 +231,7 @@ def main() -> None:
         "second-order MAML against peers": against_peers,
         "parts of a meta-iteration": parts,
         "methods beside MAML": beside_maml,
+        "metric episodes beside the encoder alone": beside_encoder,
     }.items():
         if title.startswith(chosen.only):
             record(title, NOTES[title], measure(images), chosen.output)
