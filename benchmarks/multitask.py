@@ -22,6 +22,7 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import run
 from lifelong.metrics import estimate, holm, multi_task_gain
 from lifelong.notation.expression import parse, vocabulary
+from lifelong.probes.conflict import GradientConflict, layers_of
 from scenarios.catalogue import build
 from scenarios.joint import isolate, joint
 from scenarios.stream import Budget, Stream
@@ -59,14 +60,16 @@ PLACES = (
             "SoftSharing(0.01) on SharedLayers(MLP(100, 100), 0)", "SoftSharing(0.1, decoupled=True) on SharedLayers(MLP(100, 100), 0)",
             "CrossStitch(MLP(100, 100))", "MMoE(MLP(50, 50), 4)", "Conditioned(MLP(100, 100), 'film')",
         ),
+        besides=("TaskWeights((2.0, 1.0))", "TaskWeights((1.0, 2.0))"),
     ),
     Place(
         "Unbalanced: one kind of task on scales 1, 10 and 100", "unbalanced", "MLP(50, 50)", "Adam(0.002)", 200,
         besides=("TaskWeights((1.0, 0.01, 0.0001))",),
     ),
 )  # fmt: skip
-CORRELATIONS = (1.0, 0.0)
+CORRELATIONS = (1.0, 0.75, 0.5, 0.25, 0.0)
 SHARING = {"shared bottom": "MLP(32)", "MMoE": "MMoE(MLP(8), 4)", "separate networks": "SharedLayers(MLP(16), 0)"}
+MOMENTS = 10  # of training, at which conflicts are looked at
 COSTS = (EQUAL, "UncertaintyWeights()", "FAMO()", "GradNorm()", "PCGrad()", "CAGrad()", "NashMTL()", "AlignedMTL()")
 
 
@@ -128,6 +131,22 @@ def correlations(draws: int, iterations: int, note: Callable[[str, str, Any], No
             note("correlation", key, {"scores": scores})
 
 
+def conflicts(
+    places: tuple[Place, ...], root: str, seeds: int, note: Callable[[str, str, Any], None], there: Any
+) -> None:
+    """How often two tasks pull a layer of the shared network in opposite directions, along training with equal weights."""
+    probe = GradientConflict()
+    for place in places:
+        if there("conflict", place.name):
+            continue
+        stream, learner = joint(place.stream(root)), learner_of(EQUAL, place)
+        every = max(1, stream.budget.iterations // MOMENTS)
+        result = run(learner, stream, list(range(seeds)), eval_every=every, probes=(probe,))
+        shares = result.probes[probe.name]  # [S, moments, layers]
+        net = learner.model.init(stream.dataset.shape, 2, torch.Generator())
+        note("conflict", place.name, {"layers": layers_of(net), "shares": shares.tolist()})
+
+
 def costs(counts: tuple[int, ...], iterations: int, note: Callable[[str, str, Any], None], there: Any) -> None:
     """Processor milliseconds of a step on 64 rows, one seed, as the rows belong to more tasks."""
     for tasks in counts:
@@ -183,7 +202,9 @@ def section(title: str, here: Cells, texts: list[str], base: str = "equal weight
         gap = signed(estimate(gaps[text]).text(2)) if text in gaps else ""
         p = f"{sure[text]:.3f}" if text in sure else ""
         gain = signed(estimate(torch.tensor(cell["gain"])).text(1)) if cell["gain"] else ""
-        by_task = " | ".join(f"{100 * value:.1f}" for value in each.tolist())
+        own = torch.tensor(here[ALONE]["by_task"]).mean(0)  # what each task gives alone
+        gains = ["" if text == ALONE else f" ({100 * gap:+.1f})" for gap in (each - own).tolist()]
+        by_task = " | ".join(f"{100 * value:.1f}{gain}" for value, gain in zip(each.tolist(), gains, strict=True))
         gap = f"**{gap}**" if text in sure and sure[text] < 0.05 else gap
         lines.append(f"| {name} | {estimate(means(cell)).text(2)} | {gap} | {p} | {by_task} | {gain} | {cell['seconds']:.1f} |")  # fmt: skip
     better = [text for text in texts if sure[text] < 0.05 and gaps[text].mean() > 0]
@@ -217,6 +238,21 @@ def experts(cells: Cells) -> list[str]:
     return lines
 
 
+def conflict_tables(cells: Cells) -> list[str]:
+    """Shares before learning and along it, layer by layer."""
+    lines = ["## Where gradients are in conflict", ""]
+    for name, cell in cells.items():
+        shares = torch.tensor(cell["shares"], dtype=torch.float64)
+        along = f"mean of {shares.shape[1] - 1} moments of learning"
+        moments = {"before learning": shares[:, 0], along: shares[:, 1:].mean(1)}
+        lines += [f"{name}: pairs of tasks whose gradients have a negative cosine, %", ""]
+        lines += [f"| | {' | '.join(cell['layers'])} |", f"|---|{'---:|' * len(cell['layers'])}"]
+        for words, found in moments.items():
+            lines.append(f"| {words} | {' | '.join(estimate(layer).text(0) for layer in found.T)} |")
+        lines.append("")
+    return [*lines, "Equal weights, on 200 training rows of each task. A symptom and no proof: what it costs stands in the tables above.", ""]  # fmt: skip
+
+
 def cost_table(cells: Cells) -> list[str]:
     """Milliseconds of a step by method and number of tasks."""
     counts = list(dict.fromkeys(int(key.rpartition(" ")[2]) for key in cells))
@@ -233,7 +269,8 @@ INTRODUCTION = """# Tasks learned together
 Written by `python benchmarks/multitask.py`. In a table all rows have the same budget, learning rate and seeds; methods have their
 defaults (DWA windows of 50 steps, for no run has an epoch), and no number was tuned for any of them: another rate or budget may
 order them otherwise. Scores in %, mean ± half-width of the 95 % interval over seeds: accuracy, or for tasks of numbers
-100 (1 − mean square error / variance). Differences are paired over seeds; p by Student's t, corrected by Holm within a table;
+100 (1 − mean square error / variance). In brackets, a task's gain over its
+own network. Differences are paired over seeds; p by Student's t, corrected by Holm within a table;
 bold where p < 0.05. delta-m: mean relative gain over each task's own network of the same size, trained on as many rows of the task.
 Seconds: processor seconds of a seed in a fleet."""
 
@@ -256,6 +293,8 @@ def page(cells: dict[str, Cells], places: tuple[Place, ...]) -> str:
             ]
     if len(cells.get("correlation", {})) == len(CORRELATIONS) * len(SHARING):
         lines += experts(cells["correlation"])
+    if cells.get("conflict"):
+        lines += conflict_tables(cells["conflict"])
     if cells.get("cost"):
         lines += cost_table(cells["cost"])
     return "\n".join(lines)
@@ -288,6 +327,7 @@ def main(words: list[str] | None = None, places: tuple[Place, ...] = PLACES) -> 
     if not chosen.table_only:
         short = [replace(place, iterations=2, batch=8) for place in places] if chosen.tiny else places
         tables(tuple(short), chosen.data_root, chosen.seeds, note, there)
+        conflicts(tuple(short), chosen.data_root, chosen.seeds, note, there)
         correlations(chosen.draws, 3 if chosen.tiny else 300, note, there)
         costs((2, 3) if chosen.tiny else (2, 4, 8), 6 if chosen.tiny else 160, note, there)
     chosen.output.with_suffix(".md").write_text(page(cells(), places))

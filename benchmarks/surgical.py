@@ -8,7 +8,7 @@ the last one under a shift of the labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from lifelong.adaptation.layerwise import AutoRGN, GradualUnfreezing, LayerwiseRates
 from lifelong.adaptation.methods import AdaptationMethod, BiasTuning, FullFineTuning, Phases, adapted_net
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.core.inner_loop import batch_of, episode_problem
 from lifelong.core.learner import Learner
 from lifelong.models.base import Net
@@ -30,7 +31,7 @@ from scenarios.stream import Budget, Dataset, generator
 
 MODEL = MLP(100, 100, 100)
 BLOCKS = ("layer0", "layer1", "layer2", "head")
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES, WIDENINGS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), 3  # the grid to begin with, and how often it may grow
 SOURCE, ITERATIONS, SHOT, STEPS, VALIDATION, TEST = 10_000, 1_500, 10, 100, 500, 2_000
 
 
@@ -115,7 +116,7 @@ def shifted(dataset: Dataset, shift: str, seeds: list[int]) -> Shifted:
     return Shifted((x["shown"], y["shown"]), (x["validation"], y["validation"]), (x["test"], y["test"]))
 
 
-def accuracies(nets: Net, rows: Shifted, way: AdaptationMethod) -> tuple[Tensor, Tensor]:
+def accuracies(nets: Net, rows: Shifted, way: AdaptationMethod, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
     """After tuning at every rate, by validation and by test: [S, R] each."""
     problem = episode_problem(MODEL, 10)
 
@@ -127,7 +128,7 @@ def accuracies(nets: Net, rows: Shifted, way: AdaptationMethod) -> tuple[Tensor,
 
     by_rate = torch.func.vmap(right, (None, 0, None, None, None))
     by_seed = torch.func.vmap(by_rate, (0, None, 0, 0, 0))
-    return by_seed(nets, torch.tensor(RATES), rows.shown, rows.validation, rows.test)
+    return by_seed(nets, torch.tensor(rates), rows.shown, rows.validation, rows.test)
 
 
 def measured(dataset: Dataset, nets: Net, shift: str, seeds: list[int]) -> dict[str, Any]:
@@ -137,9 +138,14 @@ def measured(dataset: Dataset, nets: Net, shift: str, seeds: list[int]) -> dict[
     plain = torch.func.vmap(lambda net, x: problem.logits({"net": net}, x))(nets, x).argmax(2) == y
     found: dict[str, Any] = {"untuned": {"accuracy": plain.double().mean(1).tolist(), "rate": 0.0}}
     for name, way in WAYS.items():
-        validation, test = accuracies(nets, rows, way)
-        best = int(validation.mean(0).argmax())
-        found[name] = {"accuracy": test[:, best].tolist(), "rate": RATES[best], "inside": 0 < best < len(RATES) - 1}
+
+        def score(rates: Sequence[float], way=way) -> Tensor:
+            return accuracies(nets, rows, way, rates)[0].mean(0)  # [R]
+
+        selected = select_rate(score, RATES, WIDENINGS)
+        rate = float(selected.rates)
+        test = accuracies(nets, rows, way, [rate])[1][:, 0]
+        found[name] = {"accuracy": test.tolist(), "rate": rate, "inside": selected.inside}
     return found
 
 

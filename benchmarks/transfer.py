@@ -226,7 +226,7 @@ def taught_lines(record: dict[str, Any]) -> list[str]:
 # --- fine-tuning against meta-learning -------------------------------------------------------------------------------
 
 CROSSED = 3  # seeds
-CROSSING = CrossoverProtocol(examples=600_000, episodes=20, choosing=6, rates=(0.001, 0.003, 0.01))
+CROSSING = CrossoverProtocol(examples=600_000, episodes=20, choosing=6)
 STARTS = (
     Pretrained(batch=64),
     MAML(way=5, shot=5, query=5, tasks=4, steps=2, rate=0.1, test_steps=10),
@@ -264,7 +264,14 @@ def crossing(name: str) -> Any:
     arms = {arm: [vars(value) for value in study.curve(arm)] for arm in study.accuracy}
     crossed = {f"{a} over {b}": crossing_of(study, a, b) for a, b in AGAINST}
     gaps = {f"{a} − {b}": [vars(value) for value in study.difference(a, b)] for a, b in AGAINST}
-    return {"shots": study.shots, "arms": arms, "rates": study.rates, "crossed": crossed, "gaps": gaps}
+    return {
+        "shots": study.shots,
+        "arms": arms,
+        "rates": study.rates,
+        "ends": study.ends,
+        "crossed": crossed,
+        "gaps": gaps,
+    }
 
 
 def crossing_lines(record: dict[str, Any]) -> list[str]:
@@ -276,7 +283,7 @@ def crossing_lines(record: dict[str, Any]) -> list[str]:
         out += ["", f"| difference, points, paired | {head} |", "|---|" + "---:|" * len(found["shots"])]
         out += [f"| {pair} | " + " | ".join(map(shown, gaps)) + " |" for pair, gaps in found["gaps"].items()]
         out += ["", *(f"- {pair}: {text}" for pair, text in found["crossed"].items()), ""]
-        ends = rates_at_ends(found["shots"], found["rates"], CROSSING.rates)
+        ends = rates_at_ends(found["ends"])
         out += [f"Rates at an end of the grid: {ends}.", ""] if ends else []
     return out
 
@@ -304,7 +311,7 @@ NOTES: dict[str, str] = {
         f"`lifelong crossover`, from starts of equal cost: `MLP(128, 64)`, 14 x 14 pixels; every learned start has seen"
         f" {CROSSING.examples:,} examples of 864 background classes of Omniglot, forward and backward; {CROSSING.episodes}"
         f" episodes of each seed; fine-tuning takes {CROSSING.steps} steps of Adam on all weights from a fresh head, its rate"
-        f" chosen from {len(CROSSING.rates)} on {CROSSING.choosing} episodes of each seed, of other classes (Omniglot's, or five"
+        f" chosen on {CROSSING.choosing} episodes of each seed, from a grid that grows until the best lies inside it, of other classes (Omniglot's, or five"
         f" of the ten digits). Random networks, fine-tuned, are what a start has to beat. MAML takes"
         f" {CROSSING.examples // 500:,} outer steps within that budget. Established is said of one pair alone, not of all in the"
         f" table: its differences are asked from the first k upwards and from the last downwards until one holds 0 in its 95 %"

@@ -258,6 +258,7 @@ def test_the_study_of_tasks_learned_together_resumes_and_says_where_there_is_no_
     cells, text = json.loads(record.read_text()), page.read_text()
     assert set(cells["Digits"]) == {study.ALONE, study.EQUAL, "RLW()", "PCGrad()", *place.sharing}
     assert len(cells["correlation"]) == 2 * len(study.CORRELATIONS) and len(cells["cost"]) == 2 * 2
+    assert list(cells["conflict"]) == ["Digits"] and "are in conflict" in text
     for words_ in ("## Digits", "How much is shared", "no measurable gain", "mixture of experts", "What a step costs"):
         assert words_ in text, words_
     monkeypatch.setattr(study, "run", None)  # whatever is there is not run again

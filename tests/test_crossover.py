@@ -177,15 +177,17 @@ def test_what_was_asked_stands_with_the_numbers():
     """Way, queries (fewer than wanted where a class is small), and rates beyond which a better one may lie."""
     accuracy = {name: torch.full((2, 2), 0.5) for name in ("a, fine-tuned", "b, fine-tuned", "a, its own way")}
     rates = {"a, fine-tuned": (0.01, 0.03), "b, fine-tuned": (0.03, 0.03)}
-    asked = replace(SMALL, rates=(0.01, 0.03, 0.1))
-    table, lines = crossover_table(CrossoverStudy(asked, accuracy, rates, data="blobs", together=True), 200)
+    ends = {"a, fine-tuned": (1,), "b, fine-tuned": ()}
+    study = CrossoverStudy(SMALL, accuracy, rates, data="blobs", together=True, ends=ends)
+    table, lines = crossover_table(study, 200)
     assert table.title == (
         "accuracy, %, after k rows of each of 3 classes of blobs; 4 queries of each, 6 episodes of each seed;"
         " ± 95 % over seeds"
     )
     assert lines.plain.splitlines()[-2] == "rates at an end of the grid: a, fine-tuned at k = 1"
     assert "normalised together" in lines.plain.splitlines()[-1]
-    said = crossover_json(CrossoverStudy(asked, accuracy, rates))
+    said = crossover_json(replace(study, together=False))
+    assert said["rates at an end of the grid"] == {"a, fine-tuned": [1]}
     assert (said["way"], said["query"], said["episodes"], said["normalised together"]) == (3, 4, 6, False)
 
 

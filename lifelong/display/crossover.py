@@ -40,17 +40,13 @@ def crossover_table(study: CrossoverStudy, width: int) -> list[Any]:
         cells = [value.text(1) for value in study.curve(arm)]
         table.add_row(Text(arm), *([cell.replace(" ±", "\n±") for cell in cells] if width < NARROW else cells))
     lines = [f"{arm} over {other}: {crossing_of(study, arm, other)}" for arm, other in pairs_of(study)]
-    ends = rates_at_ends(study.shots, study.rates, asked.rates)
+    ends = rates_at_ends(study.ends)
     lines += [f"rates at an end of the grid: {ends}"] * bool(ends) + [TOGETHER] * study.together
     return [table, Text("\n".join(lines))]
 
 
-def rates_at_ends(shots: Sequence[int], rates: Mapping[str, Sequence[float]], grid: Sequence[float]) -> str:
-    """Where the rate that was chosen lies at an end of the grid, so that a better one may lie beyond it; "" for nowhere."""
-    ends = {
-        arm: [k for k, rate in zip(shots, chosen, strict=True) if rate in (min(grid), max(grid))]
-        for arm, chosen in rates.items()
-    }
+def rates_at_ends(ends: Mapping[str, Sequence[int]]) -> str:
+    """Where the best rate lies at an end of the grid, so that a better one may lie beyond it; "" for nowhere."""
     return "; ".join(f"{arm} at k = {_listed(found)}" for arm, found in ends.items() if found)
 
 
@@ -95,6 +91,7 @@ def crossover_json(study: CrossoverStudy) -> dict[str, Any]:
         "interval over": study.over,
         "accuracy": {arm: [_plain(value) for value in study.curve(arm)] for arm in study.accuracy},
         "rates": {arm: list(rates) for arm, rates in study.rates.items()},
+        "rates at an end of the grid": {arm: list(ends) for arm, ends in study.ends.items() if ends},
         "difference": {name: [_plain(value) for value in study.difference(*pair)] for name, pair in pairs.items()},
         "crossing": {name: asdict(study.crossover(*pair)) for name, pair in pairs.items()},
     }

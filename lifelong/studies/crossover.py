@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lifelong.adaptation.methods import FullFineTuning, adapted_net
+from lifelong.adaptation.rate_selection import select_rate
 from lifelong.core.inner_loop import batch_of
 from lifelong.core.learner import Learner
 from lifelong.core.loop import device_of
@@ -38,6 +39,7 @@ from scenarios.stream import generator
 SHOTS = (1, 2, 5, 10, 15)
 FLOOR = "random"
 RANDOM = f"{FLOOR}, fine-tuned"
+WIDENINGS = 3  # of the grid of rates, by two each time
 FEWEST = 6  # episodes of each seed that choose rates
 TOGETHER = 8  # episodes that are answered at once
 # episodes and rates that are fine-tuned at once; and where a network has convolutions, whose images at every layer are kept
@@ -94,6 +96,7 @@ class Crossover:
 class CrossoverStudy:
     """Accuracy [S, K] of each arm, by what it is: a start and its way of answering. rates: of the fine-tuned arms, by k.
 
+    ends: of each fine-tuned arm, the k whose best rate lies at an end of the grid, so that a better one may lie beyond.
     over: what the first axis is, and what intervals are over: seeds, or the episodes where there is one seed. data: whose
     classes were told apart. together: whether a network normalises the rows of an episode together, so that an answer
     depends on the other queries.
@@ -105,6 +108,7 @@ class CrossoverStudy:
     over: str = "seeds"
     data: str = ""
     together: bool = False
+    ends: dict[str, tuple[int, ...]] = field(default_factory=dict)
     __repr__ = in_brief
 
     @property
@@ -234,7 +238,7 @@ def crossover_of(
         name: [source.draw(count, protocol.way, most, protocol.query, generator(s, "crossover", name)) for s in seeds]
         for name, source, count in (("choosing", choosing, protocol.choosing), ("test", test, protocol.episodes))
     }
-    accuracy, rates = {}, {}
+    accuracy, rates, ends = {}, {}, {}
     answering, tuned = (
         {f"{n}, its own way": s for n, s in starts.items() if s.has_own_way},
         _tuned_arms(starts, protocol.way, seeds),
@@ -249,10 +253,11 @@ def crossover_of(
         accuracy[name] = _units(each)
     for name, (distribution, nets) in tuned.items():
         tell(stages[name])
-        each, rates[name] = _fine_tuned(distribution, nets, drawn, protocol)
+        each, rates[name], ends[name] = _fine_tuned(distribution, nets, drawn, protocol)
         accuracy[name] = _units(each)
     together = any(start.distribution.model.mixes_rows for start in starts.values())
-    return CrossoverStudy(protocol, accuracy, rates, "seeds" if len(seeds) > 1 else "episodes", test.name, together)
+    over = "seeds" if len(seeds) > 1 else "episodes"
+    return CrossoverStudy(protocol, accuracy, rates, over, test.name, together, ends)
 
 
 def crossover_of_files(
@@ -357,21 +362,27 @@ def _own(start: Start, meta: Meta, drawn: Episode, protocol: CrossoverProtocol, 
 
 def _fine_tuned(
     distribution: TaskDistribution, nets: Sequence[Net], drawn: dict[str, list[Episode]], protocol: CrossoverProtocol
-) -> tuple[list[Tensor], tuple[float, ...]]:
-    """Accuracy [E, K] of each seed's network after fine-tuning, and the rate at each k, best on the choosing episodes of all seeds."""
-    columns, rates = [], []
+) -> tuple[list[Tensor], tuple[float, ...], tuple[int, ...]]:
+    """Accuracy [E, K] of each seed's network after fine-tuning; the rate at each k, best on the choosing episodes of all
+    seeds; and each k whose best rate lies at an end of the grid, however far that grew."""
+    columns, rates, ends = [], [], []
     for shot in protocol.shots:
-        chosen = torch.stack([
-            _tuned(distribution, net, drawn["choosing"][s], protocol, shot, torch.tensor(protocol.rates)).mean(1)
-            for s, net in enumerate(nets)
-        ])  # [S, R]  # fmt: skip
-        rate = protocol.rates[int(chosen.mean(0).argmax())]
-        rates.append(rate)
+
+        def score(rates: Sequence[float], shot=shot) -> Tensor:
+            of_seed = [
+                _tuned(distribution, net, drawn["choosing"][s], protocol, shot, torch.tensor(rates)).mean(1)
+                for s, net in enumerate(nets)
+            ]
+            return torch.stack(of_seed).mean(0)  # [R]
+
+        selected = select_rate(score, protocol.rates, WIDENINGS)
+        rates.append(float(selected.rates))
+        ends += [] if selected.inside else [shot]
         columns.append([
-            _tuned(distribution, net, drawn["test"][s], protocol, shot, torch.tensor([rate]))[0]
+            _tuned(distribution, net, drawn["test"][s], protocol, shot, torch.tensor(rates[-1:]))[0]
             for s, net in enumerate(nets)
         ])  # fmt: skip
-    return [torch.stack(of_seed, 1) for of_seed in zip(*columns, strict=True)], tuple(rates)
+    return [torch.stack(of_seed, 1) for of_seed in zip(*columns, strict=True)], tuple(rates), tuple(ends)
 
 
 def _tuned(
