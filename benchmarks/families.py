@@ -81,12 +81,24 @@ def pools(root: str) -> dict[str, ClassPool]:
     return {**found, "unseen": class_pool(small[1]), OTHER: class_pool(small[2])}
 
 
+# methods of the literature that are a setting of a class
+SETTINGS = {
+    "MAML, first order": "MAML(order=1)",
+    "ANIL": "MAML(adapts='head')",
+    "BOIL": "MAML(adapts='trunk')",
+    "Meta-SGD": "MAML(learn_rates=True)",
+    "MatchingNet, squared distances": "MatchingNet(distance='euclidean')",
+    "MatchingNet, full context": "MatchingNet(full_context=True)",
+}
+
+
 def methods() -> dict[str, InitialisationLearner]:
-    """Every meta-learner that is found and learns from episodes, at its defaults; and two to compare with."""
+    """Every meta-learner that is found and learns from episodes, at its defaults, and known settings; two to compare with."""
     found = vocabulary("initialisations").items()
     known = {name: make() for name, make in found if name != "Random" and make.__module__.startswith("lifelong.")}
     episodic = {name: method for name, method in known.items() if method.episodic and "classes" in method.kinds}
-    return {NOTHING: replace(known[YARDSTICK], iterations=0), JOINT: known[JOINT], **episodic}
+    settings = {name: parse(text, "initialisations") for name, text in SETTINGS.items()}
+    return {NOTHING: replace(known[YARDSTICK], iterations=0), JOINT: known[JOINT], **episodic, **settings}
 
 
 def learned(method: InitialisationLearner, seed: int, part: str, root: str, protocol: Protocol) -> dict[str, Any]:
@@ -239,7 +251,14 @@ def page(cells: dict[str, Any]) -> str:
     """docs/families.md."""
     ran = {name: here for name, here in cells.items() if name != "protocol" and over_seeds(here, "all", FIRST)}
     order = sorted(ran, key=lambda name: -statistics.mean(over_seeds(ran[name], "all", FIRST)))
-    lines = [INTRODUCTION.format(**cells["protocol"]), TABLES, ""]
+    settings = ", ".join(f"{name}: `{text}`" for name, text in SETTINGS.items())
+    lines = [
+        INTRODUCTION.format(**cells["protocol"]),
+        f"Settings of a class that have a name: {settings}.",
+        "",
+        TABLES,
+        "",
+    ]
     lines += [f"| method | {' | '.join(TESTS)} | how it answers |", f"|---|{'---:|' * len(TESTS)}---|"]
     for name in order:
         row = " | ".join(shown(over_seeds(ran[name], "all", column)) for column in TESTS)
@@ -281,7 +300,7 @@ def said(here: dict[str, Any], key: str) -> Any:
 
 def called(name: str) -> str:
     """A method's name as it is written, or words."""
-    return name if name == NOTHING else f"`{name}`"
+    return name if name in (NOTHING, *SETTINGS) else f"`{name}`"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from scenarios.episodes import class_pool
 
 CLASSES, RUNS = 50, 10
 NET = "Conv4(32, halving='stride')"
+GATED = f"Gated({NET}, Conv4(16, halving='stride'))"
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)  # of meta-training, at which the online accuracy is taken
 STRATEGIES = ("FineTuning()", "Replay(size=150)", "EWC(strength=100.0, online=True)")
 PROTOCOL = (
@@ -27,8 +28,8 @@ PROTOCOL = (
     "unseen characters, 15 images each, one image at a time and class after class, once; accuracy on the 5 other images "
     f"of every character after the last. {RUNS} draws of the characters, the same for all starts; the learning rate of "
     "each start and strategy is the best of a grid on 5 other draws, scored on 3 training images of each character, "
-    "which these leave out; the grid is widened until the best lies inside. OML and "
-    "supervised pre-training pass the same number of images forward and backward"
+    "which these leave out; the grid is widened until the best lies inside. All that "
+    f"learn pass the same number of images forward and backward. ANML has its gate, `{GATED}`"
 )
 PUBLISHED = (
     "Javed and White (2019), table 2, 50 characters of 84 x 84 pixels, six convolutions of 256 channels, many more steps: "
@@ -42,6 +43,7 @@ class OnlineRow(Row):
 
     method: str
     stage: str
+    model: str = NET
     setting = "omniglot-online"
     rests_on = ("streams", "episodes")
 
@@ -53,11 +55,11 @@ class OnlineRow(Row):
     @property
     def protocol(self) -> str:
         """The network, and the online test with its strategies."""
-        return f"omniglot-background, {NET}, tested on {RUNS} draws of {CLASSES} classes of omniglot by {', '.join(STRATEGIES)}"
+        return f"omniglot-background, {self.model}, tested on {RUNS} draws of {CLASSES} classes of omniglot by {', '.join(STRATEGIES)}"
 
     def measure(self, seeds: tuple[int, ...], data_root: str, device: str) -> Cell:
         """Learn a start with one seed; its online accuracy along meta-training, and at the end with every strategy."""
-        method, model = parse(self.stage, "initialisations"), parse(NET, "models")
+        method, model = parse(self.stage, "initialisations"), parse(self.model, "models")
         background, evaluation = (load_dataset(name, data_root or None) for name in ("omniglot-background", "omniglot"))
         distribution = distribution_of(method, model, background, evaluation).to(device_of(device))
         wanted = {round(share * method.iterations) for share in SHARES}
@@ -96,7 +98,9 @@ ROWS = (
     OnlineRow("random", "Pretrained(batch=64, iterations=0)"),
     OnlineRow("supervised", "Pretrained(batch=64, iterations=5625, outer=Adam(0.001))"),
     OnlineRow("oml", "OML(iterations=8000, outer=Adam(0.001))"),
+    OnlineRow("anml", "ANML(iterations=2900, outer=Adam(0.001))", GATED),
 )
+COMPARED = (("oml", "random"), ("oml", "supervised"), ("anml", "supervised"), ("anml", "oml"))
 
 
 def page_lines(cells: list[Cell]) -> list[str]:
@@ -118,16 +122,16 @@ def page_lines(cells: list[Cell]) -> list[str]:
         images = str(counted[0]["images"]) if counted else "–"
         lines.append("| " + " | ".join([row.method, images, *by, str(len(counted))]) + " |")
     lines += ["", f"Published: {PUBLISHED}."]
-    random, supervised, oml = (gathered(cells, row) for row in ROWS)
-    for name, other in (("random", random), ("supervised", supervised)):
-        shared = sorted(set(oml) & set(other))
+    found_by = {row.method: gathered(cells, row) for row in ROWS}
+    for name, other in COMPARED:
+        shared = sorted(set(found_by[name]) & set(found_by[other]))
         if shared:
-            gap = mean_and_error([100 * (oml[s] - other[s]) for s in shared])
-            lines += ["", f"OML − {name}, online (the empty strategy), paired over starts: {gap} points."]
+            gap = mean_and_error([100 * (found_by[name][s] - found_by[other][s]) for s in shared])
+            lines += ["", f"{name} − {other}, online (the empty strategy), paired over starts: {gap} points."]
     curves = [[dict(cell["curve"]) for cell in own_cells(cells, row)] for row in ROWS[1:]]
     if any(curves):
         lines += ["", f"Along meta-training, `{STRATEGIES[0]}`:", ""]
-        lines += ["| images | supervised | oml |", "|---:|---:|---:|"]
+        lines += [f"| images | {' | '.join(row.method for row in ROWS[1:])} |", f"|---:|{'---:|' * len(curves)}"]
     for images in sorted({i for curves_of_row in curves for curve in curves_of_row for i in curve}):
         points = [[100 * curve[images] for curve in curves_of_row if images in curve] for curves_of_row in curves]
         lines.append(
