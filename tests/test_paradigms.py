@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,7 +16,7 @@ from lifelong.commands.compare import compare
 from lifelong.core.learner import Learner
 from lifelong.core.loop import Session
 from lifelong.core.strategy import FineTuning
-from lifelong.display.report.paradigms import paradigms_page
+from lifelong.display.report.paradigms import ANSWERED, paradigm_drawings, paradigms_page
 from lifelong.meta.maml import MAML
 from lifelong.meta.oml import OML
 from lifelong.meta.protonet import ProtoNet
@@ -238,6 +239,13 @@ def test_what_is_kept_is_what_was_shown(whole, tmp_path):
     page = paradigms_page(path.parent)
     assert all(word in page for word in PARADIGMS) and "src=" not in page.split("</script>")[-1]
     assert about["findings"] and all(html.escape(sentence) in page for sentence in about["findings"])
+    for line in lines:  # every mark says whose it is, how it answered, and what it was allowed to see
+        for group, way in ANSWERED.items():
+            if getattr(line, group) is not None:
+                said = html.escape(f"{line.paradigm}: {line.method}, {way}: ", quote=False)
+                assert re.search(re.escape(said) + f"[^<]*; saw {re.escape(line.sees)}<", page), (line.method, way)
+    files = paradigm_drawings(path.parent)
+    assert {"few-shot", "by-means", "against-sight", "against-stored", "against-examples"} <= set(files)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from lifelong.core.storage import in_bytes
 from lifelong.display.report.colours import COLOURED, LIGHT, Look, look
 from lifelong.display.report.costs import price_axis
 from lifelong.display.report.details import as_text, commands, folded
-from lifelong.display.report.drawing import Drawing, axes_of, blank, marks, style
+from lifelong.display.report.drawing import Drawing, axes_of, blank, marks, shortened, style
 from lifelong.display.report.figures import bounds, limits, percent
 from lifelong.display.report.frame import Numbers, answered, framed
 from lifelong.display.report.tables import Markup, escaped, table
@@ -40,6 +40,7 @@ def paradigms_page(path: Path, title: str = "") -> str:
         for group in groups
     ]
     pictures = [numbers.drawn(against_cost(lines, name)) for name in COSTS]
+    sight = numbers.both(against_sight(lines), against_sight(lines, 360, 150), "What each was allowed to see")
     rows = f"{shots[0]} row{'s' * (shots[0] > 1)} of each class"
     parts = [
         f"<section><p class=about>{_about(about)}</p>",
@@ -47,6 +48,7 @@ def paradigms_page(path: Path, title: str = "") -> str:
         f"{_chips(looks)}<div class=pair2>{''.join(drawn)}</div>",
         f"<h3>Held-out tasks from {rows}, against what each was allowed</h3><p class=note>circle: {ANSWERED['few_shot']};"
         f" diamond: {ANSWERED['by_means']}; star: {ANSWERED['own_answers']}</p>",
+        sight,
         f"<div class=three>{''.join(pictures)}</div>",
         *(f"<h3>{escaped(columns.title[0].upper() + columns.title[1:])}</h3>{_table(columns)}" for columns in tables(about, lines)),
         "<h3>Details</h3>",
@@ -62,6 +64,7 @@ def paradigm_drawings(path: Path) -> dict[str, Drawing]:
     about, lines = load_lines(path)
     shots = tuple(about["shots"])
     drawings = {group.replace("_", "-"): curves(lines, group, shots, 468, 300) for group in _groups(lines)}
+    drawings["against-sight"] = against_sight(lines, 468, 230)
     return drawings | {f"against-{name}": against_cost(lines, name) for name in COSTS}
 
 
@@ -131,6 +134,34 @@ def curves(lines: Sequence[Line], group: str, shots: Sequence[int], width: float
         axes.grid(axis="y")
         axes.set_xlabel("rows of each class of a held-out task")
         axes.set_ylabel("accuracy, %")
+    return drawing
+
+
+def against_sight(lines: Sequence[Line], width: float = 1180, left: float = 290) -> Drawing:
+    """Accuracy on the held-out tasks at the smallest k beside what each line was allowed to see; floors and ceilings in grey."""
+    sights = list(dict.fromkeys(line.sees for line in lines))
+    drawing = blank(width, 60 + 30 * len(sights), "Accuracy on held-out tasks against what was seen")
+    looks = looks_of(lines)
+    with style():
+        axes, everything = axes_of(drawing, left=left, top=12), []
+        for line in lines:
+            drawn_as, y = looks[line.paradigm, line.method], len(sights) - 1 - sights.index(line.sees)
+            for place, (group, marker) in enumerate(MARKERS.items()):
+                values = getattr(line, group)
+                if values is None or not values[:, 0].isfinite().any():
+                    continue
+                value = estimate(values[:, 0], values[:, 0].isfinite())
+                at = y + 0.22 * (1 - place)  # ways of answering one below the other
+                axes.plot(bounds(value), [at, at], color=drawn_as.colour, linewidth=1)
+                told = f"{line.paradigm}: {line.method}, {ANSWERED[group]}: {value.text(1)} %; saw {line.sees}"
+                marks(drawing, axes, [(percent(value.mean), at, told)], drawn_as, marker=marker, markersize=7)
+                everything.append(value)
+        letters = max(12, int(left / 7))  # that fit beside the axis
+        axes.set_yticks(range(len(sights)), [shortened(sight, letters) for sight in reversed(sights)])
+        axes.set_ylim(-0.5, len(sights) - 0.5)
+        axes.set_xlim(*limits(everything))
+        axes.grid(axis="x")
+        axes.set_xlabel("accuracy, %")
     return drawing
 
 
