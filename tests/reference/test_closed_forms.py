@@ -22,7 +22,6 @@ from lifelong.optimisers.sgd import SGD
 from lifelong.strategies.regularisation.ewc import EWC
 from lifelong.strategies.regularisation.fisher import fisher
 from lifelong.strategies.regularisation.quadratic import quadratic_gradient
-from lifelong.strategies.regularisation.si import SI
 from lifelong.strategies.replay.replay import ClassReplay, Replay
 from scenarios.joint import joint
 from scenarios.split import split
@@ -129,30 +128,6 @@ def test_empirical_fisher_is_the_mean_square_of_row_gradients():
             total[k] = total[k] + g**2 / len(rows)
     for name, value in total.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-10, atol=1e-14)
-
-
-def test_si_is_a_plain_loop():
-    stream = split(blobs(6, 8, 40), 3, "class", budget=Budget(iterations=30, batch=8))
-    session = Session(Learner(MLP(12)), stream, [1], dtype=DOUBLE)
-    net = {k: v[0].clone().requires_grad_() for k, v in session.first_state().params["net"].items()}
-    optimiser = torch.optim.Adam(net.values(), lr=0.01)
-    importance = {k: torch.zeros_like(v) for k, v in net.items()}
-    centre = {k: v.detach().clone() for k, v in net.items()}
-    for task in range(3):
-        path = {k: torch.zeros_like(v) for k, v in net.items()}
-        for batch in session.sampler.batches(task):
-            before = {k: v.detach().clone() for k, v in net.items()}
-            loss = F.cross_entropy(plain_forward(net, batch.x[0]), batch.y[0])
-            loss = loss + 3.0 * sum((importance[k] * (net[k] - centre[k]) ** 2).sum() for k in net)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            path = {k: path[k] - v.grad * (v.detach() - before[k]) for k, v in net.items()}
-        importance = {k: importance[k] + path[k] / ((v.detach() - centre[k]) ** 2 + 0.1) for k, v in net.items()}
-        centre = {k: v.detach().clone() for k, v in net.items()}
-    ours = states(Learner(MLP(12), SI(3.0), Adam(0.01)), stream, [0, 1], DOUBLE).params["net"]
-    for name, value in net.items():
-        torch.testing.assert_close(ours[name][1], value.detach(), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("ours, theirs", [

@@ -25,7 +25,7 @@ class SI(Strategy):
     strength: float = 10.0
     damping: float = 0.1
     keeps = "path, importance, centre"
-    witness = "a plain float64 loop: tests/reference/test_closed_forms.py"
+    witness = "a plain float64 loop: tests/reference/witnesses/test_si.py"
     previous_params = True
     off = {"strength": 0.0}
     anchors = True
