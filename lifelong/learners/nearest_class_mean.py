@@ -19,13 +19,14 @@ from lifelong.learners.closed_form import ClosedForm
 class NearestClassMean(ClosedForm):
     """Answers the class whose mean is nearest; learns by sums and counts, in closed form, from each row's first sight.
 
-    score_c = -|f - mu_c|^2, mu_c = (sum of f over the rows of class c) / (their number); minus infinity for classes
-    never seen. features: "pixels", "net" or "first", see `lifelong.learners.closed_form`; with "first" rows are learned
-    at a task's end, since their features change until then. (Mensink et al., 2013.)
+    score_c = -|f - mu_c|^2, mu_c = (sum of f over the rows of class c) / (their number), without the -|f|^2 that all
+    classes share; minus infinity for classes never seen. features: "pixels", "net" or "first", see
+    `lifelong.learners.closed_form`; with "first" rows are learned at a task's end, since their features change until
+    then. (Mensink et al., 2013.)
     """
 
     keeps = "a mean for each class"
-    witness = "scikit-learn's NearestCentroid: tests/reference/test_closed_forms.py"
+    witness = "scikit-learn's NearestCentroid: tests/reference/witnesses/test_nearest_class_mean.py"
 
     @property
     def requirements(self) -> list[tuple[str, Requirements]]:
@@ -72,7 +73,7 @@ class NearestClassMean(ClosedForm):
         return state._replace(memory={"sum": state.memory["sum"] / count.clamp(min=1)[:, None], "count": count})
 
     def predict(self, problem: Problem, state: State, x: Tensor, task: Tensor) -> Tensor:
-        """Minus the squared distance to each mean [B, C]."""
+        """Minus the squared distance to each mean, without |f|^2 [B, C]."""
         features, means = self.scored(problem, state, x), state.memory["sum"]
         scores = 2 * features @ means.T - (means * means).sum(1)  # |f|^2 is the same for all classes
         return scores.masked_fill(state.memory["count"] == 0, -torch.inf)

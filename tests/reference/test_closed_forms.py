@@ -14,7 +14,6 @@ from lifelong.core.learner import Learner
 from lifelong.core.loop import Session, run
 from lifelong.core.problem import Problem, log_softmax
 from lifelong.core.strategy import FineTuning
-from lifelong.learners.nearest_class_mean import NearestClassMean
 from lifelong.models.convolutional import Conv4
 from lifelong.models.perceptron import MLP
 from lifelong.optimisers.adam import Adam, AdamW
@@ -166,17 +165,6 @@ def test_clipping_bounds_each_seed_by_itself():
     params = [torch.zeros(2, 3, dtype=DOUBLE)]
     ours.update_(params, [torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]], dtype=DOUBLE)], {}, 0.0)
     torch.testing.assert_close(params[0].norm(dim=1), torch.tensor([1.0, 0.5], dtype=DOUBLE), rtol=1e-5, atol=0)
-
-
-def test_nearest_class_mean_is_the_mean():
-    stream = split(blobs(6, 6, 24), 3, "class", budget=Budget(epochs=2, batch=5))
-    state = states(NearestClassMean(model=MLP(3)), stream, [0], DOUBLE)
-    tasks = stream.tasks_of(0)
-    for task in tasks:
-        y = task.label[stream.dataset.y[task.train]]
-        for c in task.classes:
-            mean = stream.dataset.x[task.train][y == c].to(DOUBLE).mean(0)
-            torch.testing.assert_close(state.memory["sum"][0, c] / state.memory["count"][0, c], mean)
 
 
 def test_reservoir_is_uniform():
