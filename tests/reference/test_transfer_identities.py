@@ -31,6 +31,8 @@ from lifelong.transfer.distillation import Distillation, divergence
 from scenarios.split import split
 from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs
+from tests.reference.plain_methods import descend, detached, leaves, loss
+from tests.reference.witnesses.beside import PLANTED, TOLERANCE, adam, beside, gap, stream_of
 
 DOUBLE = torch.float64
 
@@ -42,38 +44,83 @@ def plain_forward(net: dict, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def after_a_task(strategy, optimiser, stream, identity: float = 1.0) -> dict:
+    """A fleet's weights after its first task; identity: what the Fisher of an EWC is on the trunk."""
+    session = Session(Learner(MLP(8), strategy, optimiser), stream, [0, 1], dtype=DOUBLE)
+    state = session.first_state()
+    if isinstance(strategy, EWC):
+        net = state.params["net"]
+        fisher = {k: torch.full_like(v, 0.0 if k.startswith("head.") else identity) for k, v in net.items()}
+        state = state._replace(memory=({"importance": fisher, "centre": tree_map(torch.clone, net)},))
+    for batch in session.sampler.batches(0):
+        state, _ = session.fleet.step(state, batch, [0.0, 0.0])
+    return state.params["net"]
+
+
 @pytest.mark.parametrize("optimiser", [SGD(0.05, momentum=0.9), Adam(0.01)], ids=repr)
 def test_l2sp_is_ewc_with_an_identity_for_its_fisher(optimiser):
-    stream, ends = tiny(iterations=30), []
-    for strategy in (L2SP(strength=0.7), EWC(strength=0.7)):
-        session = Session(Learner(MLP(8), strategy, optimiser), stream, [0, 1], dtype=DOUBLE)
-        state = session.first_state()
-        if isinstance(strategy, EWC):
-            net = state.params["net"]
-            ones = {k: torch.full_like(v, float(not k.startswith("head."))) for k, v in net.items()}
-            state = state._replace(memory=({"importance": ones, "centre": tree_map(torch.clone, net)},))
-        for batch in session.sampler.batches(0):
-            state, _ = session.fleet.step(state, batch, [0.0, 0.0])
-        ends.append(state.params["net"])
-    for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], rtol=1e-12, atol=1e-14)
+    stream = tiny(iterations=30)
+    ours = after_a_task(L2SP(strength=0.7), optimiser, stream)
+    assert gap(ours, after_a_task(EWC(strength=0.7), optimiser, stream)) < 1e-12
+    assert gap(ours, after_a_task(EWC(strength=0.7 * 1.001), optimiser, stream)) > PLANTED
+    assert gap(ours, after_a_task(EWC(strength=0.7), optimiser, stream, 1.001)) > PLANTED
+
+
+def pulled(params, start, strength, decay, planted=""):
+    """strength / 2 |trunk - start|^2 + decay / 2 |head|^2."""
+    pull = 0.0
+    for name, value in params.items():
+        if name.startswith("head.") and planted != "the head is held, too":
+            pull = pull + decay / 2 * value.square().sum()
+        else:
+            centre = torch.zeros_like(value) if planted == "towards zero" else start[name]
+            pull = pull + strength / 2 * (value - centre).square().sum()
+    return pull
+
+
+ERRORS = (
+    {"strength": 0.3 * 1.001},
+    {"decay": 0.2 * 1.001},
+    {"planted": "the head is held, too"},
+    {"planted": "towards zero"},
+)
 
 
 def test_l2sp_is_its_formula():
-    """strength / 2 |trunk - start|^2 + decay / 2 |head|^2, by autograd, along ten steps."""
+    """By autograd, along ten steps, as a rule of transfer."""
     net, problem, batch = episode()
     ours = adapted_net(L2SP(0.3, 0.2), Learner(problem.model, optimiser=SGD(0.1)), 10, problem, net, batch)
-    live = {k: v.clone().requires_grad_() for k, v in net.items()}
-    optimiser = torch.optim.SGD(live.values(), lr=0.1)
-    for _ in range(10):
-        loss = F.cross_entropy(plain_forward(live, batch.x), batch.y)
-        for k, v in live.items():
-            loss = loss + (0.1 * v.square().sum() if k.startswith("head.") else 0.15 * (v - net[k]).square().sum())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    for k, v in live.items():
-        torch.testing.assert_close(ours[k], v.detach(), rtol=1e-10, atol=1e-12)
+
+    def plain(**wrong):
+        live = leaves(net)
+        optimiser = torch.optim.SGD(live.values(), lr=0.1)
+        for _ in range(10):
+            pull = pulled(live, net, **{"strength": 0.3, "decay": 0.2, **wrong})
+            descend(optimiser, F.cross_entropy(plain_forward(live, batch.x), batch.y) + pull)
+        return detached(live)
+
+    assert gap(ours, plain()) < 1e-12
+    for wrong in ERRORS:
+        assert gap(ours, plain(**wrong)) > PLANTED, wrong
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_l2sp_pulls_towards_the_start_through_the_whole_stream(setting):
+    ours = beside(L2SP(0.3, 0.2), stream_of(setting))
+
+    def plain(moves_on=False, **wrong):
+        params = leaves(ours.start)
+        optimiser, centre = adam(list(params.values())), ours.start
+        for batches in ours.tasks:
+            for rows in batches:
+                pull = pulled(params, centre, **{"strength": 0.3, "decay": 0.2, **wrong})
+                descend(optimiser, loss(params, rows) + pull)
+            centre = detached(params) if moves_on else centre
+        return detached(params)
+
+    assert gap(ours.net, plain()) < TOLERANCE
+    for wrong in (*ERRORS, {"moves_on": True}):
+        assert gap(ours.net, plain(**wrong)) > PLANTED, wrong
 
 
 def episode(way: int = 3, rows: int = 12):
