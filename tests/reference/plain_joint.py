@@ -76,8 +76,11 @@ class Plain:
                 value -= RATE * part.view_as(value)
 
 
-def gap(part: Any, rule: Callable[[Plain, Any], Tensor], stream: Any = None, model: Any = None) -> float:
-    """The largest gap of the weights after all steps: a part in our loop, and a rule in the plain one.
+Rule = Callable[[Plain, Any], Tensor | None]
+
+
+def apart(part: Any, stream: Any = None, model: Any = None) -> Callable[[Rule], float]:
+    """A part in our loop, once; then, for each rule in the plain one, the largest gap of the weights after all steps.
 
     rule(plain, batch): the flat direction of a step, or None where it took the step itself.
     """
@@ -85,9 +88,18 @@ def gap(part: Any, rule: Callable[[Plain, Any], Tensor], stream: Any = None, mod
 
     stream = stream or stream_of_three()
     ours = states(learner_of(part, model), stream, [0], DOUBLE).params["net"]
-    plain = Plain(part, stream, model)
-    for batch in plain.batches():
-        direction = rule(plain, batch)
-        if direction is not None:
-            plain.step(direction)
-    return max(float((ours[name][0] - value.detach()).abs().max()) for name, value in plain.net.items())
+
+    def of(rule: Rule) -> float:
+        plain = Plain(part, stream, model)
+        for batch in plain.batches():
+            direction = rule(plain, batch)
+            if direction is not None:
+                plain.step(direction)
+        return max(float((ours[name][0] - value.detach()).abs().max()) for name, value in plain.net.items())
+
+    return of
+
+
+def gap(part: Any, rule: Rule, stream: Any = None, model: Any = None) -> float:
+    """The same of one rule."""
+    return apart(part, stream, model)(rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -32,8 +33,11 @@ from scenarios.joint import isolate, joint
 from scenarios.split import split
 from scenarios.stream import Budget, generator
 from scenarios.synthetic import blobs
+from tests.reference.plain_joint import RATE, TASKS, Plain, apart
 
 DOUBLE = torch.float64
+PLANTED = 1e-6  # further than this is a run with a planted error
+PROJECTED_WRONGLY = ("what agrees is taken", "against what was projected before", "a mean")
 PARTS = (FineTuning(), TaskWeights((1.0, 2.0, 0.5)), UncertaintyWeights(), PCGrad(), MGDA())
 
 
@@ -44,16 +48,41 @@ def vectors(tasks: int, seed: int, width: int = 8) -> torch.Tensor:
     return torch.randn(tasks, width, generator=random, dtype=DOUBLE) * lengths
 
 
-def projected(g: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """PCGrad as its paper writes it, on the vectors."""
-    total = torch.zeros_like(g[0])
+def projected(g: torch.Tensor, order: torch.Tensor, taken: float = 1.0, planted: str = "") -> torch.Tensor:
+    """PCGrad as its paper writes it, on the vectors; taken: of each projection, 1 unless an error is planted."""
+    total, others = torch.zeros_like(g[0]), g.clone()
     for i in range(len(g)):
         direction = g[i].clone()
         for j in order[i].tolist():
-            if j != i and direction @ g[j] < 0:
-                direction = direction - (direction @ g[j]) / (g[j] @ g[j]) * g[j]
+            other = others[j]
+            product = direction @ other
+            # a product of exactly 0 takes nothing, so that < and <= are the same
+            against = product > 0 if planted == "what agrees is taken" else product < 0
+            if j != i and against:
+                direction = direction - taken * product / (other @ other) * other
         total = total + direction
-    return total
+        if planted == "against what was projected before":
+            others[i] = direction
+    return total / len(g) if planted == "a mean" else total
+
+
+def shortest(g: torch.Tensor, negative: bool = False) -> torch.Tensor:
+    """The weights of the shortest mean of the vectors, exactly: over every set of tasks the point where all its slopes are equal.
+
+    negative: an error, weights below 0 are let through.
+    """
+    gramian, best, least = g @ g.T, None, torch.inf
+    for count in [len(g)] if negative else range(1, len(g) + 1):
+        for chosen in map(list, itertools.combinations(range(len(g)), count)):
+            system = torch.ones(count + 1, count + 1, dtype=DOUBLE)  # G w = v, sum w = 1
+            system[:count, :count], system[:count, count], system[count, count] = gramian[chosen][:, chosen], -1, 0
+            found = torch.linalg.solve(system, torch.tensor([0.0] * count + [1.0], dtype=DOUBLE))[:count]
+            weights = torch.zeros(len(g), dtype=DOUBLE).index_copy(0, torch.tensor(chosen), found)
+            length = float(weights @ gramian @ weights)
+            if (negative or (found >= 0).all()) and length < least:
+                best, least = weights, length
+    assert best is not None
+    return best
 
 
 # --- surgery on the Gramian -----------------------------------------------------------------------------------------
@@ -64,7 +93,10 @@ def test_pcgrad_of_two_tasks(seed):
     g = vectors(2, seed, 3)
     (c11, c12), (_, c22) = g @ g.T
     expected = torch.stack([1 - c12 / c11, 1 - c12 / c22]) if c12 < 0 else torch.ones(2, dtype=DOUBLE)
-    torch.testing.assert_close(pcgrad(g @ g.T, torch.tensor([1, 0])), expected)
+    ours = pcgrad(g @ g.T, torch.tensor([1, 0]))
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    wrong = torch.stack([1 - 1.001 * c12 / c11, 1 - c12 / c22])
+    assert float((ours - wrong).abs().max()) > 1e-6, "nor is anything taken where they agree"
 
 
 def test_pcgrad_is_the_papers_loop_mapped_over_seeds():
@@ -73,7 +105,10 @@ def test_pcgrad_is_the_papers_loop_mapped_over_seeds():
     order = torch.rand(20, 5, 5, generator=random).argsort(-1)
     weights = torch.func.vmap(pcgrad)(g @ g.mT, order)
     for gradients, w, o in zip(g, weights, order, strict=True):
-        torch.testing.assert_close(w @ gradients, projected(gradients, o))
+        torch.testing.assert_close(w @ gradients, projected(gradients, o), rtol=1e-9, atol=1e-9)
+        assert float((w @ gradients - projected(gradients, o, 1.001)).abs().max()) > PLANTED
+        for planted in PROJECTED_WRONGLY:
+            assert float((w @ gradients - projected(gradients, o, planted=planted)).abs().max()) > PLANTED, planted
     assert not torch.allclose(weights, torch.ones_like(weights)), "some of them conflict"
 
 
@@ -84,11 +119,19 @@ def test_pcgrad_without_conflict_is_the_sum_to_the_bit():
     assert torch.equal(pcgrad(g @ g.T, torch.arange(4)), torch.tensor([1, 1, 0, 1], dtype=DOUBLE))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_mgda_of_two_tasks(seed):
-    g = vectors(2, seed, 3)
-    first = (((g[1] - g[0]) @ g[1]) / (g[0] - g[1]).square().sum()).clamp(0, 1)
-    torch.testing.assert_close(mgda(g @ g.T, 1), torch.stack([first, 1 - first]))
+def test_mgda_of_two_tasks():
+    inside = 0
+    for seed in range(8):
+        g = vectors(2, seed, 3)
+        share, wrong = (
+            (((g[1] - factor * g[0]) @ g[1]) / (g[0] - g[1]).square().sum()).clamp(0, 1) for factor in (1, 1.001)
+        )
+        ours = mgda(g @ g.T, 1)
+        torch.testing.assert_close(ours, torch.stack([share, 1 - share]), rtol=1e-12, atol=1e-12)
+        if 0 < share < 1:
+            inside += 1
+            assert float((ours[0] - wrong).abs()) > PLANTED
+    assert 2 <= inside < 8, "some are on the edge, where one gradient has all the weight"
 
 
 def test_mgda_is_optimal_and_what_a_solver_finds():
@@ -109,6 +152,21 @@ def test_mgda_is_optimal_and_what_a_solver_finds():
         torch.testing.assert_close(
             torch.tensor(solved.x @ scaled @ solved.x), torch.ones((), dtype=DOUBLE), rtol=1e-4, atol=0
         )
+
+
+def test_mgda_is_the_exact_shortest_mean_and_a_planted_error_shows():
+    """The vector itself, which a length near its least does not pin down."""
+    held = 0
+    for seed in range(20):
+        g = vectors(5, seed)
+        ours, exact = mgda(g @ g.T, 200) @ g, shortest(g)
+        assert float((ours - exact @ g).norm()) < 1e-7 * float(g.norm(dim=1).max())
+        assert float((ours - 1.001 * exact @ g).abs().max()) > PLANTED
+        longer = torch.cat([1.001 * g[:1], g[1:]])
+        assert float((ours - shortest(longer) @ g).abs().max()) > PLANTED or exact[0] == 0
+        held += bool((exact == 0).any())
+        assert float((ours - shortest(g, negative=True) @ g).abs().max()) > PLANTED or (exact > 0).all()
+    assert held > 5, "some weights rest at 0"
 
 
 def test_mgda_gives_absent_tasks_no_weight():
@@ -257,6 +315,125 @@ def test_uncertainty_weights_rest_where_the_variance_is_twice_the_loss():
         net = {"net": {k: v[0] for k, v in state.params["net"].items()}}
         loss = F.cross_entropy(problem.logits(net, problem.x(rows, number)), problem.y(rows, number))
         assert abs(float(s[t].exp() / (2 * loss)) - 1) < 0.1
+
+
+# --- whole runs, in a plain loop -------------------------------------------------------------------------------------
+
+
+def stream_in(setting: str):
+    """Three tasks, 36 steps; now and then a batch lacks one of them."""
+    return joint(tiny(setting, iterations=12, batch=8))
+
+
+def of_shares(plain: Plain, batch) -> tuple[list[int], torch.Tensor]:
+    """The tasks in a batch, and the gradient of each one's share of the batch times its mean loss."""
+    rows = plain.rows(batch)
+    here = [t for t in range(TASKS) if bool((batch.task == t).any())]
+    return here, torch.stack([plain.gradient(rows[batch.task == t].sum() / len(rows)) for t in here])
+
+
+def of_means(plain: Plain, batch) -> torch.Tensor:
+    """The gradient of each task's mean loss."""
+    return torch.stack([plain.gradient(loss) for loss in plain.of_tasks(batch)[1]])
+
+
+def surgery_by_pcgrad(taken: float = 1.0, planted: str = ""):
+    def rule(plain: Plain, batch):
+        here, g = of_shares(plain, batch)
+        order = batch.draws[0]["order"][here].argsort()
+        order = torch.arange(len(here)) if planted == "in the order of the tasks" else order
+        g = of_means(plain, batch) if planted == "of means" else g
+        return projected(g, order.expand(len(here), -1), taken, planted)
+
+    return rule
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_a_run_of_pcgrad_is_the_papers_loop(setting):
+    gap = apart(PCGrad(), stream_in(setting))
+    assert gap(surgery_by_pcgrad()) < 1e-9
+    assert gap(surgery_by_pcgrad(1.001)) > PLANTED
+    for planted in (*PROJECTED_WRONGLY, "in the order of the tasks", "of means"):
+        assert gap(surgery_by_pcgrad(planted=planted)) > PLANTED, planted
+
+
+def surgery_by_mgda(normalised: bool = False, scale: float = 1.0, first: float = 1.0, planted: str = ""):
+    """scale: of the weights; first: of the first gradient, where the weights are found. 1 unless an error is planted."""
+
+    def rule(plain: Plain, batch):
+        g = of_shares(plain, batch)[1] if planted == "of shares" else of_means(plain, batch)
+        seen = g / g.norm(dim=1, keepdim=True) if normalised else g
+        weights = shortest(torch.cat([first * seen[:1], seen[1:]]), planted == "negative weights")
+        return scale * weights @ g
+
+    return rule
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_a_run_of_mgda_steps_along_the_exact_shortest_mean(setting, normalised):
+    gap = apart(MGDA(normalised, 50), stream_in(setting))
+    assert gap(surgery_by_mgda(normalised)) < 1e-9
+    wrongs = [{"scale": 1.001}, {"first": 1.001}, {"normalised": not normalised}, {"planted": "of shares"}]
+    if not normalised and setting != "class":  # else no weight rests at 0
+        wrongs.append({"planted": "negative weights"})
+    for wrong in wrongs:
+        assert gap(surgery_by_mgda(**{"normalised": normalised, **wrong})) > PLANTED, wrong
+
+
+def weighed_by_hand(weights: tuple[float, ...], planted: str = ""):
+    def rule(plain: Plain, batch):
+        here, g = of_shares(plain, batch)
+        g = of_means(plain, batch) / len(here) if planted == "of means" else g
+        return torch.tensor(weights, dtype=DOUBLE)[here] @ g
+
+    return rule
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_a_run_of_task_weights_is_its_formula(setting):
+    weights = (1.0, 2.0, 0.5)
+    gap = apart(TaskWeights(weights), stream_in(setting))
+    assert gap(weighed_by_hand(weights)) < 1e-9
+    for t in range(TASKS):
+        wrong = tuple(1.001 * a if t == i else a for i, a in enumerate(weights))
+        assert gap(weighed_by_hand(wrong)) > PLANTED, t
+    assert gap(weighed_by_hand(weights[::-1])) > PLANTED
+    normalised = tuple(TASKS * a / sum(weights) for a in weights)
+    assert gap(weighed_by_hand(normalised)) > PLANTED
+    assert gap(weighed_by_hand(weights, "of means")) > PLANTED
+    assert apart(TaskWeights(), stream_in(setting))(weighed_by_hand((1.0, 1.0, 1.0))) < 1e-9
+
+
+def weighed_by_uncertainty(start: float, exponent: float = 1.0, regular: float = 0.5, planted: str = ""):
+    """The network and s by one plain step each, of autograd's gradients of the formula."""
+    s = torch.full((TASKS,), start, dtype=DOUBLE, requires_grad=True)
+
+    def rule(plain: Plain, batch):
+        here, losses = plain.of_tasks(batch)
+        shares = [float((batch.task == t).sum()) / len(batch.task) for t in here]
+        if planted == "of means":
+            shares = [1 / len(here)] * len(here)
+        each = [(-exponent * s[t]).exp() * loss + regular * s[t] for t, loss in zip(here, losses, strict=True)]
+        total = sum(share * part for share, part in zip(shares, each, strict=True))
+        direction = plain.gradient(total)
+        by_s = torch.autograd.grad(total, s)[0]
+        if planted != "s stays":
+            s.data -= RATE * by_s
+        return direction
+
+    return rule
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+@pytest.mark.parametrize("start", [0.0, -0.7])
+def test_a_run_of_uncertainty_weights_is_its_formula(setting, start):
+    gap = apart(UncertaintyWeights(start), stream_in(setting))
+    assert gap(weighed_by_uncertainty(start)) < 1e-9
+    wrongs = ({"exponent": 1.001}, {"regular": 0.5005}, {"planted": "s stays"}, {"planted": "of means"})
+    for wrong in wrongs:
+        assert gap(weighed_by_uncertainty(start, **wrong)) > PLANTED, wrong
+    assert gap(weighed_by_uncertainty(start + 0.001)) > PLANTED
 
 
 # --- the joint paradigm ----------------------------------------------------------------------------------------------
