@@ -16,11 +16,12 @@ from lifelong.commands.report import report
 from lifelong.core.stopped import Stopped
 from lifelong.meta.learned import load_learned
 from lifelong.metrics import holm
+from lifelong.models.perceptron import MLP
 from lifelong.notation.user_code import name_files
 from lifelong.runs.request import Request
 from lifelong.studies.ingredients import RANDOM, Combination, Effect, Ingredients, Mixed, mix, sentences
 from scenarios.errors import ConfigurationError
-from scenarios.stream import Seed
+from scenarios.stream import Seed, generator
 
 REQUEST = Request("split-digits(tasks=2)", setting="task", model="MLP(6)", seeds=(0, 1), iterations=4, batch=4, device="cpu", few_shot="1,2")  # fmt: skip
 NUMBERS = "regression-digits(tasks=2)"
@@ -73,6 +74,20 @@ def test_effects_are_means_over_the_others_paired_and_corrected():
     assert said.startswith("accuracy") and "P +" in said.split("not:")[0]
 
 
+def moved(run, start=None):
+    """Which parameters of all members ended elsewhere than the run begins: the trunk as its start's file says, heads of a seed."""
+    stream = run.request.build()[1]
+    ended = {name: [] for name in ("layer0.weight", "layer0.bias", "head.weight", "head.bias")}
+    for member, seed in enumerate(REQUEST.seeds):
+        first = MLP(6).init(stream.dataset.shape, stream.classes, generator(seed, "model"))
+        trunk = start.of(seed).meta_of_seed["net"] if start else {}
+        for name, elsewhere in ended.items():
+            begun = first[name] if name.startswith("head.") else trunk.get(name, first[name])
+            elsewhere.append(not torch.equal(run.params[f"net.{name}"][member], begun))
+    assert all(len(set(elsewhere)) == 1 for elsewhere in ended.values()), f"in some members only: {ended}"
+    return {name for name, elsewhere in ended.items() if all(elsewhere)}
+
+
 def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
     asked = Ingredients(REQUEST, (START,), ("Replay(size=4)",))
     learned = []
@@ -97,10 +112,14 @@ def test_a_study_goes_on_and_learns_no_run_again(tmp_path):
     mixed, again = mix(folder, learn=learn)
     assert again == folder and mixed.ingredients == asked
     assert learned == [f"{i:02d}" for i in range(len(asked.combinations))]
-    frozen = mixed.runs[Combination(START, beside="frozen")]
-    assert torch.equal(frozen.params["net.layer0.weight"][0], frozen.params["net.layer0.weight"][0])
-    plain = mixed.runs[Combination(START)]
-    assert not torch.equal(plain.params["net.layer0.weight"], frozen.params["net.layer0.weight"])
+    start = load_learned(folder / "starts" / "0.safetensors")
+    frozen, plain = mixed.runs[Combination(START, beside="frozen")], mixed.runs[Combination(START)]
+    assert moved(frozen, start) == {"head.weight", "head.bias"}, "heads alone, on the trunk of the file to the bit"
+    assert moved(plain, start) == {"layer0.weight", "layer0.bias", "head.weight", "head.bias"}
+    off = replace(start, meta={"net": {name: value * 1.001 for name, value in start.meta["net"].items()}})
+    assert {"layer0.weight", "layer0.bias"} <= moved(frozen, off), "a start that is off by a thousandth is seen"
+    random = mixed.runs[Combination(RANDOM, beside="frozen")]
+    assert moved(random) == {"head.weight", "head.bias"} and "layer0.weight" in moved(random, start)
     assert set(mixed.measures(Combination(START))) == {"accuracy", "forgetting", "1-shot transfer", "2-shot transfer"}
     assert set(mixed.measures(Combination(RANDOM, beside="joint"))) == {"accuracy"}
     assert all(isinstance(effect, Effect) for effect in mixed.effects()) and len(mixed.effects()) == 2 * 4
