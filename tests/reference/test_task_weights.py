@@ -43,7 +43,7 @@ def random_weights(planted: float = 1.0):
 
 def test_random_weights():
     assert gap(RLW(), random_weights()) < 1e-9
-    assert gap(RLW(), random_weights(PLANTED)) > 1e-7
+    assert gap(RLW(), random_weights(PLANTED)) > 1e-6
 
 
 def averaged(window: int, temperature: float = 2.0):
@@ -73,7 +73,7 @@ def averaged(window: int, temperature: float = 2.0):
 def test_dynamic_weight_average():
     for window in (2, 5):
         assert gap(DWA(window=window), averaged(window)) < 1e-9
-        assert gap(DWA(window=window), averaged(window, 2 * PLANTED)) > 1e-9
+        assert gap(DWA(window=window), averaged(window, 2 * PLANTED)) > 1e-6
     stream = stream_of_three()
     rows = sum(len(task.train) for task in stream.tasks_of(0))
     assert gap(DWA(), averaged(-(-rows // 8))) < 1e-9, "an epoch of all tasks is the window where none is named"
@@ -111,8 +111,8 @@ def test_gradient_norms():
     for alpha in (0.0, 1.5):
         assert gap(GradNorm(alpha=alpha), balanced(alpha)) < 1e-9
     # the weights go by the signs of |G_i - target_i|: alpha shows where it turns one, a rate at once
-    assert gap(GradNorm(alpha=1.5), balanced(0.5)) > 1e-9
-    assert gap(GradNorm(rate=0.01), balanced(1.5, 0.01 * PLANTED)) > 1e-9
+    assert gap(GradNorm(alpha=1.5), balanced(0.5)) > 1e-6
+    assert gap(GradNorm(rate=0.01), balanced(1.5, 0.01 * PLANTED)) > 1e-6
     assert gap(GradNorm(layer="layer0.weight"), balanced(1.5)) < 1e-9
     assert gap(GradNorm(layer="layer0.bias"), balanced(1.5, layer="layer0.bias")) < 1e-9
 
@@ -145,8 +145,9 @@ def famo(decay: float = 0.001, bound: float = 0.0, late: float = 1.0):
 def test_fast_adaptive_optimisation():
     assert gap(FAMO(), famo()) < 1e-9
     assert gap(FAMO(decay=0.1, bound=-0.5), famo(0.1, -0.5)) < 1e-9
-    assert gap(FAMO(), famo(late=PLANTED)) > 1e-9
-    assert gap(FAMO(bound=-0.5), famo(bound=-0.5 * PLANTED)) > 1e-9
+    assert gap(FAMO(), famo(late=PLANTED)) > 1e-6
+    assert gap(FAMO(bound=-0.5), famo(bound=-0.5 * PLANTED)) > 1e-6
+    assert gap(FAMO(decay=0.1), famo(0.1 * PLANTED)) > 1e-6
 
 
 def test_a_gradnorm_weight_never_falls_below_its_floor():
