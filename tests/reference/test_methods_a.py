@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lifelong.contracts.learners import states
 from lifelong.core.learner import Learner
@@ -326,6 +328,43 @@ def test_streaming_lda_is_one_row_after_another(stream, features):
     assert float((ours - plain.lda_scores(theirs, z, 0.02 * 1.001)).abs().max()) > PLANTED
     wrong = theirs._replace(covariance=1.001 * theirs.covariance)
     assert float((ours - plain.lda_scores(wrong, z, 0.02)).abs().max()) > PLANTED
+
+
+class DrawnToUnit:
+    """A covariance for scikit-learn, drawn towards the unit matrix and not towards its own trace."""
+
+    def __init__(self, shrinkage):
+        self.shrinkage = shrinkage
+
+    def fit(self, rows):
+        spread = np.cov(rows.T, bias=True)
+        self.covariance_ = (1 - self.shrinkage) * spread + self.shrinkage * np.eye(len(spread))
+        return self
+
+
+@pytest.mark.parametrize("features", ["pixels", "net"])
+@pytest.mark.parametrize("stream", streams(), ids=lambda stream: f"{stream.name}-{stream.setting}")
+def test_streaming_lda_is_scikit_learns(stream, features):
+    """Its decision function, without the logarithm of how frequent a class is."""
+    learner = StreamingLDA(features, 0.02, model=MLP(7))
+    query = QUERY[:, : stream.dataset.shape[0]]
+    ours, session, _ = scores_of(learner, stream, query)
+    x, y = all_rows(session)
+    z, q = features_of(learner, session, x).numpy(), features_of(learner, session, query).numpy()
+
+    def theirs(shrinkage=0.02, first_row=0):
+        lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=DrawnToUnit(shrinkage))
+        lda.fit(z[first_row:], y.numpy()[first_row:])
+        found = lda.decision_function(q)
+        found = np.stack([0 * found, found], 1) if found.ndim == 1 else found  # of two classes it tells the difference
+        found = found - np.log(lda.priors_)
+        return torch.from_numpy(found - found[:, :1])
+
+    ours = ours - ours[:, :1]
+    assert ours.shape[1] == len(set(y.tolist()))
+    assert float((ours - theirs()).abs().max()) < TOLERANCE
+    assert float((ours - theirs(0.02 * 1.001)).abs().max()) > PLANTED
+    assert float((ours - theirs(first_row=1)).abs().max()) > PLANTED, "a row more or less"
 
 
 def test_streaming_lda_of_single_precision_does_not_cancel():
