@@ -366,6 +366,7 @@ def bic(
     correction_optimiser: Optimiser,
     temperature: float = 2.0,
     pull: float = 0.0,
+    distilled: float = 1.0,
 ) -> Corrected:
     """BiC (Wu et al., 2019, eq. 1 to 5).
 
@@ -380,7 +381,8 @@ def bic(
     (eq. 5) + pull x beta^2 / 2 (the authors' code: 0.1), a step for each of validation[t].
 
     exemplars[t][i]: rows replayed with batch i, or None; validation[t]: batches of the balanced rows that are held out,
-    [] for the first task. Which rows these are is random, and is chosen outside.
+    [] for the first task. Which rows these are is random, and is chosen outside. distilled: of lambda, 1 unless an error
+    is planted.
     """
     params = leaves(start)
     steps = optimiser(list(params.values()))
@@ -388,7 +390,7 @@ def bic(
     teacher: Corrected | None = None
     for t, batches in enumerate(tasks):
         old = [c for earlier in classes[:t] for c in earlier]
-        share = len(old) / (len(old) + len(classes[t]))
+        share = distilled * len(old) / (len(old) + len(classes[t]))
         for i, batch in enumerate(batches):
             extra = exemplars[t][i]
             rows = batch if extra is None else joined(batch, extra)
@@ -503,11 +505,12 @@ def generated(generator: Params, latent: Tensor) -> Tensor:
     return torch.sigmoid(hidden @ generator["image.weight"] + generator["image.bias"])
 
 
-def autoencoder_losses(generator: Params, x: Tensor, noise: Tensor) -> Tensor:
+def autoencoder_losses(generator: Params, x: Tensor, noise: Tensor, scale: float = 1.0) -> Tensor:
     """A variational auto-encoder's loss of each row (Kingma and Welling, 2014), divided by F (van de Ven et al., 2022): [B].
 
     (1 / F) (sum over pixels of the binary cross-entropy - 1/2 sum over latents of (1 + v - m^2 - e^v)), with mean m and
-    log-variance v of the encoder; decoded from m + e^(v / 2) noise, noise [B, Z] standard normal.
+    log-variance v of the encoder; decoded from m + e^(v / 2) noise, noise [B, Z] standard normal. scale: of the sum over
+    latents, 1 unless an error is planted.
     """
     hidden = _hidden(generator, "encoder", x)
     mean = hidden @ generator["mean.weight"] + generator["mean.bias"]
@@ -515,7 +518,7 @@ def autoencoder_losses(generator: Params, x: Tensor, noise: Tensor) -> Tensor:
     image = generated(generator, mean + (logvariance / 2).exp() * noise)
     surprise = F.binary_cross_entropy(image, x, reduction="none").sum(1)
     divergence = -0.5 * (1 + logvariance - mean.pow(2) - logvariance.exp()).sum(1)
-    return (surprise + divergence) / x.shape[1]
+    return (surprise + scale * divergence) / x.shape[1]
 
 
 def generative_replay(
@@ -527,6 +530,8 @@ def generative_replay(
     *,
     answers: Sequence[Tensor],
     weighting: str = "tasks",
+    made: float = 1.0,
+    divergence: float = 1.0,
 ) -> Scholar:
     """Deep generative replay (Shin et al., 2017, eq. 1), the generator a variational auto-encoder (van de Ven et al., 2022).
 
@@ -538,7 +543,8 @@ def generative_replay(
     answers[t]: bool [C], while task t is learned: the classes among which x' is labelled; its loss is among those that
     are allowed to the first row of the stream's batch (class-incremental, domain-incremental: the same for all).
     draws[t][i]: "noise" [B, Z] of the auto-encoder on the stream's rows; from the second task on "latent" [R, Z], of which x' is made,
-    and "noise_again" [R, Z] of the auto-encoder on x'. All standard normal.
+    and "noise_again" [R, Z] of the auto-encoder on x'. All standard normal. made, divergence: of both losses of made rows, and
+    of the divergence in V, 1 unless an error is planted.
     """
     solver, generator = leaves(start.solver), leaves(start.generator)
     steps, generator_steps = optimiser(list(solver.values())), generator_optimiser(list(generator.values()))
@@ -548,13 +554,13 @@ def generative_replay(
         for i, rows in enumerate(batches):
             drawn = draws[t][i]
             total = share * loss(solver, rows)
-            surprise = share * autoencoder_losses(generator, rows.x, drawn["noise"]).mean()
+            surprise = share * autoencoder_losses(generator, rows.x, drawn["noise"], divergence).mean()
             if before is not None:
                 x = generated(before.generator, drawn["latent"])
                 y = scores(before.solver, x).masked_fill(~answers[t], -torch.inf).argmax(1)
-                total = total + (1 - share) * loss(solver, Rows(x, y, rows.allowed[:1].expand(len(y), -1)))
-                again = autoencoder_losses(generator, x, drawn["noise_again"]).mean()
-                surprise = surprise + (1 - share) * again
+                total = total + made * (1 - share) * loss(solver, Rows(x, y, rows.allowed[:1].expand(len(y), -1)))
+                again = autoencoder_losses(generator, x, drawn["noise_again"], divergence).mean()
+                surprise = surprise + made * (1 - share) * again
             descend(steps, total)
             descend(generator_steps, surprise)
         before = Scholar(detached(solver), detached(generator))

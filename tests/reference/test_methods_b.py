@@ -210,7 +210,7 @@ def kept(ours, t, size, name, part="row", valid="valid"):
     return Rows(rows.x[chosen], rows.y[chosen], rows.allowed[chosen])
 
 
-def against_bic(strategy, temperature, pull, optimiser=DESCENT):
+def against_bic(strategy, temperature, pull, optimiser=DESCENT, distilled=1.0):
     ours = Witnessed(strategy, "class", optimiser[0])
     memory = [kept(ours, t, PER_CLASS, "ticket") for t in range(TASKS)]
     held = [kept(ours, t, HELD_OUT, "held_out", "validation", "validation_valid") for t in range(TASKS)]
@@ -224,6 +224,7 @@ def against_bic(strategy, temperature, pull, optimiser=DESCENT):
     theirs = plain.bic(
         ours.start, ours.tasks, optimiser[1], classes=OF_TASK, exemplars=exemplars, validation=validation,
         correction_optimiser=partial(torch.optim.SGD, lr=4.0, momentum=0.8), temperature=temperature, pull=pull,
+        distilled=distilled,
     )  # fmt: skip
     alpha, beta = (
         torch.tensor([pair[i] for pair in theirs.corrections for _ in range(2)], dtype=torch.float64) for i in (0, 1)
@@ -246,6 +247,7 @@ def test_bic_sees_a_small_error():
     made = partial(BiC, PER_CLASS, HELD_OUT, REPLAYED, True)
     assert against_bic(made(2.0 * 1.001, 0.1), 2.0, 0.1) > FAR
     assert against_bic(made(2.0, 0.1 * 1.001), 2.0, 0.1) > FAR
+    assert against_bic(made(2.0, 0.1), 2.0, 0.1, distilled=1.001) > FAR
 
 
 def test_bic_stays_finite_where_held_out_rows_are_told_apart_perfectly():
@@ -267,7 +269,7 @@ def made_of(**words):
     return GenerativeReplay(**{"width": 8, "layers": 2, "latent": LATENT, "rows": 4, "rate": 0.02, **words})
 
 
-def against_generative_replay(strategy, setting, weighting="tasks", rate=0.02, optimiser=DESCENT):
+def against_generative_replay(strategy, setting, weighting="tasks", rate=0.02, optimiser=DESCENT, **planted):
     ours = Witnessed(strategy, setting, optimiser[0])
     draws = [
         [{name: normal(ours.drawn(t, i, name)) for name in ("noise", "latent", "noise_again")} for i in range(STEPS)]
@@ -276,8 +278,9 @@ def against_generative_replay(strategy, setting, weighting="tasks", rate=0.02, o
     seen = [ours.sampler.index["classes_of"][0, :t].any(0) for t in range(TASKS)]
     start = plain.Scholar(ours.start, ours.start_of_own)
     theirs = plain.generative_replay(
-        start, ours.tasks, optimiser[1], partial(torch.optim.Adam, lr=rate), draws, answers=seen, weighting=weighting
-    )
+        start, ours.tasks, optimiser[1], partial(torch.optim.Adam, lr=rate), draws, answers=seen, weighting=weighting,
+        **planted,
+    )  # fmt: skip
     generator = {name: value[0] for name, value in ours.state.params["own"][ours.label].items()}
     assert generator.keys() == theirs.generator.keys()
     return largest_gap((ours.params, generator), (theirs.solver, theirs.generator))
@@ -293,6 +296,8 @@ def test_generative_replay_sees_a_small_error():
     assert against_generative_replay(made_of(rate=0.02 * 1.001), "class") > FAR
     wrong = DESCENT[0], partial(torch.optim.SGD, lr=0.05 * 1.001, momentum=0.9)
     assert against_generative_replay(made_of(), "class", optimiser=wrong) > FAR
+    for planted in ({"made": 1.001}, {"divergence": 1.001}, {"weighting": "equal"}):
+        assert against_generative_replay(made_of(), "class", **planted) > FAR, planted
 
 
 def test_generative_replay_asks_each_past_head_in_turn():
