@@ -75,7 +75,7 @@ def test_effects_are_means_over_the_others_paired_and_corrected():
 
 
 def moved(run, start=None):
-    """Which parameters of all members ended elsewhere than the run begins: the trunk as its start's file says, heads of a seed."""
+    """Which parameters ended where they did not begin: a trunk as its start's file has it, a head as its seed draws."""
     stream = run.request.build()[1]
     ended = {name: [] for name in ("layer0.weight", "layer0.bias", "head.weight", "head.bias")}
     for member, seed in enumerate(REQUEST.seeds):

@@ -381,8 +381,8 @@ def bic(
     (eq. 5) + pull x beta^2 / 2 (the authors' code: 0.1), a step for each of validation[t].
 
     exemplars[t][i]: rows replayed with batch i, or None; validation[t]: batches of the balanced rows that are held out,
-    [] for the first task. Which rows these are is random, and is chosen outside. distilled: of lambda, 1 unless an error
-    is planted.
+    [] for the first task. Which rows these are is random, and is chosen outside.
+    distilled: of lambda, 1 unless an error is planted.
     """
     params = leaves(start)
     steps = optimiser(list(params.values()))
@@ -509,8 +509,8 @@ def autoencoder_losses(generator: Params, x: Tensor, noise: Tensor, scale: float
     """A variational auto-encoder's loss of each row (Kingma and Welling, 2014), divided by F (van de Ven et al., 2022): [B].
 
     (1 / F) (sum over pixels of the binary cross-entropy - 1/2 sum over latents of (1 + v - m^2 - e^v)), with mean m and
-    log-variance v of the encoder; decoded from m + e^(v / 2) noise, noise [B, Z] standard normal. scale: of the sum over
-    latents, 1 unless an error is planted.
+    log-variance v of the encoder; decoded from m + e^(v / 2) noise, noise [B, Z] standard normal.
+    scale: of the sum over latents, 1 unless an error is planted.
     """
     hidden = _hidden(generator, "encoder", x)
     mean = hidden @ generator["mean.weight"] + generator["mean.bias"]
@@ -543,8 +543,8 @@ def generative_replay(
     answers[t]: bool [C], while task t is learned: the classes among which x' is labelled; its loss is among those that
     are allowed to the first row of the stream's batch (class-incremental, domain-incremental: the same for all).
     draws[t][i]: "noise" [B, Z] of the auto-encoder on the stream's rows; from the second task on "latent" [R, Z], of which x' is made,
-    and "noise_again" [R, Z] of the auto-encoder on x'. All standard normal. made, divergence: of both losses of made rows, and
-    of the divergence in V, 1 unless an error is planted.
+    and "noise_again" [R, Z] of the auto-encoder on x'. All standard normal.
+    made, divergence: of both losses of made rows, and of the divergence in V, 1 unless an error is planted.
     """
     solver, generator = leaves(start.solver), leaves(start.generator)
     steps, generator_steps = optimiser(list(solver.values())), generator_optimiser(list(generator.values()))

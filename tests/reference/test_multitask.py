@@ -67,7 +67,7 @@ def projected(g: torch.Tensor, order: torch.Tensor, taken: float = 1.0, planted:
 
 
 def shortest(g: torch.Tensor, negative: bool = False) -> torch.Tensor:
-    """The weights of the shortest mean of the vectors, exactly: over every set of tasks the point where all its slopes are equal.
+    """The weights of the shortest mean of the vectors, exactly: for every set of tasks the point of equal slopes.
 
     negative: an error, weights below 0 are let through.
     """
@@ -358,7 +358,7 @@ def test_a_run_of_pcgrad_is_the_papers_loop(setting):
 
 
 def surgery_by_mgda(normalised: bool = False, scale: float = 1.0, first: float = 1.0, planted: str = ""):
-    """scale: of the weights; first: of the first gradient, where the weights are found. 1 unless an error is planted."""
+    """scale: of the weights; first: of the first gradient, where they are found. 1 unless an error is planted."""
 
     def rule(plain: Plain, batch):
         g = of_shares(plain, batch)[1] if planted == "of shares" else of_means(plain, batch)

@@ -16,7 +16,7 @@ from tests.reference.witnesses.closed import Learned, learned, plain_features, s
 
 
 def rows_learned(seen: Learned, features: str) -> tuple[Tensor, Tensor]:
-    """Features and classes: of all rows where a trunk is learned meanwhile, else of each row at its first sight in a task."""
+    """Features and classes: of all rows where a trunk is learned meanwhile, else of each row at its first sight."""
     if features == "first":
         return seen.features, seen.classes
     shown = [(rows.x[rows.first], rows.y[rows.first]) for task in seen.run.tasks for rows in task]
@@ -33,7 +33,7 @@ def centroid_scores(means: np.ndarray, query: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("stream", streams(), ids=lambda stream: stream.setting)
 def test_it_is_scikit_learns_nearest_centroid(stream, features):
-    """Means, answers and scores; and a mean that is off by a thousandth, or a row that is left out, shows in each score."""
+    """Means, answers and scores; a mean that is off by a thousandth, or a row that is left out, shows in each score."""
     seen = learned(NearestClassMean(features, optimiser=Adam(0.01)), stream)
     z, y = rows_learned(seen, features)
     theirs = NearestCentroid().fit(z.numpy(), y.numpy())
