@@ -261,7 +261,7 @@ def cost_table(cells: Cells) -> list[str]:
     for text in COSTS:
         row = [f"{cells[f'{text} with {t}']['milliseconds']:.2f}" for t in counts]
         lines.append(f"| {'equal weights' if text == EQUAL else f'`{text}`'} | {' | '.join(row)} |")
-    return [*lines, "", "Milliseconds of a step of one seed on 64 rows in all, MLP(100, 100), on one thread: processor time of three times as many steps less that of so many. Weights cost a pass or two whatever the number of tasks, surgery a backward pass for each.", ""]  # fmt: skip
+    return [*lines, "", "Milliseconds of a step of one seed on 64 rows in all, MLP(100, 100), on one thread: processor time of three times as many steps less that of so many. Weights cost a pass or two whatever the number of tasks; surgery takes a gradient for each task, over its share of the rows.", ""]  # fmt: skip
 
 
 INTRODUCTION = """# Tasks learned together
