@@ -72,7 +72,8 @@ class GenerativeClassifier(AnyLearner):
         if stream.setting != "domain":
             return []
         return [
-            "GenerativeClassifier forgets what a class looked like in earlier tasks where tasks share their classes"
+            "GenerativeClassifier forgets what a class looked like in earlier tasks where tasks share their classes. On"
+            " permuted-digits: 26.4 %, fine-tuning 50.9 (our own table, docs/methods.md)."
         ]
 
     def at_rate(self, rate: float) -> GenerativeClassifier:

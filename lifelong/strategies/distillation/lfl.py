@@ -10,8 +10,8 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
 from lifelong.strategies.regularisation.heads import entries_of
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA
 from scenarios.stream import Stream
 
 
@@ -44,8 +44,8 @@ class LFL(Strategy):
         require(self, self.strength >= 0, "strength must be at least 0")
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("LFL")] if stream.setting == "class" else []
+        """What the literature found in class-incremental streams; where tasks share their classes it gains."""
+        return expected(WITHOUT_OLD_DATA, "LFL", stream) if stream.setting == "class" else []
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The old network, classes seen [C], and a flag for when they count."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
 from scenarios.stream import Stream
 
 
@@ -50,8 +50,8 @@ class LwF(Strategy):
         require(self, self.temperature > 0, "temperature must be above 0")
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("LwF")] if stream.setting == "class" else []
+        """What the literature found in class-incremental streams; where tasks share their classes it gains."""
+        return expected(WITHOUT_OLD_DATA, "LwF", stream) if stream.setting == "class" else []
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The teacher's net, classes seen [C], tasks done."""

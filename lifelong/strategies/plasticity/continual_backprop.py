@@ -14,6 +14,8 @@ from lifelong.core.batch import Batch, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
 from lifelong.models.base import Net
+from lifelong.strategies.expectations import NOTHING_OF_OLD_TASKS, expected
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class ContinualBackprop(Strategy):
     def __post_init__(self) -> None:
         require(self, self.rate >= 0 and self.maturity >= 0, "rate and maturity must be at least 0")
         require(self, 0 <= self.decay < 1, "decay is at least 0 and below 1")
+
+    def notes(self, stream: Stream) -> list[str]:
+        """That it is made for something else."""
+        return expected(NOTHING_OF_OLD_TASKS, "ContinualBackprop", stream)
 
     def draws(self, problem: Problem) -> Shapes:
         """The incoming weights of a unit that may be replaced, for each hidden layer."""

@@ -10,6 +10,8 @@ import torch
 from lifelong.core.batch import Batch, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Strategy, require
+from lifelong.strategies.expectations import NOTHING_OF_OLD_TASKS, expected
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class L2Init(Strategy):
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")
+
+    def notes(self, stream: Stream) -> list[str]:
+        """That it is made for something else."""
+        return expected(NOTHING_OF_OLD_TASKS, "L2Init", stream)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The first weights, shaped like the net."""

@@ -10,6 +10,8 @@ from lifelong.core.batch import FinishedTask, Memory, Params, Step, normal
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
 from lifelong.models.base import Net
+from lifelong.strategies.expectations import NOTHING_OF_OLD_TASKS, expected
+from scenarios.stream import Stream
 
 MOMENTS = ("task", "step")
 
@@ -48,6 +50,10 @@ class ShrinkAndPerturb(Strategy):
     def requires(self) -> Requirements:  # pyright: ignore[reportIncompatibleVariableOverride] # computed from a field
         """The end of a task, where it acts then."""
         return Requirements(task_ends=self.every == "task", all_move=True, instead='every="step" does without')
+
+    def notes(self, stream: Stream) -> list[str]:
+        """That it is made for something else."""
+        return expected(NOTHING_OF_OLD_TASKS, "ShrinkAndPerturb", stream)
 
     def draws(self, problem: Problem) -> Shapes:
         """A number for each weight, where it acts at each step."""

@@ -13,14 +13,15 @@ from lifelong.core.strategy import Requirements, require
 from lifelong.memory.base import RowMemory
 from lifelong.memory.drawn import drawn_rows
 from lifelong.memory.per_class import PerClass
+from lifelong.strategies.expectations import expected
 from lifelong.strategies.replay.rehearsal import ClassRehearsal
 from scenarios.stream import Stream
 
-LITTLE_OF_ITS_ROWS = (
-    "A-GEM in class-incremental streams: expect far less than replay of as many rows. On Split-MNIST with 100 rows of each"
-    " class it reaches 65.10 % +- 3.64, and replay 88.79 (van de Ven, Tuytelaars and Tolias, 2022). Try"
+BANDS = {
+    "class": "A-GEM in class-incremental streams: expect far less than replay of as many rows. On Split-MNIST with 100 rows"
+    " of each class it reaches 65.10 % +- 3.64, and replay 88.79 (van de Ven, Tuytelaars and Tolias, 2022). Try"
     " ClassReplay(per_class=100)."
-)
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AGEM(ClassRehearsal):
 
     def notes(self, stream: Stream) -> list[str]:
         """What the literature found in class-incremental streams."""
-        return [LITTLE_OF_ITS_ROWS] if stream.setting == "class" else []
+        return expected(BANDS, "AGEM", stream)
 
     def grads(
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params

@@ -10,8 +10,9 @@ import torch
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Shapes, Strategy, require
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
 from lifelong.strategies.regularisation.fisher import KINDS, fisher
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
+from lifelong.strategies.regularisation.quadratic import quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -61,8 +62,8 @@ class EWC(Strategy):
         return {"label": (problem.task_rows,)} if self.fisher == "sampled" else {}
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("EWC")] if stream.setting == "class" else []
+        """What the literature found without old rows."""
+        return expected(WITHOUT_OLD_DATA, "EWC", stream)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """importance F and centre c, each shaped like the net."""

@@ -10,7 +10,7 @@ import torch
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
 from scenarios.stream import Stream
 
 
@@ -38,8 +38,8 @@ class L2Last(Strategy):
         require(self, self.strength >= 0, "strength must be at least 0")
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("L2Last")] if stream.setting == "class" else []
+        """What the literature found without old rows."""
+        return expected(WITHOUT_OLD_DATA, "L2Last", stream)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The centre c, and a flag for when it counts."""

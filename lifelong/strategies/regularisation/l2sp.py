@@ -12,6 +12,8 @@ from lifelong.core.learner import Learner
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Strategy, require
 from lifelong.models.base import Net
+from lifelong.strategies.expectations import NOTHING_OF_OLD_TASKS, expected
+from scenarios.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class L2SP(Strategy):
         require(self, self.strength >= 0 and self.decay >= 0, "strength and decay must be at least 0")
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
+    def notes(self, stream: Stream) -> list[str]:
+        """That it is made for something else."""
+        return expected(NOTHING_OF_OLD_TASKS, "L2SP", stream)
+
         """The trunk as it starts, shaped like the net without its head."""
         trunk = {name: value.clone() for name, value in params["net"].items() if not name.startswith("head.")}
         return params, {"start": trunk}

@@ -12,7 +12,8 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Outputs, Params
 from lifelong.core.problem import Problem
 from lifelong.core.row_gradients import row_sums, rows_at_once
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
+from lifelong.strategies.regularisation.quadratic import quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -42,8 +43,8 @@ class MAS(Strategy):
         require(self, 0 <= self.decay <= 1, "decay lies in 0 ... 1")
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("MAS")] if stream.setting == "class" else []
+        """What the literature found without old rows."""
+        return expected(WITHOUT_OLD_DATA, "MAS", stream)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """importance w and centre c, each shaped like the net."""

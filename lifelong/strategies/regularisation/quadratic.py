@@ -9,12 +9,6 @@ from torch import Tensor
 
 from lifelong.core.batch import Params
 
-WITHOUT_OLD_DATA = (
-    "{} in class-incremental streams: expect about 1 / T of the classes, unless another part brings old rows, as"
-    " Replay(size=200) does. On Split-MNIST: EWC 20.64 %, SI 21.20, LwF 21.89, fine-tuning 19.89 (van de Ven et al.,"
-    " 2022), published and not a fault. Or try --setting task."
-)
-
 
 def quadratic_gradient(gradients: Params, params: Params, memory: dict[str, Any], strength: float | Tensor) -> Params:
     """The gradient with that of strength / 2 x sum_i F_i (p_i - c_i)^2 added: g_i + strength x F_i (p_i - c_i).

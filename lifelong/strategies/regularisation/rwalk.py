@@ -12,7 +12,8 @@ from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
 from lifelong.models.base import Net
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
+from lifelong.strategies.regularisation.quadratic import quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -54,8 +55,8 @@ class RWalk(Strategy):
         require(self, self.interval >= 1 and self.damping > 0, "interval must be at least 1 and damping above 0")
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("RWalk")] if stream.setting == "class" else []
+        """What the literature found without old rows."""
+        return expected(WITHOUT_OLD_DATA, "RWalk", stream)
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """What the intervals gather, F, s_task and s, the penalty's importance and centre; steps of the interval, tasks."""

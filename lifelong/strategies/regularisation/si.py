@@ -10,7 +10,8 @@ import torch
 from lifelong.core.batch import Batch, FinishedTask, Memory, Params, Step
 from lifelong.core.problem import Problem
 from lifelong.core.strategy import Requirements, Strategy, require
-from lifelong.strategies.regularisation.quadratic import WITHOUT_OLD_DATA, quadratic_gradient
+from lifelong.strategies.expectations import WITHOUT_OLD_DATA, expected
+from lifelong.strategies.regularisation.quadratic import quadratic_gradient
 from scenarios.stream import Stream
 
 
@@ -42,8 +43,8 @@ class SI(Strategy):
         return params, {"path": zero, "importance": {k: v.clone() for k, v in zero.items()}, "centre": centre}
 
     def notes(self, stream: Stream) -> list[str]:
-        """What the literature found in class-incremental streams."""
-        return [WITHOUT_OLD_DATA.format("SI")] if stream.setting == "class" else []
+        """What the literature found without old rows."""
+        return expected(WITHOUT_OLD_DATA, "SI", stream)
 
     def grads(
         self, problem: Problem, params: Params, memory: Memory, batch: Batch, grads: Params
