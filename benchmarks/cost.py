@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from methods import Place, learner_of, options_of, own_methods, texts_of
-from timing import Steps, in_turn
+from timing import Steps, in_turn, repeated
 
 from lifelong.core.loop import Session
 from lifelong.models.perceptron import MLP
@@ -103,10 +103,11 @@ def step_costs(names: list[str], root: str, rounds: int) -> dict[str, dict[str, 
 
 
 def by_passes(name: str, tasks: int = 5) -> float:
-    """What a method's passes would take, as a multiple of fine-tuning's; of the tasks that are learned together, all."""
-    method = own_methods()[name]
+    """What a method's passes would take on batches as they are timed here, as a multiple of fine-tuning's; of the tasks
+    that are learned together, all."""
+    method = own_methods()[name]()
     forward, backward = (
-        first + (tasks - 1) * each for first, each in zip(method.passes, method.task_passes, strict=True)
+        first + (tasks - 1) * each for first, each in zip(method.passes_at(BATCH), method.task_passes, strict=True)
     )
     return (forward + 2 * backward) / 3
 
@@ -116,12 +117,26 @@ def with_tasks(dataset: Dataset, tasks: int, setting: str, **options: Any) -> An
     return permuted(dataset, tasks, setting, budget=Budget(iterations=10, batch=32), **options)
 
 
+class Pieces:
+    """A session's task as it is taken in where no step is: all of its rows in one piece, at its end."""
+
+    def __init__(self, session: Session, after: int) -> None:
+        self.session = session
+        self.state = next(event.state for event in session.events(session.begin()) if event.state.task == after)
+
+    def seconds(self, pieces: int) -> float:
+        """Seconds of one piece, mean over so many; it is the same piece, and nothing of it is kept."""
+        finished = self.session.sampler.finished(self.state.task)
+        return repeated(lambda: self.session.fleet.after_task(self.state.fleet, finished), pieces, self.session.device)
+
+
 def growth(names: list[str]) -> dict[str, dict[str, float]]:
-    """A step of the last task and what is kept, at 5, 20 and 100 tasks of permuted digits, as multiples of those at 5."""
+    """A step of the last task, or its rows where they are taken in one piece, and what is kept: at 5, 20 and 100 tasks of
+    permuted digits, as multiples of those at 5."""
     found: dict[str, dict[str, float]] = {}
     dataset = with_few_answers(load_dataset("digits", None))
     for name in names:
-        steps: dict[str, Steps] = {}
+        steps: dict[str, Steps | Pieces] = {}
         figures: dict[str, list[float]] = {"step": [], "bytes": []}
         # domain-incremental first: in the others the head grows with the tasks, whatever the method
         put = partial(fitting, name, settings=("domain", "class", "task"))
@@ -132,7 +147,8 @@ def growth(names: list[str]) -> dict[str, dict[str, float]]:
             for tasks in TASKS:
                 learner, stream = put(partial(with_tasks, dataset, tasks))
                 learner = on_its_network(learner, name, model)
-                steps[str(tasks)] = Steps(Session(learner, stream, [0, 1], record=False), after=tasks - 1)
+                session = Session(learner, stream, [0, 1], record=False)
+                steps[str(tasks)] = (Steps if session.steps_in(tasks - 1) else Pieces)(session, after=tasks - 1)
                 figures["bytes"].append(0.0 if learner.looped else kept(learner, stream).total)
             seconds = in_turn(
                 {key: partial(value.seconds, 3) for key, value in steps.items()}, 2
@@ -171,7 +187,7 @@ def page(found: dict[str, Any]) -> str:
         lines += ["", f"Without a step to be timed, for they take a task's rows in one piece: {', '.join(whole)}."]
     lines += [
         "", "## As tasks grow", "",
-        "Permuted digits, domain-incremental where the method goes with it, for elsewhere the head grows: a step of the last task, and the bytes kept, as multiples of those with 5 tasks; of `MLP(400, 400)`, and of `MLP(50, 50)` where more than a gigabyte would be kept, or each task has a network. Time and memory stay flat in"
+        "Permuted digits, domain-incremental where the method goes with it, for elsewhere the head grows: a step of the last task, and the bytes kept, as multiples of those with 5 tasks; of `MLP(400, 400)`, and of `MLP(50, 50)` where more than a gigabyte would be kept, or each task has a network. Of what takes a task's rows in one piece, that piece counts for a step. Time and memory stay flat in"
         f" the number of tasks unless the definition says otherwise; what grows by more than {LEAST} times is explained below.", "",
     ]  # fmt: skip
     columns = [f"{kind}, {tasks} tasks" for kind in ("step", "bytes") for tasks in TASKS[1:]]

@@ -331,8 +331,17 @@ def test_the_page_of_transfer_shows_what_was_measured(benchmark):
     assert "| task | `FineTuning()` | 12.3 ± 4.0 | 12.3 ± 4.0 | 12.3 ± 4.0 |" in page and "Which block" not in page
 
 
-def test_growth_is_the_methods_own_and_not_the_heads(benchmark, monkeypatch):
+@pytest.mark.parametrize("name", ["SI", "StreamingLDA"])  # the second takes no step, but a task's rows in one piece
+def test_growth_is_the_methods_own_and_not_the_heads(benchmark, monkeypatch, name):
     cost = benchmark("cost")
     monkeypatch.setattr(cost, "TASKS", (2, 3, 4))
-    found = cost.growth(["SI"])["SI"]
+    found = cost.growth([name])[name]
     assert found["bytes, 3 tasks"] == found["bytes, 4 tasks"] == 1.0
+    assert 0.1 < found["step, 3 tasks"] < 10
+
+
+def test_what_passes_beside_a_batch_is_held_against_the_batch_that_is_timed(benchmark):
+    cost = benchmark("cost")
+    assert cost.by_passes("MIR") == pytest.approx((1 + 3 * 50 / 128 + 2 * (1 + 50 / 128)) / 3)
+    assert cost.by_passes("GSS") == pytest.approx(3 + 10 / 128) and cost.by_passes("Replay") == 2
+    assert cost.dear("MIR", 2.2) and not cost.dear("MIR", 2.1) and cost.dear("GSS", 4.1)

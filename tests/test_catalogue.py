@@ -41,6 +41,7 @@ def test_a_method_names_its_witness_and_what_it_keeps(name):
     if name in vocabulary("strategies"):
         forward, backward = method().passes
         assert forward >= 0 and backward >= 0
+        assert method().passes_at(10) == (forward, backward)  # the batches of those that say them for batches
         by_task = issubclass(method, GradientSurgery)
         assert (method.task_passes == (0.0, 1.0)) == by_task
         if by_task:  # a backward pass for each task: no number says it
@@ -159,7 +160,6 @@ BANDS = {  # by setting: the band, and who found it
         ("EWC 63.03 %, SI 66.94, fine-tuning 60.13", VAN_DE_VEN),
     ),
 }
-
 PLASTIC = ("L2Init()", "L2SP()", "ShrinkAndPerturb()", "ContinualBackprop()")
 # what no published table that we know of has: of these the band is our own record's, and a test holds it against that
 OWN_BANDS = [
@@ -231,6 +231,7 @@ def test_what_is_expected_is_said_in_a_line(name):
     for setting in ("task", "domain", "class"):
         for note in notes_of(f"{name}()", setting):
             assert "\n" not in note and len(note) <= LONGEST and "{" not in note, note
+
 
 def test_nothing_of_classes_is_said_where_numbers_are_asked_for():
     numbers = build("regression-digits", setting="domain")

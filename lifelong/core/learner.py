@@ -100,6 +100,10 @@ class AnyLearner:
         """Whether the second half of a step sees the parameters before it."""
         return False
 
+    def passes_at(self, batch: int) -> tuple[float, float]:
+        """`passes` with batches of so many rows, as of a `Strategy`."""
+        return self.passes
+
     def draws(self, problem: Problem) -> list[Draws]:
         """The random numbers that the loop must bring."""
         return []

@@ -86,7 +86,7 @@ class Strategy:
 
     For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
     that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
-    definition asks for at its defaults; fine-tuning has (1, 1). task_passes: what each task after the first adds to them.
+    definition asks for at its defaults; fine-tuning has (1, 1); see `passes_at`. task_passes: what each task after the first adds to them.
 
     For what is to be expected of a sum: runs_network: it runs the network by itself, beside the batch's own pass. anchors: all
     that it does is hold weights near earlier values.
@@ -114,6 +114,10 @@ class Strategy:
     acts_at_once: ClassVar[bool] = False
     off: ClassVar[Mapping[str, Any]] = {}
     checked_with: ClassVar[Model] = MLP(8)
+
+    def passes_at(self, batch: int) -> tuple[float, float]:
+        """`passes` with batches of so many rows: the same, but where rows come on top whose number is fixed."""
+        return self.passes
 
     def draws(self, problem: Problem) -> Shapes:
         """The random numbers that it wants at each step, by name; they come as `batch.draws[name]`, in (0, 1)."""

@@ -44,14 +44,18 @@ class MIR(Rehearsal):
     keeps: ClassVar[str] = "rows"
     runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_mir.py"
-    # in batches of 10, as the authors': the stream's rows, 50 candidates twice, the replayed rows
-    passes = (12.0, 2.0)
+    passes = (12.0, 2.0)  # in batches of 10, as the authors'
     replacement = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.candidates >= 1, "candidates must be at least 1")
         require(self, self.rate > 0, "rate must be above 0")
+
+    def passes_at(self, batch: int) -> tuple[float, float]:
+        """The stream's rows, all candidates at both places, and those of them that are replayed."""
+        again = min(self.rows or batch, self.candidates) / batch
+        return 1 + 2 * self.candidates / batch + again, 1 + again
 
     def draws(self, problem: Problem) -> Shapes:
         """Which candidates are drawn, and what the policy asks for."""
