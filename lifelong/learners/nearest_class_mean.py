@@ -22,7 +22,7 @@ class NearestClassMean(ClosedForm):
     score_c = -|f - mu_c|^2, mu_c = (sum of f over the rows of class c) / (their number), without the -|f|^2 that all
     classes share; minus infinity for classes never seen. features: "pixels", "net" or "first", see
     `lifelong.learners.closed_form`; with "first" rows are learned at a task's end, since their features change until
-    then. (Mensink et al., 2013.)
+    then. (Mensink et al., 2013.) What differs from the source: distances are Euclidean, where the authors learn a metric.
     """
 
     keeps = "a mean for each class"

@@ -30,9 +30,12 @@ class CWRStar(Strategy):
     and N_c those before: kept_c <- (kept_c r + w_c - mean w) / (r + 1), r = sqrt(N_c / n_c), N_c <- N_c + n_c; mean w is one
     number, over all weights of the task's classes. Answers are given by what is kept. (Lomonaco et al., 2020, algorithm 1.)
 
-    Biases are kept in the same way, less their own mean; in a well-known code they train on unkept. A class that is in no
-    finished task answers while its first task lasts with w_c - mean w. The first task's features are all that there
-    will be: with few classes in it, expect little. Memory: two heads, N [C], done.
+    What differs from the source: the authors begin with a network that was trained on other images; here it is as the run
+    starts it. Biases are kept in the same way as weights, less their own mean; in a well-known code they train on unkept.
+    A class that is in no finished task answers while its first task lasts with w_c - mean w, of which the source says
+    nothing. The first task's features are all that there will be: with few classes in it, expect little.
+
+    Memory: two heads, N [C], done.
     """
 
     keeps = "a second head"
@@ -41,14 +44,14 @@ class CWRStar(Strategy):
     acts_at_once = True
     requires = Requirements(settings=("class",), task_ends=True, classes=True)
 
-    def notes_beside(self, other: Strategy) -> list[str]:
-        """Of what holds weights that do not move."""
-        name = type(self).__name__
     def notes(self, stream: Stream) -> list[str]:
         """What features are worth that few classes made."""
         few = 2 * len(stream[0].classes) < stream.classes
         return expected(BANDS, type(self).__name__, stream) if few else []
 
+    def notes_beside(self, other: Strategy) -> list[str]:
+        """Of what holds weights that do not move."""
+        name = type(self).__name__
         line = f"{name} fixes all but the head after the first task and begins each head anew, so {type(other).__name__} has little or nothing left to hold"
         return [line] if other.anchors else []
 
@@ -105,8 +108,10 @@ class CWR(CWRStar):
     """Copy weights with re-init: every task trains a head from 0, and scale x w_c of its classes is copied to keep.
 
     Nothing is merged: a class that comes back is overwritten, with what its last task knows of it; and nothing is
-    shifted, so that tasks whose weights grow longer win. The rest as in `CWRStar`. (Lomonaco and Maltoni, 2017, who draw
-    the new head at random, and choose a scale for the first batch and another for all later ones.)
+    shifted, so that tasks whose weights grow longer win. The rest as in `CWRStar`. (Lomonaco and Maltoni, 2017.)
+
+    What differs from the source: the authors draw each new head at random, here it begins at 0; and they choose one scale
+    for the first task and another for all later ones, here one serves all.
     """
 
     scale: float = 1.0

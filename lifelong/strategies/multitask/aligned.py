@@ -17,7 +17,9 @@ class AlignedMTL(GradientSurgery):
     """Step along the mean of the gradients after a change to condition number 1; see `surgery.aligned`.
 
     g_i = gradient of the mean loss of task i's rows in the batch. As long as the shortest principal direction, so that a task
-    whose gradient vanishes, or two that all but agree, make the step short.
+    whose gradient vanishes, or two that all but agree, make the step short. (Senushkin et al., 2023.) What differs from
+    the source: tasks weigh alike, where the paper lets them be weighed; and of all parameters, as the paper has it, not of
+    shared features, its cheaper bound.
     """
 
     def combination(self, gramian: Tensor, present: Tensor, memory: Memory, batch: Batch) -> tuple[Tensor, Any]:

@@ -28,6 +28,10 @@ class SoftSharing(Strategy):
     tie of up to 2 / (rate T) and no more. decoupled: after each step theta_t <- (theta_t + tie mean) / (1 + tie) instead, whatever the
     optimiser, for any tie, as decoupled weight decay is to plain: then tie has no unit, and infinity may be written.
     Raises StrategyError for other networks.
+
+    What differs from the source: Duong et al. (2015) train the parser of one language first, and then pull that of another
+    to it, which stays where it is; two strengths, one for embeddings, and none for words. Here all tasks learn at once and
+    all are pulled, by one strength; the decoupled form is ours.
     """
 
     tie: float = 0.1

@@ -23,6 +23,7 @@ class L2SP(Strategy):
     penalty = strength / 2 |trunk - start|^2 + decay / 2 |head|^2: the penalty of EWC with an identity for its Fisher
     and one task, the start. The start is that of the run (`--init`; of a random draw: regenerative regularisation) or,
     where this is a rule of transfer, the network that is adapted; it does not move on at the end of tasks.
+    (Li et al., 2018.) What differs from the source: nothing in the formula; decay is 0 unless it is given.
     """
 
     strength: float = 0.1
@@ -35,11 +36,11 @@ class L2SP(Strategy):
     def __post_init__(self) -> None:
         require(self, self.strength >= 0 and self.decay >= 0, "strength and decay must be at least 0")
 
-    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
     def notes(self, stream: Stream) -> list[str]:
         """That it is made for something else."""
         return expected(NOTHING_OF_OLD_TASKS, "L2SP", stream)
 
+    def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The trunk as it starts, shaped like the net without its head."""
         trunk = {name: value.clone() for name, value in params["net"].items() if not name.startswith("head.")}
         return params, {"start": trunk}

@@ -20,7 +20,14 @@ class SI(Strategy):
     """Hold each weight as firmly as its path so far lowered the loss.
 
     penalty = strength x sum_i w_i (p_i - c_i)^2; at a task's end w_i <- w_i + path_i / ((p_i - c_i)^2 + damping) and
-    c <- p, where path_i sums -gradient x movement over the task's steps, of the whole loss, before clipping.
+    c <- p, where path_i sums -gradient x movement over the task's steps, of the whole loss, before clipping. (Zenke et
+    al., 2017, eq. 3 to 5.)
+
+    What differs from the source: the authors' code takes the gradient without this penalty, and lets no importance fall
+    below 0; here, as in van de Ven's code, it is that of the whole loss, and where a path raised the loss the
+    importance sinks. On Split MNIST the authors start a new optimiser with each task: at_task_end="reset".
+
+    Memory: path, importance, centre. Raises StrategyError for numbers out of range.
     """
 
     strength: float = 10.0
