@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -259,10 +260,9 @@ def section(name: str, here: dict[str, Any]) -> list[str]:
     for key in order:
         cell = ran[key]
         accuracy = torch.tensor(cell["accuracy"])
-        numbers = cell.get("chosen", "") if "best of" in cell.get("chosen", "") else ""
         lines.append(
             f"| `{cell['text']}` | {estimate(accuracy, ~accuracy.isnan()).text(1)} | {gap_text('fine-tuning', key)} |"
-            f" {gap_text('replay', key)} | {cell['bytes'] / 1e3:.1f} | {cell['seconds']:.1f} | {numbers} |"
+            f" {gap_text('replay', key)} | {cell['bytes'] / 1e3:.1f} | {cell['seconds']:.1f} | {whose(key, cell)} |"
         )
     refused = {key: cell["refused"] for key, cell in here.items() if "refused" in cell}
     if refused:
@@ -273,30 +273,60 @@ def section(name: str, here: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def whose(name: str, cell: dict[str, Any]) -> str:
+    """Where a cell's numbers come from, but for rows kept, which are the place's. The record says "as published, or its
+    default" and does not tell the two apart; of what has no numbers it need not."""
+    chosen = cell.get("chosen", "")
+    if chosen.startswith(("best of", "as chosen")):
+        return chosen
+    return "published or default" if numbers_of(own_methods()[name]) else "has none"
+
+
+def numbers_of(method: Any) -> list[str]:
+    """The fields of a method that are numbers, but for how many rows it keeps or replays."""
+    sizes = (method.sized_by, "rows")
+    return [f.name for f in fields(method) if type(f.default) in (int, float) and f.name not in sizes]
+
+
+def sharing(known: dict[str, Any]) -> str:
+    """The methods that share a file, in words."""
+    files: dict[str, list[str]] = {}
+    for name, method in sorted(known.items()):
+        files.setdefault(method.__module__, []).append(f"`{name}`")
+    return "; ".join(", ".join(names) for _, names in sorted(files.items()) if len(names) > 1)
+
+
 INTRODUCTION = """# Methods, and what each was held against
 
-Written by `make methods`. Every strategy is one file in `lifelong/strategies`, every other learner one in
-`lifelong/learners`; nothing else knows its name. All pass the contract (`tests/contracts`): a seed alone and with others,
-in a varied fleet, beside an empty part, stopped and resumed, on a device without values. A witness is something outside
-the method: a closed form, a float64 loop of its own written from the paper, or a peer's code; it is fed the same batches
-and random numbers and ends at the same weights, and a planted error of 0.1 % in a coefficient shows. T: the number of tasks learned together."""
+Written by `make methods`. A strategy is a file in `lifelong/strategies`, another learner one in `lifelong/learners`, and
+variants that share a formula share a file ({sharing}); nothing else knows their names. All pass the contract
+(`tests/contracts`): a seed alone and with others, in a varied fleet, beside an empty part, stopped and resumed, on a device
+without values. A witness is something outside the method: a closed form, a float64 loop of its own written from the paper,
+or a peer's code; it is fed the same batches and random numbers and ends at the same weights, and a planted error of 0.1 %
+in a coefficient shows. T: the number of tasks learned together. Passes: for as many rows as the stream brings; of {by_batch} with batches of 10, their authors'."""
 
 TABLES = """## What they give
 
 Average accuracy after the last task in %, mean ± half-width of the 95 % interval over seeds. Differences are paired over
 seeds; bold where p < 0.05 after Holm's correction within one stream and column. Replay of the same bytes: as many rows,
-as images, as fill what the method keeps beside its network (its own network's weights where it keeps such). Numbers: as
-published or a class's defaults, or the best of a grid by the accuracy on a fifth of the training rows on three other seeds.
-Seconds: of one thread, for one seed of a fleet."""
+as images, as fill what the method keeps beside its network (its own network's weights where it keeps such). Numbers: the
+best of a grid by the accuracy on a fifth of the training rows on three other seeds; as such a grid chose them on split-digits;
+or a class's defaults, nothing chosen: which of these are published and which are ours is not in the record, the method's own
+file says it; or none, but for how many rows are kept. Seconds: of one thread, for one seed of a fleet."""
 
 
 def page(cells: dict[str, Any]) -> str:
     """docs/methods.md."""
     from lifelong.display.tables import family_of, passes_of, settings_of
 
-    lines = [INTRODUCTION, "", "| method | family | settings | keeps | passes, forward + backward | held against |", "|---|---|---|---|---:|---|"]  # fmt: skip
+    everything = {n: m for n, m in own_methods().items() if n != "FineTuning"}
+    by_batch = [f"`{n}`" for n, m in sorted(everything.items()) if m().passes_at(128) != m.passes]
+    title, _, words = INTRODUCTION.partition("\n\n")
+    words = words.format(sharing=sharing(everything), by_batch=" and ".join(by_batch))
+    introduction = f"{title}\n\n{fill(' '.join(words.split()), 120, break_long_words=False, break_on_hyphens=False)}"
+    lines = [introduction, "", "| method | family | settings | keeps | passes, forward + backward | held against |", "|---|---|---|---|---:|---|"]  # fmt: skip
     for kind in ("strategies", "learners"):
-        known = {n: m for n, m in own_methods().items() if n in vocabulary(kind) and n != "FineTuning"}
+        known = {n: m for n, m in everything.items() if n in vocabulary(kind)}
         for name, method in sorted(known.items(), key=lambda item: (family_of(item[1]), item[0])):
             words, _, file = method.witness.partition(": ")
             held = f"[{words}](../{file})" if file else words

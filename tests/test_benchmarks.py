@@ -147,6 +147,28 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
     assert "- `CAGrad`: a backward pass for each task" in growing and "- `DWA`: it keeps" in growing
 
 
+def test_whose_numbers_a_row_has_is_said(benchmark):
+    methods = benchmark("methods")
+    made = {"accuracy": [0.5, 0.6], "bytes": 0, "seconds": 0.1}
+    plain = "as published, or its default"
+    said = {
+        "FineTuning": ("FineTuning()", None, "has none"),
+        "Replay": ("Replay(size=200)", plain, "has none"),
+        "CWRStar": ("CWRStar()", plain, "has none"),
+        "HAT": ("HAT()", plain, "published or default"),
+        "EWC": ("EWC(100)", "best of 6 on held-out rows", "best of 6 on held-out rows"),
+        "CMAML": ("CMAML(inner=0.03)", "as chosen on split-digits", "as chosen on split-digits"),
+    }
+    here = {key: {**made, "text": text} | ({"chosen": by} if by else {}) for key, (text, by, _) in said.items()}
+    page = methods.page({"a stream": here})
+    for text, _, words in said.values():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{text}` ")]
+        assert line.endswith(f"| {words} |")
+    assert (
+        "`CWR`, `CWRStar`; `CMAML`, `LaMAML`, `SyncLaMAML`;" in page and "of `GSS` and `MIR` with batches of 10" in page
+    )
+
+
 def test_every_episodic_method_is_timed_beside_maml(benchmark, monkeypatch):
     """Those that are found, a user's too; each as a share of MAML's own time."""
     meta_speed = benchmark("meta_speed")
