@@ -202,8 +202,8 @@ def section(title: str, here: Cells, texts: list[str], base: str = "equal weight
         gap = signed(estimate(gaps[text]).text(2)) if text in gaps else ""
         p = f"{sure[text]:.3f}" if text in sure else ""
         gain = signed(estimate(torch.tensor(cell["gain"])).text(1)) if cell["gain"] else ""
-        own = torch.tensor(here[ALONE]["by_task"]).mean(0)  # what each task gives alone
-        gains = ["" if text == ALONE else f" ({100 * gap:+.1f})" for gap in (each - own).tolist()]
+        alone = torch.tensor(here[ALONE]["by_task"]).mean(0)  # what each task gives alone
+        gains = ["" if text == ALONE else f" ({100 * gap:+.1f})" for gap in (each - alone).tolist()]
         by_task = " | ".join(f"{100 * value:.1f}{gain}" for value, gain in zip(each.tolist(), gains, strict=True))
         gap = f"**{gap}**" if text in sure and sure[text] < 0.05 else gap
         lines.append(f"| {name} | {estimate(means(cell)).text(2)} | {gap} | {p} | {by_task} | {gain} | {cell['seconds']:.1f} |")  # fmt: skip

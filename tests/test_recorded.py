@@ -213,7 +213,7 @@ def test_rows_of_each_member_are_copied_whole_and_a_place_beyond_the_end_is_refu
     task, kind = (torch.randint(-size, size, (3, 7), generator=random) for size in (4, 3))
 
     def of_member(table, task):
-        return torch.vmap(lambda own, at: own[at])(table, task)
+        return torch.vmap(lambda rows, at: rows[at])(table, task)
 
     def by_two(table, task, kind):
         return table[kind, task]
