@@ -14,6 +14,7 @@ import torch
 
 from lifelong.core import loop
 from lifelong.core.initialisation import Random
+from lifelong.display.sine_curves import sine_figure, write_sine_curves
 from lifelong.meta.initialisation_learner import InitialisationLearner
 from lifelong.meta.pretraining import pretrain
 from lifelong.notation.expression import parse
@@ -548,6 +549,27 @@ def test_rows_measure_what_their_tables_show(monkeypatch):
         table = next(table for table in tables.TABLES if type(row).__module__ == table.__name__)
         shown = table.page_lines([cell_of(next(r for r in table.ROWS if r.method == row.method), (0,), measured)])
         assert row.verdict([cell]).split()[0] in "\n".join(shown)
+
+
+def test_families_on_sines_are_drawn_beside_the_page(tmp_path):
+    """Every value that the axis can show is a mark that says whose it is; what diverged is not; nothing known, nothing drawn."""
+    row, other = sine_curves.GRADIENT_ROWS[0], sine_curves.OTHER_ROWS[0]
+    errors = {name: [0.5, 1.0, 1.5] for name in sine_curves.places()} | {"1 point": [1e9] * 3}
+    record, page = tmp_path / "record.json", tmp_path / "page.md"
+    write_sine_curves(record, page)
+    assert not (tmp_path / sine_curves.FIGURE).exists() and sine_curves.FIGURE not in "".join(
+        sine_curves.page_lines([])
+    )
+    append(record, cell_of(row, (0, 1, 2), errors))
+    append(record, cell_of(other, (0, 1, 2), {name: [0.1, 0.1, 0.1] for name in errors}))
+    write_sine_curves(record, page)
+    assert (tmp_path / sine_curves.FIGURE).read_bytes().startswith(b"<?xml")
+    cells = cells_of(record)
+    assert f"2 families of meta-learning over points and over shifts]({sine_curves.FIGURE})" in "".join(
+        sine_curves.page_lines(cells)
+    )
+    told = [text for texts in sine_figure(cells).values.values() for text in texts]
+    assert f"{row.method}, 10 points: 1.000" in told and f"{other.method}, x 0.5: 0.100" in told
 
 
 def test_the_error_of_the_answer_0_is_that_of_many_waves():

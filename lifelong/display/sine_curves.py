@@ -25,6 +25,7 @@ from lifelong.studies.published.sine_curves import (
 )
 
 WIDTH, HEIGHT, LEGEND, LEFT = 1000, 300, 150, 56  # pixels of a row of panels, of its legend, of its first axis
+ERRORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of which the axis speaks
 POINTS_OF = {shown: name for shown, name in zip(SHOWN, places(), strict=False)}
 
 
@@ -82,9 +83,11 @@ def _panel(drawing: Drawing, axes: Axes, rows: tuple[SineCurveRow, ...], cells: 
         axes.plot(list(means), list(means.values()), color=shown.colour, linewidth=1.4, marker=shown.marker, markersize=5,
                   label=row.method)  # fmt: skip
         told = [(at, error, f"{row.method}, {where[at]}: {error:.3f}") for at, error in means.items()]
-        marks(drawing, axes, told, shown, number, label=f"_{row.method}")
+        # what diverged is beyond the axis, and so are its marks
+        marks(drawing, axes, told, shown, number, label=f"_{row.method}", clip_on=True)
     axes.set_yscale("log")
-    axes.set_ylim(0.003, LARGE / 5)
+    axes.set_ylim(0.001, LARGE / 5)
+    axes.set_yticks(ERRORS, [f"{error:g}" for error in ERRORS])
     axes.grid(axis="y")
     if column:
         axes.set_xticks(list(where), [f"{share:g}" for share in where])
