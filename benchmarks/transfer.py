@@ -285,6 +285,7 @@ def crossing_lines(record: dict[str, Any]) -> list[str]:
         out += ["", *(f"- {pair}: {text}" for pair, text in found["crossed"].items()), ""]
         ends = rates_at_ends(found["ends"])
         out += [f"Rates at an end of the grid: {ends}.", ""] if ends else []
+        out += [found["note"], ""] if found.get("note") else []
     return out
 
 
