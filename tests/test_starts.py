@@ -298,7 +298,7 @@ def test_texts_of_earlier_versions_are_still_read():
     for text in texts:
         method = parse(text, "initialisations")
         assert repr(method).startswith(text.partition("(")[0]) and parse(repr(method), "initialisations") == method
-    old = next(text for text in texts if text.startswith("Pretrained"))
+    old = next(text for text in sorted(texts) if text.startswith("Pretrained") and "way=" in text)  # a stale cell's
     assert "way=" in old and "way=" not in repr(parse(old, "initialisations"))
     assert parse("MAML(5, 1)", "initialisations") == parse("MAML(way=5, shot=1)", "initialisations")
     with pytest.raises(ConfigurationError, match="MultiTask"):
