@@ -49,9 +49,11 @@ def installed(wheel, tmp_path_factory):
         sysconfig.get_paths()["purelib"]
     )  # whose own .pth, to this checkout, is not read
     python = str(place / "bin" / "python")
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", str(wheel)], check=True, timeout=300)  # fmt: skip
     folder = tmp_path_factory.mktemp("elsewhere")
+    # a checkout on the path would be what pip takes for installed, and what is then run
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(words, check=True, timeout=300, env=environment)
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         command = [str(place / "bin" / words[0]), *words[1:]]
