@@ -36,6 +36,8 @@ def reproduce(
     from lifelong.studies.published.reproduce import reproduce as again
 
     torch.set_num_threads(1)
-    for line in again(name, options.data_root, record, page, options.device, table_only, cheap_first):
-        output.print(in_a_line(line), soft_wrap=True)
-    write_sine_curves(record, page)
+    try:
+        for line in again(name, options.data_root, record, page, options.device, table_only, cheap_first):
+            output.print(in_a_line(line), soft_wrap=True)
+    finally:  # the page that shows it is written after every cell, also where a later one fails or is cut off
+        write_sine_curves(record, page)
