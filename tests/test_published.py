@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lifelong.commands.reproduce import reproduce as command
 from lifelong.core import loop
 from lifelong.core.initialisation import Random
 from lifelong.display.sine_curves import sine_figure, write_sine_curves
@@ -570,6 +571,21 @@ def test_families_on_sines_are_drawn_beside_the_page(tmp_path):
     )
     told = [text for texts in sine_figure(cells).values.values() for text in texts]
     assert f"{row.method}, 10 points: 1.000" in told and f"{other.method}, x 0.5: 0.100" in told
+
+
+def test_the_figure_is_drawn_where_a_later_cell_fails(tmp_path, monkeypatch):
+    """The page, which shows it, is written after every cell."""
+    record, row = tmp_path / "record.json", sine_curves.OTHER_ROWS[0]
+
+    def fails(*words):
+        append(record, cell_of(row, (0, 1, 2), {name: [0.1, 0.1, 0.1] for name in sine_curves.places()}))
+        yield "a cell"
+        raise ConfigurationError("not measured")
+
+    monkeypatch.setattr(tables, "reproduce", fails)
+    with pytest.raises(ConfigurationError, match="not measured"):
+        command(device="cpu", data_root="", record=record, page=tmp_path / "page.md")
+    assert (tmp_path / sine_curves.FIGURE).exists()
 
 
 def test_the_error_of_the_answer_0_is_that_of_many_waves():
