@@ -155,7 +155,7 @@ def measured(text: str, place: Place, root: str, seeds: list[int], held_out: boo
 
 def cell_of(name: str, place: Place, root: str, elsewhere: dict[str, Any]) -> dict[str, Any]:
     """A method on a place: its numbers chosen, then measured on the table's seeds; elsewhere: its cell of the first stream."""
-    texts, by = texts_of(name, place), "as published, or its default"
+    texts, by = texts_of(name, place), "its defaults"
     if name in LOOK_AHEAD and place in LONG and "text" in elsewhere:
         number = texts_of(name, QUICK[0]).index(elsewhere["text"])
         texts, by = [texts[number]], f"as chosen on {QUICK[0].scenario}"
@@ -274,12 +274,11 @@ def section(name: str, here: dict[str, Any]) -> list[str]:
 
 
 def whose(name: str, cell: dict[str, Any]) -> str:
-    """Where a cell's numbers come from, but for rows kept, which are the place's. The record says "as published, or its
-    default" and does not tell the two apart; of what has no numbers it need not."""
-    chosen = cell.get("chosen", "")
+    """Where a cell's numbers come from, but for rows kept, which are the place's."""
+    chosen, method = cell.get("chosen", ""), own_methods()[name]
     if chosen.startswith(("best of", "as chosen")):
         return chosen
-    return "published or default" if numbers_of(own_methods()[name]) else "has none"
+    return method.defaults if numbers_of(method) else "has none"
 
 
 def numbers_of(method: Any) -> list[str]:
@@ -311,8 +310,8 @@ Average accuracy after the last task in %, mean ± half-width of the 95 % interv
 seeds; bold where p < 0.05 after Holm's correction within one stream and column. Replay of the same bytes: as many rows,
 as images, as fill what the method keeps beside its network (its own network's weights where it keeps such). Numbers: the
 best of a grid by the accuracy on a fifth of the training rows on three other seeds; as such a grid chose them on split-digits;
-or a class's defaults, nothing chosen: which of these are published and which are ours is not in the record, the method's own
-file says it; or none, but for how many rows are kept. Seconds: of one thread, for one seed of a fleet."""
+or a class's defaults, nothing chosen: its paper's, its authors' for some data, or ours; or none, but for how many rows are
+kept. Seconds: of one thread, for one seed of a fleet."""
 
 
 def page(cells: dict[str, Any]) -> str:

@@ -150,12 +150,13 @@ def test_what_is_dear_or_grows_is_explained(benchmark):
 def test_whose_numbers_a_row_has_is_said(benchmark):
     methods = benchmark("methods")
     made = {"accuracy": [0.5, 0.6], "bytes": 0, "seconds": 0.1}
-    plain = "as published, or its default"
+    plain = "its defaults"
     said = {
         "FineTuning": ("FineTuning()", None, "has none"),
         "Replay": ("Replay(size=200)", plain, "has none"),
         "CWRStar": ("CWRStar()", plain, "has none"),
-        "HAT": ("HAT()", plain, "published or default"),
+        "HAT": ("HAT()", plain, "published"),
+        "PackNet": ("PackNet()", plain, "published, but for share"),
         "EWC": ("EWC(100)", "best of 6 on held-out rows", "best of 6 on held-out rows"),
         "CMAML": ("CMAML(inner=0.03)", "as chosen on split-digits", "as chosen on split-digits"),
     }

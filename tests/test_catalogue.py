@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ def test_a_method_names_its_witness_and_what_it_keeps(name):
     words, _, file = method.witness.partition(": ")
     assert words and file, f"{name}: say in `witness` what it was held against, and the test's file"
     assert name in (ROOT / file).read_text(), f"{file} does not test {name}"
+    sizes = (method.sized_by, "rows")  # of what is kept and replayed: the user's, or the stream's
+    numbers = [f.name for f in fields(method) if type(f.default) in (int, float) and f.name not in sizes]
+    words = f"{name}: say in `defaults` whose {', '.join(numbers)} are, as in 'published' or 'ours'"
+    assert method.defaults or not numbers, words
+    for named in re.findall(r"but for (\w+)", method.defaults):
+        assert named in numbers, f"{name}: `defaults` speaks of {named!r}, which is no number of its fields"
     if name in vocabulary("strategies"):
         forward, backward = method().passes
         assert forward >= 0 and backward >= 0

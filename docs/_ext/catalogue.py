@@ -159,7 +159,7 @@ def signature_table(thing: Any, said: dict[str, str]) -> str:
 
 
 def facts(thing: Any, kind: str) -> str:
-    """What it keeps, what a step takes, what it was held against, where it comes from and where it lies."""
+    """What it keeps, what a step takes, whose its numbers are, what it was held against, where it comes from and lies."""
     module = inspect.getmodule(thing)
     lines = []
     if kind in ("strategies", "learners"):
@@ -167,6 +167,7 @@ def facts(thing: Any, kind: str) -> str:
             f"Settings: {settings_of(thing)}. Step: {passes_of(thing)} passes, {step_of(thing)} of fine-tuning's."
         )
         lines.append(f"Keeps: {escaped(thing.keeps or 'nothing')}.")
+        lines += [f"Numbers: {escaped(thing.defaults)}."] if thing.defaults else []
         words, _, file = thing.witness.partition(": ")
         lines += [f"Held against: {escaped(words)}, in `{file}`."] if file else []
     source = (paragraphs(getattr(module, "__doc__", "") or "") or [""])[0]

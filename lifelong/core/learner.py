@@ -46,8 +46,8 @@ class AnyLearner:
 
     Fill in `init`, `predict`, and `step` or `after_task`. step = finish of what `gradients` made, with `update_` between
     them where a fleet moves its parameters in place. looped: it is no pure function of tensors, see
-    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part. keeps, witness, passes,
-    task_passes, sized_by: as of a `Strategy`.
+    `lifelong.core.looped`. requirements: (who, what it needs of the run) for each part. keeps, witness, defaults,
+    passes, task_passes, sized_by: as of a `Strategy`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # for type checkers: every learner is a frozen dataclass
@@ -56,6 +56,7 @@ class AnyLearner:
     keeps: ClassVar[str] = ""
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
+    defaults: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     task_passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     off: ClassVar[Mapping[str, Any]] = {}

@@ -85,8 +85,9 @@ class Strategy:
     parts beside it would go unheard that fill one of `alone_from`; "" where all are heard.
 
     For tables and pages: keeps: what it stores, in a few words. witness: what outside itself it agrees with, and the test
-    that shows it. passes: forward and backward passes of a step, each over as many rows as the stream brings, as its
-    definition asks for at its defaults; fine-tuning has (1, 1); see `passes_at`. task_passes: what each task after the first adds to them.
+    that shows it. defaults: whose the numbers are that its fields begin with, as in "published, but for share" or "ours".
+    passes: forward and backward passes of a step, each over as many rows as the stream brings, as its definition asks for
+    at its defaults; fine-tuning has (1, 1); see `passes_at`. task_passes: what each task after the first adds to them.
 
     For what is to be expected of a sum: runs_network: it runs the network by itself, beside the batch's own pass. anchors: all
     that it does is hold weights near earlier values.
@@ -107,6 +108,7 @@ class Strategy:
     keeps: ClassVar[str] = ""
     sized_by: ClassVar[str] = ""
     witness: ClassVar[str] = ""
+    defaults: ClassVar[str] = ""
     passes: ClassVar[tuple[float, float]] = (1.0, 1.0)
     task_passes: ClassVar[tuple[float, float]] = (0.0, 0.0)
     runs_network: ClassVar[bool] = False

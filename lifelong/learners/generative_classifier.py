@@ -55,6 +55,7 @@ class GenerativeClassifier(AnyLearner):
     model = MLP()
     keeps = "a small auto-encoder and its moments for each class"
     witness = "a plain float64 loop: tests/reference/witnesses/test_generative_classifier.py"
+    defaults = "published for Split-MNIST"
     passes = (1.0, 1.0)
 
     def __post_init__(self) -> None:

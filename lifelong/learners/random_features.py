@@ -35,6 +35,7 @@ class RandomFeaturesRidge(ClosedForm):
     ridge: float = 10.0
     keeps = "a projection, sums of products of features"
     witness = "ridge regression on all rows at once: tests/reference/test_methods_a.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         super().__post_init__()

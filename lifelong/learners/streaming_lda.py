@@ -29,6 +29,7 @@ class StreamingLDA(PooledGaussians):
     shrinkage: float = 1e-4
     keeps = "a mean for each class, one covariance"
     witness = "a loop over rows, scikit-learn's LinearDiscriminantAnalysis: tests/reference/test_methods_a.py"
+    defaults = "published"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -115,6 +115,7 @@ class CWR(CWRStar):
     """
 
     scale: float = 1.0
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.scale > 0, "scale must be above 0")

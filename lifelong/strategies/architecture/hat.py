@@ -40,6 +40,7 @@ class HAT(Strategy):
     steepness: float = 400.0
     keeps = "an embedding of each task for each hidden unit"
     witness = "a plain float64 loop: tests/reference/witnesses/test_hat.py"
+    defaults = "published"
     previous_params = True
     acts_at_once = True
     requires = Requirements(settings=("task",), task_ends=True, task_id=True, hooks=True)

@@ -35,6 +35,7 @@ class PackNet(Strategy):
     prune: float = 0.75
     keeps = "whose each weight is"
     witness = "a plain float64 loop: tests/reference/test_methods_b.py"
+    defaults = "published, but for share"
     previous_params = True
     acts_at_once = True
     requires = Requirements(settings=("task",), task_ends=True, task_id=True, all_move=True)

@@ -31,6 +31,7 @@ class XdG(Strategy):
     share: float = 0.9
     keeps = "gates for each task: a bit for each hidden unit"
     witness = "a plain float64 loop: tests/reference/witnesses/test_xdg.py"
+    defaults = "published for Split-MNIST (van de Ven et al., 2022)"
     off = {"share": 0.0}
     acts_at_once = True
     requires = Requirements(settings=("task",), task_id=True, hooks=True)

@@ -38,6 +38,7 @@ class LFL(Strategy):
     passes = (2.0, 1.0)
     runs_network = True
     witness = "a plain float64 loop: tests/reference/witnesses/test_lfl.py"
+    defaults = "ours"
     previous_params = True
 
     def __post_init__(self) -> None:

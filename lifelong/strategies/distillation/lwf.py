@@ -43,6 +43,7 @@ class LwF(Strategy):
     passes = (2.0, 1.0)
     runs_network = True
     witness = "a plain float64 loop in each setting: tests/reference/witnesses/test_lwf.py"
+    defaults = "published"
     requires = Requirements(task_ends=True, classes=True)
 
     def __post_init__(self) -> None:

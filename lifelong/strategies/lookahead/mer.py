@@ -50,6 +50,7 @@ class MER(Rehearsal):
     alone_from = ("extend", "after_step")
     keeps = "rows"
     witness = "a plain float64 loop: tests/reference/witnesses/test_mer.py"
+    defaults = "ours"
     passes = (2.0, 1.0)  # and ten of one row
 
     def __post_init__(self) -> None:

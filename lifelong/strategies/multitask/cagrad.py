@@ -24,6 +24,7 @@ class CAGrad(GradientSurgery):
 
     c: float = 0.5
     iterations: int = 25
+    defaults = "published, but for iterations"
 
     def __post_init__(self) -> None:
         require(self, self.c >= 0 and self.iterations >= 1, "c must be at least 0, iterations at least 1")

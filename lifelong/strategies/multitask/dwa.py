@@ -28,6 +28,7 @@ class DWA(Strategy):
     window: int = 0
     keeps = "three losses for each task"
     witness = "its formula, in a plain float64 loop: tests/reference/test_task_weights.py"
+    defaults = "published"
     requires = Requirements(paradigm="joint")
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ class GradVac(GradientSurgery):
     """
 
     beta: float = 0.01
+    defaults = "published"
     of_means = False
     ordered = True
     keeps = "a cosine for each pair of tasks"

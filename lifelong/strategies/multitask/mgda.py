@@ -30,6 +30,7 @@ class MGDA(GradientSurgery):
     normalised: bool = False
     iterations: int = 25
     witness = "a solver, on autograd's gradients: tests/reference/test_multitask.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.iterations >= 1, "iterations must be at least 1")

@@ -25,6 +25,7 @@ class NashMTL(GradientSurgery):
     """
 
     iterations: int = 25
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.iterations >= 1, "iterations must be at least 1")

@@ -38,6 +38,7 @@ class SoftSharing(Strategy):
     decoupled: bool = False
     keeps = "nothing"
     witness = "a plain float64 loop, and its two limits: tests/reference/test_sharing.py"
+    defaults = "ours"
     requires = Requirements(paradigm="joint", task_id=True)
     checked_with = SharedLayers(MLP(8), 0)
 

@@ -60,6 +60,7 @@ class UncertaintyWeights(Strategy):
     start: float = 0.0
     keeps = "a number for each task"
     witness = "its formula, by autograd: tests/reference/test_multitask.py"
+    defaults = "ours"
     requires = Requirements(paradigm="joint")
 
     def notes(self, stream: Stream) -> list[str]:

@@ -47,6 +47,7 @@ class ContinualBackprop(Strategy):
     keeps = "utility and age of each hidden unit"
     passes = (2.0, 1.0)
     witness = "a plain float64 loop: tests/reference/witnesses/test_continual_backprop.py"
+    defaults = "published"
 
     def __post_init__(self) -> None:
         require(self, self.rate >= 0 and self.maturity >= 0, "rate and maturity must be at least 0")

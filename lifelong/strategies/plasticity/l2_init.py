@@ -32,6 +32,7 @@ class L2Init(Strategy):
     acts_at_once = True
     keeps = "the first weights"
     witness = "a plain float64 loop: tests/reference/witnesses/test_l2_init.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")

@@ -40,6 +40,7 @@ class ShrinkAndPerturb(Strategy):
     acts_at_once = True
     keeps = "nothing"
     witness = "a plain float64 loop: tests/reference/witnesses/test_shrink_and_perturb.py"
+    defaults = "published"
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.shrink <= 1, "shrink lies in 0 ... 1")

@@ -48,6 +48,7 @@ class AGEM(ClassRehearsal):
     keeps: ClassVar[str] = "rows of each class"
     runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/test_methods_a.py"
+    defaults: ClassVar[str] = "published"
     passes = (2.0, 2.0)
     off = {"per_class": 0}
     acts_at_once = False

@@ -39,6 +39,7 @@ class GEM(Strategy):
     sized_by = "per_task"
     runs_network = True
     witness = "a plain float64 loop with SciPy's solution of the programme: tests/reference/witnesses/test_gem.py"
+    defaults = "published"
     passes = (5.0, 5.0)  # Split-MNIST: two past tasks in the middle of the stream, 256 rows each beside batches of 128
     off = {"per_task": 0}
     requires = Requirements(task_ends=True, instead="write Replay(weighting='equal')")

@@ -48,6 +48,7 @@ class OGD(Strategy):
     keeps = "40 directions of the network's size for each past task"
     runs_network = True
     witness = "a plain float64 loop: tests/reference/witnesses/test_ogd.py"
+    defaults = "ours"
     off = {"per_task": 0}
     requires = Requirements(task_ends=True, classes=True)
 

@@ -46,6 +46,7 @@ class EWC(Strategy):
     runs_network = True
     keeps = "Fisher and centre: two copies of the weights"
     witness = "a plain float64 loop of each named form: tests/reference/witnesses/test_ewc_peers.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")

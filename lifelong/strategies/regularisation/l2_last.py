@@ -33,6 +33,7 @@ class L2Last(Strategy):
     requires = Requirements(task_ends=True)
     keeps = "the last weights"
     witness = "a plain float64 loop: tests/reference/witnesses/test_l2_last.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")

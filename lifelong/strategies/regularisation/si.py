@@ -34,6 +34,7 @@ class SI(Strategy):
     damping: float = 0.1
     keeps = "path, importance, centre"
     witness = "a plain float64 loop: tests/reference/witnesses/test_si.py"
+    defaults = "published for Split-MNIST, task-incremental (van de Ven et al., 2022)"
     previous_params = True
     off = {"strength": 0.0}
     anchors = True

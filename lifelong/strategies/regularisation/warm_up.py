@@ -32,6 +32,7 @@ class WarmUp(Strategy):
     requires = Requirements(task_ends=True)
     keeps = "a flag"
     witness = "a plain float64 loop: tests/reference/witnesses/test_lwf.py"
+    defaults = "ours"
 
     def __post_init__(self) -> None:
         require(self, 0 <= self.share <= 1, "share lies in 0 ... 1")

@@ -45,6 +45,7 @@ class BiC(Strategy):
     steps: int = 10
     keeps = "rows of each class, others held out, a teacher, a line"
     witness = "a plain float64 loop, the line by scipy: tests/reference/test_methods_b.py"
+    defaults = "published, but for held_out and steps"
     passes = (4.0, 2.0)
     sized_by = "per_class"
     requires = Requirements(settings=("class",), task_ends=True, validation=True)

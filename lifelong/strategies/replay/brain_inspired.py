@@ -49,6 +49,7 @@ class BrainInspiredReplay(Strategy):
     acts_at_once = True
     keeps = "a decoder, and network and decoder of the task before"
     witness = "a plain float64 loop: tests/reference/witnesses/test_brain_inspired.py"
+    defaults = "published for Split-MNIST (van de Ven et al., 2022)"
     passes = (5.0, 4.0)  # network and decoder over two batches, and both once to make and label rows
     requires = Requirements(task_ends=True, classes=True)
 

@@ -47,6 +47,7 @@ class CLSER(Rehearsal):
     memory: RowMemory = field(default_factory=Reservoir)
     keeps: ClassVar[str] = "rows, two slow copies of the network"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_cls_er.py"
+    defaults: ClassVar[str] = "published for Split-MNIST"
     passes = (4.0, 2.0)
     offered_again = True
 

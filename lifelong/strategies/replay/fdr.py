@@ -43,6 +43,7 @@ class FDR(ClassRehearsal):
     keeps: ClassVar[str] = "rows of each class and the answers to each"
     runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_fdr.py"
+    defaults: ClassVar[str] = "Buzzega et al.'s (2020) for permuted MNIST"
     passes = (2.0, 2.0)
     off = {"per_class": 0}
     acts_at_once = False

@@ -46,6 +46,7 @@ class GDumb(Rehearsal):
     places: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[str] = "rows"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_gdumb.py"
+    defaults: ClassVar[str] = "those of ContinualAI's baselines"
     passes = (0.0, 0.0)
     alone = "answers by a network that it fits to its memory alone"
     off = {}

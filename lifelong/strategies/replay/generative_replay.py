@@ -44,6 +44,7 @@ class GenerativeReplay(Strategy):
     keeps = "an auto-encoder, and the solver and it as they were at the last task's end"
     runs_network = True
     witness = "a plain float64 loop: tests/reference/test_methods_b.py"
+    defaults = "published for Split-MNIST (van de Ven et al., 2022)"
     passes = (8.0, 6.0)  # solver and auto-encoder, about two networks, on twice the rows; making and labelling
     acts_at_once = True
     requires = Requirements(task_ends=True)

@@ -56,6 +56,7 @@ class GSS(_Replay):
     keeps: ClassVar[str] = "rows, and a score of each"
     runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_gss.py"
+    defaults: ClassVar[str] = "published"
     passes = (4.0, 4.0)  # in batches of 10, as the authors'
     memory = Reservoir()
 

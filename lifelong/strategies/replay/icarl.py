@@ -50,6 +50,7 @@ class ICaRL(Exemplars):
     memory: RowMemory = field(default_factory=Herding)
     keeps: ClassVar[str] = "rows of each class, a teacher"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_icarl.py"
+    defaults: ClassVar[str] = "published for Split-MNIST (van de Ven et al., 2022)"
     passes = (2.0, 1.0)
 
     def __post_init__(self) -> None:

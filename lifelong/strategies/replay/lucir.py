@@ -44,6 +44,7 @@ class LUCIR(Exemplars):
     memory: RowMemory = field(default_factory=Herding)
     keeps: ClassVar[str] = "rows of each class, a teacher, old classes' weights"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_lucir.py"
+    defaults: ClassVar[str] = "published for CIFAR-100, but for scale"
     passes = (2.0, 1.0)
 
     def __post_init__(self) -> None:

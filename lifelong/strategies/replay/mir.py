@@ -44,6 +44,7 @@ class MIR(Rehearsal):
     keeps: ClassVar[str] = "rows"
     runs_network: ClassVar[bool] = True
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_mir.py"
+    defaults: ClassVar[str] = "published for Split-MNIST"
     passes = (12.0, 2.0)  # in batches of 10, as the authors'
     replacement = False
 

@@ -41,6 +41,7 @@ class WA(ClassRehearsal):
     memory: RowMemory = field(default_factory=PerClass)
     keeps = "rows of each class, and the network of the last task"
     witness = "a plain float64 loop: tests/reference/witnesses/test_wa.py"
+    defaults = "published"
     passes = (4.0, 2.0)  # as many rows again, and the teacher on all of them
     off = {}
 
