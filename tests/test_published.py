@@ -116,6 +116,13 @@ def test_cheap_rows_come_first_by_what_they_took_before(run):
     assert lines[0] == "4 cells to run: about 0.0 hours by earlier ones"
 
 
+def test_a_row_that_shared_a_start_costs_what_the_start_did(run):
+    rows, _, record = run
+    for row, taken in zip(rows, ({"seconds": 4.0, "training seconds": 30.0}, {"seconds": 20.0}), strict=False):
+        append(record, {**cell_of(row, (0, 1), {"accuracy": [0.0, 0.0], **taken}), "versions": {}})
+    assert [some.row.method for some in tables.missing(cells_of(record), rows, cheap_first=True)][:2] == ["b", "a"]
+
+
 def test_a_cell_that_cannot_be_measured_ends_no_other(run, monkeypatch):
     rows, again, record = run
     broken = Fake("broken")

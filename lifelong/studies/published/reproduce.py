@@ -137,7 +137,12 @@ def _seconds(cells: list[Cell], row: Row) -> float:
         [cell for cell in cells if (cell["setting"], cell["method"]) == (row.setting, row.method)],
         [cell for cell in cells if cell["method"] == row.method],
     ):
-        timed = [cell["seconds"] / len(cell["seeds"]) for cell in known if "seconds" in cell]
+        # a row that shares another's start was not there while it was learned
+        timed = [
+            max(cell["seconds"], cell.get("training seconds", 0.0)) / len(cell["seeds"])
+            for cell in known
+            if "seconds" in cell
+        ]
         if timed:
             return timed[-1]
     return math.inf
