@@ -239,6 +239,13 @@ def test_what_is_expected_is_said_in_a_line(name):
             assert "\n" not in note and len(note) <= LONGEST and "{" not in note, note
 
 
+def test_a_generator_that_has_no_time_to_learn_says_so():
+    stream = build("split-blobs")
+    long = replace(stream, budget=replace(stream.budget, iterations=2000))
+    said = [Learner(MLP(4), parse("GenerativeReplay()", "strategies")).notes(some) for some in (stream, long)]
+    assert [any("2,000 iterations a task" in note for note in notes) for notes in said] == [True, False]
+
+
 def test_nothing_of_classes_is_said_where_numbers_are_asked_for():
     numbers = build("regression-digits", setting="domain")
     assert numbers.asks_numbers and not Learner(MLP(4), parse("L2Init()", "strategies")).notes(numbers)

@@ -16,6 +16,13 @@ from lifelong.optimisers.adam import Adam
 from lifelong.strategies.replay.replay import WEIGHTINGS, share_of_new
 from scenarios.stream import Stream
 
+PUBLISHED_STEPS = 2000  # a task (van de Ven et al., 2022)
+FEW_STEPS = (
+    "GenerativeReplay learns to draw in every task, and before it can it replays what misleads: its source takes 2,000"
+    " iterations a task. On permuted-digits 100 give 32.1 %, 1,000 56.5 +- 10.3 and 3,000 87.5 +- 4.7, where fine-tuning"
+    " has 50.9, 53.4 and 49.8 (our own runs)."
+)
+
 
 @dataclass(frozen=True)
 class GenerativeReplay(Strategy):
@@ -66,13 +73,11 @@ class GenerativeReplay(Strategy):
         return {"noise": (problem.batch, self.latent), "latent": made, "noise_again": made}
 
     def notes(self, stream: Stream) -> list[str]:
-        """Whether rows are such as it can make."""
-        x = stream.dataset.x
-        if not x.is_floating_point() or (x.min() >= 0 and x.max() <= 1):
-            return []
-        return [
-            f"GenerativeReplay makes numbers in 0 ... 1, and rows of {stream.dataset.name} reach beyond: scale them"
-        ]
+        """Whether rows are such as it can make, and whether it has the time to learn to."""
+        x, few = stream.dataset.x, min(stream.steps(list(stream))) < PUBLISHED_STEPS
+        beyond = x.is_floating_point() and not (x.min() >= 0 and x.max() <= 1)
+        words = f"GenerativeReplay makes numbers in 0 ... 1, and rows of {stream.dataset.name} reach beyond: scale them"
+        return [words] * beyond + [FEW_STEPS] * few
 
     def init(self, problem: Problem, params: Params, generator: torch.Generator) -> tuple[Params, Memory]:
         """The generator, as own parameters; solver and generator of the task before, classes seen [C], tasks done."""
