@@ -324,8 +324,8 @@ def test_generative_replay_asks_each_past_head_in_turn():
 
 def test_generative_replay_says_what_it_cannot_make():
     dataset = blobs(4, 6, 30)
-    assert "reach beyond" in made_of().notes(split(dataset, 2))[0]
-    assert made_of().notes(split(replace(dataset, x=dataset.x.sigmoid()), 2)) == []
+    for some, beyond in ((dataset, True), (replace(dataset, x=dataset.x.sigmoid()), False)):
+        assert any("reach beyond" in note for note in made_of().notes(split(some, 2))) == beyond
 
 
 def test_generative_replay_learns_its_first_task_as_fine_tuning():
