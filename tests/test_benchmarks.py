@@ -184,7 +184,7 @@ def test_every_episodic_method_is_timed_beside_maml(benchmark, monkeypatch):
     figures = meta_speed.beside_maml(class_pool(dataset), MLP(4), repeats=1)
     assert list(figures) == ["MAML, ms", "ProtoNet"] and all(value > 0 for value in figures.values())
     beside = meta_speed.beside_encoder(class_pool(blobs(24, 8, 30)), MLP(4), repeats=1)
-    assert len(beside) == 6 and all(value > 0 for value in beside.values())
+    assert len(beside) == 9 and all(value > 0 for value in beside.values())
 
 
 def test_the_families_are_found_measured_once_and_put_on_a_page(benchmark, tmp_path, monkeypatch, capsys):
