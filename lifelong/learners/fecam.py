@@ -42,7 +42,7 @@ class FeCAM(ClosedForm):
     correlations: bool = True
     keeps = "a mean and a covariance for each class"
     witness = "a plain float64 loop: tests/reference/witnesses/test_fecam.py"
-    defaults = "published"
+    defaults = "published for CIFAR-100"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,7 +33,7 @@ class RanDumb(PooledGaussians):
     ridge: float = 1e-6
     keeps = "a projection, a mean for each class, one covariance"
     witness = "a plain float64 loop: tests/reference/witnesses/test_randumb.py"
-    defaults = "ours, but for gamma, published for MNIST"
+    defaults = "ours, but for gamma, the authors' rule for MNIST"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -286,10 +286,14 @@ def linear_tasks():
     return TaskDistribution(MLP(), Sines(), Sines(), DOUBLE)
 
 
-def test_on_quadratics_the_implicit_gradient_is_exact():
-    """q = (H + strength)^{-1} (H q* + strength p), so the meta-gradient is strength (H + strength)^{-1} grad."""
+@pytest.mark.parametrize("damping", [0.0, 7.0])
+def test_on_quadratics_the_implicit_gradient_is_exact(damping):
+    """q = (H + strength)^{-1} (H q* + strength p), so the meta-gradient is strength (H + strength)^{-1} grad.
+
+    Damped, it is that of strength + damping, at the same q.
+    """
     tasks = linear_tasks()
-    method = IMAML(shot=5, query=4, tasks=2, steps=120, rate=0.025, strength=20.0, solver_steps=2)
+    method = IMAML(shot=5, query=4, tasks=2, steps=120, rate=0.025, strength=20.0, solver_steps=2, damping=damping)
     meta, drawn = begun(method, tasks)
     _, gradient = method.gradient(tasks, meta, drawn, HALF)
     start, total = torch.cat([meta["net"]["head.weight"].flatten(), meta["net"]["head.bias"]]), 0.0
@@ -300,11 +304,13 @@ def test_on_quadratics_the_implicit_gradient_is_exact():
         matrix = hessian + 20.0 * torch.eye(2, dtype=DOUBLE)
         solution = torch.linalg.solve(matrix, 2 * rows.T @ task.support_y[:, 0].to(DOUBLE) / len(rows) + 20.0 * start)
         slope = 2 * asked.T @ (asked @ solution - task.query_y[:, 0].to(DOUBLE)) / len(asked)
-        total = total + 20.0 * torch.linalg.solve(matrix, slope) / 2
+        damped = matrix + damping * torch.eye(2, dtype=DOUBLE)
+        total = total + (20.0 + damping) * torch.linalg.solve(damped, slope) / 2
     ours = torch.cat([gradient["net"]["head.weight"].flatten(), gradient["net"]["head.bias"]])
     torch.testing.assert_close(ours, total, rtol=1e-9, atol=1e-12)
-    _, other = replace(method, strength=20.02).gradient(tasks, meta, drawn, HALF)
-    assert not torch.allclose(other["net"]["head.weight"], gradient["net"]["head.weight"], rtol=1e-5)
+    for wrong in (replace(method, strength=20.02), replace(method, damping=damping + 0.02)):
+        _, other = wrong.gradient(tasks, meta, drawn, HALF)
+        assert not torch.allclose(other["net"]["head.weight"], gradient["net"]["head.weight"], rtol=1e-5)
 
 
 class Smooth(MLP):

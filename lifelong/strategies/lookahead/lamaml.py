@@ -106,7 +106,7 @@ class SyncLaMAML(CMAML):
 
     inner: float = 0.15
     rate: float = 0.1
-    defaults = "the authors' for rotated MNIST, but for rate, theirs for permuted MNIST"
+    defaults = "the authors' for rotated and permuted MNIST"
     keeps = "rows, and a rate for each weight"
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class FAMO(Strategy):
     bound: float = 0.0
     keeps = "three numbers for each task"
     witness = "its formula, in a plain float64 loop with torch's Adam: tests/reference/test_task_weights.py"
-    defaults = "published"
+    defaults = "the authors' for NYUv2"
     passes = (2.0, 1.0)
     requires = Requirements(paradigm="joint")
 

@@ -37,7 +37,7 @@ class GradNorm(Strategy):
     floor: float = 1e-3
     keeps = "a weight and a loss for each task"
     witness = "its formula, in a plain float64 loop, and its toy: tests/reference/test_task_weights.py"
-    defaults = "published, but for floor"
+    defaults = "published for NYUv2, but for floor"
     passes = (2.0, 1.0)  # and one for each task through the layers after W
     requires = Requirements(paradigm="joint")
 

@@ -21,14 +21,14 @@ class GradVac(GradientSurgery):
 
     rho_ij <- (1 - beta) rho_ij + beta cos(g_i', g_j), from 0, in each step in which both have rows; a step uses those from
     before it. So pairs that agree on the whole are pulled together also where they merely agree less. beta = 0 is
-    `PCGrad`. g_i, their sum and the random order are as there. (Wang et al., 2021, algorithm 1, with their beta.)
+    `PCGrad`. g_i, their sum and the random order are as there. (Wang et al., 2021, algorithm 1.)
 
     What differs from the source: the authors keep a target for each layer, here there is one for the whole network; all i
     visit the others in one order, as in `PCGrad`; and a target stays below 0.9999, for 1 would ask for a turn without end.
     """
 
     beta: float = 0.01
-    defaults = "published"
+    defaults = "as other implementations have it"
     of_means = False
     ordered = True
     keeps = "a cosine for each pair of tasks"

@@ -21,7 +21,8 @@ class ShrinkAndPerturb(Strategy):
     """Draw all weights towards 0 and shake them, so that they can learn anew, from no worse a start than a fresh one.
 
     p <- shrink x p + noise x e, with e standard normal, for every weight; at every task's end, before it is evaluated
-    (every="task": Ash and Adams, 2020, section 5, with shrink 0.6 and noise 0.01), or after every step (every="step").
+    (every="task": Ash and Adams, 2020, with shrink 0.6 and noise 0.01; their code adds a fresh network
+    in place of e), or after every step (every="step").
 
     Dohare et al. (2024) shake at every step and let the optimiser shrink: ShrinkAndPerturb(shrink=1.0, noise=0.00001,
     every="step") with SGD(weight_decay=...). Ash and Adams learn on with all data so far: on a stream, what the task's end

@@ -47,7 +47,7 @@ class GPM(Strategy):
     keeps = "for each layer a matrix, inputs x inputs"
     runs_network = True
     witness = "a plain float64 loop with NumPy's singular vectors: tests/reference/witnesses/test_gpm.py"
-    defaults = "published for CIFAR-100"
+    defaults = "published for CIFAR-100; rows for permuted MNIST"
     requires = Requirements(task_ends=True, hooks=True)
 
     def __post_init__(self) -> None:

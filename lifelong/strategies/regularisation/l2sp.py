@@ -30,7 +30,7 @@ class L2SP(Strategy):
     decay: float = 0.0
     keeps = "the start"
     witness = "EWC with an identity for its Fisher, and autograd: tests/reference/test_transfer_identities.py"
-    defaults = "published, but for decay"
+    defaults = "the authors' for Stanford Dogs, but for decay"
     off = {"strength": 0.0, "decay": 0.0}
     acts_at_once = True
 

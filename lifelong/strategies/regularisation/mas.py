@@ -33,7 +33,7 @@ class MAS(Strategy):
     decay: float = 1.0
     keeps = "importance, centre"
     witness = "a plain float64 loop: tests/reference/test_methods_b.py"
-    defaults = "published"
+    defaults = "the authors' for object recognition"
     off = {"strength": 0.0}
     anchors = True
     runs_network = True

@@ -48,7 +48,7 @@ class RWalk(Strategy):
     requires = Requirements(task_ends=True)
     keeps = "seven copies of the weights"
     witness = "a plain float64 loop: tests/reference/witnesses/test_rwalk.py"
-    defaults = "the authors' for MNIST, but for strength"
+    defaults = "the authors' for permuted MNIST"
 
     def __post_init__(self) -> None:
         require(self, self.strength >= 0, "strength must be at least 0")

@@ -47,7 +47,7 @@ class SupervisedContrastiveReplay(Rehearsal):
     memory: RowMemory = field(default_factory=Reservoir)
     keeps: ClassVar[str] = "rows, a projection"
     witness: ClassVar[str] = "a plain float64 loop: tests/reference/witnesses/test_scr.py"
-    defaults: ClassVar[str] = "published, but for erased"
+    defaults: ClassVar[str] = "of the authors' code, but for erased"
     passes = (4.0, 4.0)
     off = {}
 

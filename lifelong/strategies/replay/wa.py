@@ -26,12 +26,13 @@ class WA(ClassRehearsal):
     with n old and m new classes; L_c is the cross-entropy, L_d that between softmax(teacher / temperature) and
     softmax(student / temperature) over the old classes, without temperature^2; the teacher is the network at the last task's
     end, aligned. At a task's end, from the second on, the head's weights of the new classes are multiplied by
-    gamma = mean |w| of the old classes / mean |w| of the new ones, w [F] being a class's. (Zhao et al., 2020, eq. 2 to 8.)
+    gamma = mean |w| of the old classes / mean |w| of the new ones, w [F] being a class's and |w| its Euclidean length. (Zhao
+    et al., 2020, eq. 2 to 8.)
 
     L_c is over the classes open to a row, as the stream says: all of them, where the paper has those met so far, unless it
-    is open="seen". Biases stay as they are, as in well-known codes; the paper has none. It may also clip negative weights,
-    which is not done here, and divides a memory of fixed size among the classes, where each class has its share at once. per_class, rows,
-    replacement, memory: as in `ClassReplay`.
+    is open="seen". Biases stay as they are, as in well-known codes; the paper has none. The authors' code takes the sum of
+    |w_f| for |w|, lets gamma not exceed 1 and clips negative weights, none of which is done here; and it divides a memory of
+    fixed size among the classes, where each class has its share at once. per_class, rows, replacement, memory: as in `ClassReplay`.
     """
 
     per_class: int = 100

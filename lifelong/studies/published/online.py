@@ -32,7 +32,7 @@ PROTOCOL = (
     f"learn pass the same number of images forward and backward. ANML has its gate, `{GATED}`"
 )
 PUBLISHED = (
-    "Javed and White (2019), table 2, 50 characters of 84 x 84 pixels, six convolutions of 256 channels, many more steps: "
+    "Javed and White (2019), table 2, 50 characters of 84 x 84 pixels, six convolutions of 256 channels, before the authors mended the meta-gradient in July 2020: "
     "OML online 64.72, with replay 68.16, with EWC 64.44; pre-trained online 21.16, with replay 36.72, with EWC 18.72"
 )
 

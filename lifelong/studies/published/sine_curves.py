@@ -155,12 +155,12 @@ GRADIENT_ROWS = (
     SineCurveRow("first-order-maml", f"MAML(steps=1, rate=0.02, order=1, {_EPISODE})", "no number on sines is known to us"),
     SineCurveRow("reptile", "Reptile(shot=50, batch=10, steps=5, inner=SGD(0.02), iterations=10000,"
                  " outer=SGD(0.5, schedule='linear'))",
-                 "Nichol et al.: tanh units of 64, 50 even points, one wave an iteration, step 0.1, 30,000 iterations, tested"
+                 "the authors' public demo: tanh units of 64, 50 even points, one wave an iteration, step 0.1, 30,000 iterations, tested"
                  " by 32 steps", True),
     SineCurveRow("anil", f"MAML(steps=1, rate=0.02, adapts='head', {_EPISODE})", "no number on sines is known to us"),
     SineCurveRow("boil", f"MAML(steps=1, rate=0.02, adapts='trunk', {_EPISODE})", "no number on sines is known to us"),
     SineCurveRow("meta-sgd", f"MAML(steps=1, rate=0.02, learn_rates=True, {_EPISODE})",
-                 "Li et al.: rates begin between 0.005 and 0.1, 60,000 iterations of 4 waves, 5 to 20 points"),
+                 "Li et al.: waves differ in frequency, too, rates begin between 0.005 and 0.1, 60,000 iterations, 5 to 20 points"),
     SineCurveRow("maml++", f"MAMLPlusPlus(steps=2, rate=0.02, {_EPISODE})", "no number on sines is known to us"),
 )  # fmt: skip
 OTHER_ROWS = (
@@ -174,7 +174,7 @@ OTHER_ROWS = (
     SineCurveRow("cavia", f"CAVIA(context=5, {_EPISODE})",
                  "Zintgraf et al.: the context joins the input, one inner step at rate 1"),
     SineCurveRow("neural-process", f"NeuralProcess({_EPISODE})",
-                 "Garnelo et al. regress draws of a Gaussian process, 3 to 50 points, and predict a variance"),
+                 "Garnelo et al. regress draws of a Gaussian process, 3 to 9 points in their notebook, and predict a variance"),
     SineCurveRow("film", f"FiLMNet({_EPISODE})", "Requeima et al. have no regression"),
     SineCurveRow("lstm", f"RecurrentLearner(hidden=64, {_EPISODE})",
                  "Hochreiter et al. regress quadratic functions, one long sequence, each target a step late"),
