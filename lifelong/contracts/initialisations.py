@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from lifelong.meta.distribution import TaskDistribution
 from lifelong.meta.files import load_tree, save_tree
 from lifelong.meta.initialisation_learner import InitialisationLearner, Meta
 from lifelong.meta.pretraining import pretrain
+from lifelong.models.base import Model, Net
 from lifelong.notation import expression
 from scenarios.descriptors import described_blobs
 from scenarios.episodes import Episode, Sines, TaskSource, class_pool
@@ -114,6 +116,36 @@ def queries_do_not_help_each_other(subject: InitialisationLearner) -> None:
         together = small.predict(tasks, meta, episode.support, episode.query_x, way)
         alone = [small.predict(tasks, meta, episode.support, row[None], way) for row in episode.query_x]
     equal(together, torch.cat(alone), "answers to queries together and alone", ROUNDING * _size(together))
+
+
+class _Counting:
+    """A network that notes how many rows each pass has."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.rows = model, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def features(self, net: Net, x: Tensor, *at: Any) -> Tensor:
+        """The network's own."""
+        self.rows.append(len(x))
+        return self.model.features(net, x, *at)
+
+
+def support_passes_as_declared(subject: InitialisationLearner) -> None:
+    """The support passes through the network beside the queries, in one batch, where that is declared, and only there."""
+    small, tasks, meta = _started(subject)
+    if tasks.kind != "classes":
+        return
+    episode, way = _asked(small, tasks)
+    counting = _Counting(tasks.model)
+    with torch.no_grad():
+        adapted = small.adapt(tasks, meta, episode.support, way)
+        small.query_scores(replace(tasks, model=counting), adapted, episode.support, episode.query_x, way)
+    beside = len(episode.support_y) + len(episode.query_y) in counting.rows
+    if beside != small.together:
+        raise CheckFailed(f"declared together = {small.together}, and its passes have {counting.rows} rows")
 
 
 def order_leaks_nothing(subject: InitialisationLearner) -> None:
@@ -225,6 +257,11 @@ INITIALISATION_CHECKS = (
         "queries do not help each other",
         queries_do_not_help_each_other,
         "Use the support's rows alone; a transductive method declares `transductive = True`.",
+    ),
+    Check(
+        "the support passes beside the queries as declared",
+        support_passes_as_declared,
+        "Declare `together = True` where `query_scores` passes both in one batch: batch norm then needs no other rows in tests.",
     ),
     Check(
         "the order of an episode's rows leaks nothing",

@@ -160,6 +160,7 @@ class {name}(MetaLearner):
 
     kinds = ("classes",)
     least = {{**MetaLearner.least, "shot": 1}}
+    together = True  # support and queries pass through the network in one batch
 
     temperature: float = 1.0
 

@@ -30,6 +30,7 @@ class FiLMNet(MetaLearner):
     """
 
     least: ClassVar[dict[str, int]] = {**MetaLearner.least, "hidden": 1}
+    together: ClassVar[bool] = True
 
     hidden: int = 64
 

@@ -45,7 +45,8 @@ class InitialisationLearner(ABC):
     Declared, for the loop and the contract: kinds: of tasks that it takes; least: the smallest values of fields;
     episodic: whether episodes are all that it learns from; any_way: whether it answers tasks of any number of classes;
     ordered: whether the order of a support's rows matters; transductive: whether an answer may depend on other queries;
-    described: whether it needs a descriptor of each class.
+    described: whether it needs a descriptor of each class; together: whether `query_scores` passes the support through the
+    network beside the queries, in one batch.
     checked_with: the network that it is checked on.
     """
 
@@ -56,6 +57,7 @@ class InitialisationLearner(ABC):
     ordered: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
     described: ClassVar[bool] = False
+    together: ClassVar[bool] = False
     checked_with: ClassVar[Model] = MLP(7)
 
     iterations: int = 1000

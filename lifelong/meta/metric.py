@@ -26,6 +26,7 @@ class MetricLearner(MetaLearner):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes",)
+    together: ClassVar[bool] = True
     least: ClassVar[dict[str, int]] = {
         **MetaLearner.least,
         "shot": 1,

@@ -33,6 +33,7 @@ class NeuralProcess(MetaLearner):
     hidden: int = 128
 
     least: ClassVar[dict[str, int]] = {**MetaLearner.least, "hidden": 1}
+    together: ClassVar[bool] = True
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """The trunk, and `process`: encoder h and decoder g."""

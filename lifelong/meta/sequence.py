@@ -31,6 +31,7 @@ class SequenceLearner(MetaLearner):
 
     any_way: ClassVar[bool] = False
     ordered: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     def init(self, distribution: TaskDistribution, generator: torch.Generator) -> Meta:
         """The trunk, and what reads its features."""

@@ -61,7 +61,8 @@ def scored(
     """Answer E episodes of a source; way and shot default to those of the method's own tests.
 
     Episodes are functions of (source, way, shot, query, number) alone, so that starts are compared on the same ones.
-    inductive: where the network normalises rows together (batch norm), each query is normalised with the support only.
+    inductive: where the network normalises rows together (batch norm), each query is normalised with the support only,
+    whose rows count once, whether the method passes them beside the queries (`together`) or not.
     """
     if not 1 <= episodes <= MOST_EPISODES:
         raise InitialisationError(f"episodes={episodes}: a test takes 1 to {MOST_EPISODES:,} episodes")
@@ -118,7 +119,7 @@ def _apart(
         adapted = method.adapt(distribution, meta, support, way)
 
         def answer(row: Tensor, support=support, adapted=adapted) -> Tensor:
-            queries = torch.cat([support.x, row[None]])
+            queries = row[None] if method.together else torch.cat([support.x, row[None]])
             return method.query_scores(distribution, adapted, support, queries, way)[-1]
 
         size = max(1, APART // (len(support.y) + 1))

@@ -189,9 +189,17 @@ class Counting(ProtoNet):
         return super().query_scores(distribution, meta, support, query, way) * (1 + 0.01 * len(self.seen))
 
 
+@dataclass(frozen=True)
+class Undeclared(ProtoNet):
+    """Does not say that the support passes beside the queries."""
+
+    together: ClassVar[bool] = False
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
+        (Undeclared, "the support passes beside the queries as declared"),
         (Named, "what it learns is saved and loaded to the bit"),
         (Stray, "it runs where its tasks lie"),
         (Detached, "its gradient is finite, and that of its loss"),
