@@ -351,6 +351,15 @@ def test_conjugate_gradient_is_a_solver_and_rests_where_it_is_done():
     assert torch.equal(conjugate_gradient(lambda v: v, torch.zeros_like(b), 3), torch.zeros_like(b))
 
 
+def test_conjugate_gradient_stops_before_a_direction_of_negative_curvature():
+    """By hand: along b = (1, 1/2) diag(2, -1) has curvature 7/4, along the next direction less than 0."""
+    matrix, b = torch.tensor([2.0, -1.0], dtype=DOUBLE), torch.tensor([1.0, 0.5], dtype=DOUBLE)
+    for steps in (1, 2, 5):
+        torch.testing.assert_close(conjugate_gradient(lambda v: matrix * v, b, steps), b * 1.25 / 1.75)
+        torch.testing.assert_close(conjugate_gradient(lambda v: -matrix * v, b, steps), b)
+    assert not conjugate_gradient(lambda v: matrix * v, b, 0).any()
+
+
 def test_products_with_the_hessian_are_forward_over_reverse():
     method = IMAML(**SMALL)
     meta, drawn = begun(method, TASKS)
