@@ -36,6 +36,8 @@ class MetricLearner(MetaLearner):
 
     def loss(self, distribution: TaskDistribution, meta: Meta, drawn: Episode, progress: Tensor) -> Tensor:
         """Mean over tasks of `task_loss`."""
+        if len(drawn.support_x) == 1:  # not mapped: under a map a norm leaves its affine part to kernels of their own
+            return self.task_loss(distribution, meta, drawn.task(0))
         return torch.func.vmap(lambda task: self.task_loss(distribution, meta, task))(drawn).mean()
 
     def task_loss(self, distribution: TaskDistribution, meta: Meta, task: Episode) -> Tensor:
