@@ -210,7 +210,7 @@ all classes (`Pretrained`), both answered by the nearest class mean.
 Protocol: {model} on Omniglot of 14 x 14 pixels. A start learns from the 964 background classes, and
 passes about {images:,} images forward and backward, counted twice where a step is differentiated; a method of larger
 episodes takes fewer steps. That is seconds of one processor: what converges slowly stands lower here than in its paper, so this
-is a table of beginnings; [the reference](reference.md) has all of them after about five minutes of training a seed. Rates are those of each class, and were not searched. Accuracy in % on episodes of classes that no start saw, 5 queries of each class, {episodes} episodes, the same for all; mean ± half-width of
+is a table of beginnings; [the reference](reference.md) has most of them after some five minutes of training a seed. Rates are those of each class, and were not searched. Accuracy in % on episodes of classes that no start saw, 5 queries of each class, {episodes} episodes, the same for all; mean ± half-width of
 the 95 % interval over {seeds} seeds, each with a start of its own. "–": its head has as many outputs as it was trained with.
 """
 

@@ -127,10 +127,10 @@ class _Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def features(self, net: Net, x: Tensor, *at: Any) -> Tensor:
+    def features(self, net: Net, x: Tensor, *words: Any, **named: Any) -> Tensor:
         """The network's own."""
         self.rows.append(len(x))
-        return self.model.features(net, x, *at)
+        return self.model.features(net, x, *words, **named)
 
 
 def support_passes_as_declared(subject: InitialisationLearner) -> None:
