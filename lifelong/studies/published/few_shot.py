@@ -255,8 +255,9 @@ def page_lines(cells: list[Cell]) -> list[str]:
     lines = [
         "## Few-shot classification", "", f"Protocol: {PROTOCOL}.", "",
         "The loop is an independent plain PyTorch program with the same protocol and its own random numbers"
-        f" (`tests/reference/plain_few_shot.py`); ± is the standard error over seeds{_width(cells)}."
-        " Plain loops of the metric methods (`plain_metric.py`) take single meta-gradients in the tests, and are not trained.",
+        f" (`tests/reference/plain_few_shot.py`, `plain_optimisation.py`); ± is the standard error over seeds{_width(cells)}."
+        " Plain loops of the metric methods and of those that read their support (`plain_metric.py`, `plain_black_box.py`)"
+        " take single meta-gradients in the tests, and are not trained.",
     ]  # fmt: skip
     for setting in dict.fromkeys(row.setting for row in ROWS):
         way, shot = setting.split("-")[1::2]
